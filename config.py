@@ -1,0 +1,192 @@
+"""The Sacred experiment: its settings, defaults and named configs, and the checks that run before any work."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sacred import SETTINGS, Experiment
+from sacred.config import ConfigDict
+from sacred.config.config_summary import ConfigSummary
+from sacred.run import Run
+from sacred.utils import iterate_flattened
+
+from data.registry import DATASETS
+from errors import UserError
+from settings import Setting, nearest
+from stages.optimisers import OPTIMISERS
+from stages.recipes import RECIPES, STAGES, stages_of
+from tracking.observers import file_observer, quiet_logger
+
+# The default mode captures nothing of short runs; progress bars go round the capture (tracking.console).
+SETTINGS.CAPTURE_MODE = "sys"
+
+RUN_SETTINGS: dict[str, Setting] = {
+    "dataset": Setting("colored_mnist", "data set", choices=tuple(DATASETS)),
+    "method": Setting("denetdm", "recipe, or a list of stages such as [branches, distill]", kind=object),
+    "skew": Setting(0.05, "share of conflicting training images", low=0.0, high=1.0),
+    "severity": Setting(4, "how little colours vary (5: least) or how strong corruptions are", low=1, high=5),
+    "type": Setting(0, "which ten corruptions Corrupted CIFAR-10 uses", choices=(0, 1)),
+    "reverse": Setting(False, "exchange target and bias"),
+    "optimiser": Setting("adam", "optimiser of all stages", choices=tuple(OPTIMISERS)),
+    "seed": Setting(1, "the only seed: data, weights, order", low=0, high=2**32 - 1),
+    "valid_fraction": Setting(0.0, "share of training images held out for the selection `valid`", low=0.0, high=0.9),
+    "limit": Setting(None, "use only this many training images (and a sixth as many test images)", low=60, optional=True, kind=int),
+    "quick": Setting(False, "small budgets, to see the whole thing in minutes"),
+    "device": Setting("auto", "auto (a GPU when there is one), cpu, cuda, cuda:1, mps, ..."),
+    "threads": Setting(None, "CPU threads; None leaves it to torch", low=1, optional=True, kind=int),
+    "data_dir": Setting(None, "folder with the source files; else the variable DATA_DIR; else a download", optional=True, kind=str),
+    "cache_dir": Setting(".cache", "folder for built data sets and downloads"),
+    "store": Setting("runs", "folder for runs, and for finished stages in its subfolder stages"),
+    "fresh": Setting(False, "compute every stage anew, whatever is stored"),
+    "checkpoint_seconds": Setting(30.0, "least time between two checkpoints; 0: one each epoch", low=0.0),
+    "progress": Setting(True, "progress bars"),
+    "train": Setting(True, "False evaluates `checkpoint` instead of training"),
+    "checkpoint": Setting(None, "weights to evaluate: a file of ours, or a .th file of the authors' release", optional=True, kind=str),
+}  # fmt: skip
+
+# kind -> name -> what it sets. At most one of a kind may be given.
+NAMED_CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
+    "data set": {name: {"dataset": name} for name in DATASETS},
+    "method": {name: {"method": name} for name in RECIPES},
+    "skew": {f"skewed{i}": {"skew": skew} for i, skew in enumerate((0.9, 0.05, 0.02, 0.01, 0.005))},
+    "severity": {f"severity{i}": {"severity": i} for i in range(1, 5)},
+    "type": {f"type{i}": {"type": i} for i in range(2)},
+    "optimiser": {name: {"optimiser": name} for name in OPTIMISERS},
+    "direction": {"reverse": {"reverse": True}},
+    "budget": {"quick": {"quick": True}},
+}
+
+# Sacred's own key beside the run's settings.
+_SACRED = {"seed"}
+
+
+class Defaults:
+    """Default settings as a Sacred config: they depend on the data set, the method and the budget.
+
+    Settings of the command line (`fixed`) and of named configs (`preset`) go before them.
+    """
+
+    def __call__(
+        self, fixed: Mapping | None = None, preset: Mapping | None = None, fallback: Mapping | None = None
+    ) -> ConfigSummary:
+        given = {**dict(preset or {}), **dict(fixed or {})}
+        chosen = [given.get(name, RUN_SETTINGS[name].default) for name in ("method", "dataset", "quick")]
+        method, dataset, quick = chosen[0], str(chosen[1]), chosen[2] is True
+        defaults: dict[str, Any] = {
+            name: setting.default_for(method, dataset, quick) for name, setting in RUN_SETTINGS.items()
+        }
+        for stage in STAGES.values():
+            defaults[stage.name] = {
+                name: setting.default_for(method, dataset, quick) for name, setting in stage.settings.items()
+            }
+        summary = ConfigDict(defaults)(fixed=fixed, preset=preset, fallback=fallback)
+        summary.docs = documentation()
+        return summary
+
+
+class DebiasExperiment(Experiment):
+    """The experiment; it refuses contradicting named configs and records to files wherever `store` says."""
+
+    def _create_run(
+        self,
+        command_name: str | None = None,
+        config_updates: Mapping | None = None,
+        named_configs: Sequence[str] = (),
+        *rest: Any,
+    ) -> Run:
+        check_named(named_configs)
+        run = super()._create_run(command_name, config_updates, named_configs, *rest)
+        if not run.unobserved:
+            run.observers.append(file_observer(run.config["store"]))
+        return run
+
+
+def build_experiment() -> DebiasExperiment:
+    """A fresh experiment with all settings and named configs, and no command yet."""
+    experiment = DebiasExperiment("debias", save_git_info=False)
+    experiment.logger = quiet_logger()
+    experiment.configurations.append(Defaults())
+    for names in NAMED_CONFIGS.values():
+        for name, values in names.items():
+            experiment.add_named_config(name, values)
+    experiment.config_hook(_check_hook)
+    return experiment
+
+
+def check_named(names: Sequence[str]) -> None:
+    """Refuse unknown named configs and two of one kind.
+
+    Raises
+    ------
+    UserError
+        Naming the nearest valid name, or the two that exclude each other.
+    """
+    kinds: dict[str, str] = {}
+    for name in names:
+        kind = next((kind for kind, known in NAMED_CONFIGS.items() if name in known), None)
+        if kind is None:
+            known = [known for group in NAMED_CONFIGS.values() for known in group]
+            raise UserError(f"no named config is called {name!r}{nearest(name, known)} (`help` lists them all)")
+        if kinds.setdefault(kind, name) != name:
+            raise UserError(f"two {kind}s at once: {kinds[kind]} and {name}; give one")
+
+
+def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings in their own types.
+
+    Raises
+    ------
+    UserError
+        The first one that is unknown, of a wrong type or out of range, with the nearest valid name or what is accepted.
+    """
+    known = known_settings()
+    checked: dict[str, Any] = {name: {} for name in STAGES}
+    for path, value in iterate_flattened(dict(config)):
+        if path not in known:
+            if path in STAGES:
+                raise UserError(f"{path} is a group of settings: give one of them, as in {path}.epochs=5")
+            raise UserError(f"no setting is called {path!r}{nearest(path, known)} (`print_config` lists them all)")
+        group, _, name = path.rpartition(".")
+        (checked[group] if group else checked)[name] = known[path].check(path, value)
+    checked["method"] = parse_method(checked["method"])
+    stages_of(checked["method"])
+    if DATASETS[checked["dataset"]].load is None:
+        raise UserError(str(DATASETS[checked["dataset"]].missing))
+    return checked
+
+
+def known_settings() -> dict[str, Setting]:
+    """Every setting by its dotted name."""
+    known = dict(RUN_SETTINGS)
+    for stage in STAGES.values():
+        known |= {f"{stage.name}.{name}": setting for name, setting in stage.settings.items()}
+    return known
+
+
+def documentation() -> dict[str, str]:
+    """One line of help for every setting and group."""
+    lines = {path: f"{setting.help} [{setting.accepted()}]" for path, setting in known_settings().items()}
+    lines["method"] = RUN_SETTINGS["method"].help + f" [{', '.join(RECIPES)}]"
+    return lines | {stage.name: stage.summary for stage in STAGES.values()}
+
+
+def parse_method(method: Any) -> str | list[str]:
+    """A recipe's name, or the list of stages in `[a, b]`."""
+    if isinstance(method, str) and method.startswith("[") and method.endswith("]"):
+        return [part.strip().strip("'\"") for part in method[1:-1].split(",") if part.strip()]
+    if isinstance(method, str):
+        return method
+    if isinstance(method, list | tuple) and all(isinstance(part, str) for part in method):
+        return list(method)
+    raise UserError(f"setting method: {method!r} is neither a recipe nor a list of stages; {', '.join(RECIPES)}")
+
+
+def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
+    return {"method": check_settings(config)["method"]}
+
+
+def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked settings as plain dicts, with what is read from the environment filled in."""
+    checked = check_settings(config)
+    checked["data_dir"] = checked["data_dir"] or os.environ.get("DATA_DIR") or None
+    return checked

@@ -1,0 +1,96 @@
+"""Train classifiers that do not take the shortcut.
+
+    python main.py with colored_mnist skewed1 severity4          both stages of DeNetDM
+    python main.py with colored_digits skewed3 erm quick         a baseline in a minute, no download
+    python main.py branches with colored_mnist                   the recipe up to and including one stage
+    python main.py evaluate with colored_mnist checkpoint=FILE   the full table of stored weights
+    python main.py print_config with ...                         every setting, its value and its meaning
+    python main.py help                                          data sets, methods, named configs, commands
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+# `--help` and a misspelt setting should not wait for torch to be imported twice: all heavy imports are below config.
+from sacred.arg_parser import get_config_updates
+from sacred.commands import print_config
+from sacred.run import Run
+
+from config import DebiasExperiment, build_experiment
+from errors import UserError
+from settings import nearest
+from stages.recipes import STAGES
+from tracking import console
+from tracking.record import evaluate_checkpoint, train_recipe
+
+
+def build() -> DebiasExperiment:
+    """The experiment with its commands: train, evaluate and one for each stage."""
+    experiment = build_experiment()
+
+    @experiment.main
+    def train(_run: Run) -> float | None:
+        """Run all stages of the method (the default command)."""
+        if not _run.config["train"]:
+            return evaluate_checkpoint(_run)
+        return train_recipe(_run, last=None)
+
+    @experiment.command
+    def evaluate(_run: Run) -> float | None:
+        """Print and record the full table of the weights in `checkpoint`."""
+        return evaluate_checkpoint(_run)
+
+    for stage in STAGES.values():
+        experiment.command(_stage_command(stage.name, stage.summary))
+    return experiment
+
+
+def _stage_command(name: str, summary: str):  # type: ignore[no-untyped-def]
+    def command(_run: Run) -> float | None:
+        return train_recipe(_run, last=name)
+
+    command.__name__ = name
+    command.__doc__ = f"The recipe up to and including the stage {name}: {summary}."
+    return command
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command line; the exit status (0 done, 1 a fault of the program, 2 one of the person, 130 interrupted)."""
+    experiment = build()
+    words = list(arguments)
+    try:
+        if any(word in ("help", "-h", "--help") for word in words[:1]):
+            console.show_help(experiment, __doc__ or "", words[1:])
+            return 0
+        _check_words(experiment, words)
+        experiment.run_commandline(["main.py", *words, "--debug"])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
+    """Refuse what Sacred would answer with its whole usage: unknown commands, and settings without `with`."""
+    if words and not words[0].startswith("-") and words[0] != "with":
+        commands = dict(experiment.gather_commands())
+        if words[0] not in commands:
+            named = "=" in words[0] or any(words[0] in group for group in console.named_configs())
+            hint = f"; write: python main.py with {' '.join(words)}" if named else nearest(words[0], commands)
+            raise UserError(f"no command is called {words[0]!r}{hint}")
+        if len(words) > 1 and words[1] != "with" and not words[1].startswith("-"):
+            raise UserError(f"after the command comes `with`: python main.py {words[0]} with {' '.join(words[1:])}")
+    get_config_updates(words[words.index("with") + 1 :] if "with" in words else [])
+
+
+__all__ = ["build", "main", "print_config"]
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""The two branches of DeNetDM and their shared classifier (NeurIPS 2024, section 3)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from models.mlp import MLP
+from models.registry import build_backbone
+
+
+class Branches(nn.Module):
+    """A shallow and a deep branch read through one classifier: logits = f(shallow(x) + deep(x)).
+
+    The read-out of one branch alone is f of its features. Two MLPs that read the same pixels take their first layers in
+    one matrix product (`join`); parameters and their names are the same either way.
+    """
+
+    def __init__(self, shallow: nn.Module, deep: nn.Module, classes: int) -> None:
+        super().__init__()
+        if shallow.features != deep.features:
+            raise ValueError(f"branches must give as many features: {shallow.features} and {deep.features}")
+        self.shallow = shallow
+        self.deep = deep
+        self.head = nn.Linear(int(deep.features), classes)
+        self._entry: Tensor | None = None
+
+    def join(self) -> "Branches":
+        """Lay the first layers of two MLPs side by side in memory, so that one product serves both.
+
+        To be called after the network has been moved to its device; a network that is moved or copied later falls back
+        to two products by itself.
+        """
+        if isinstance(self.shallow, MLP) and isinstance(self.deep, MLP):
+            first, second = self.shallow.layers[0].weight, self.deep.layers[0].weight
+            entry = torch.cat([first.detach(), second.detach()])
+            first.data, second.data = entry[: len(first)], entry[len(first) :]
+            self._entry = entry
+        return self
+
+    def _joined(self) -> Tensor | None:
+        """The joined first weight when both parameters still live in it."""
+        entry = self._entry
+        if entry is None or entry.data_ptr() != self.shallow.layers[0].weight.data_ptr():
+            return None
+        own = self.deep.layers[0].weight
+        return entry if own.data_ptr() == entry[len(entry) - len(own) :].data_ptr() else None
+
+    def experts(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (shallow, deep), each [B, F], of images [B, C, H, W]."""
+        entry = self._joined()
+        if entry is None:
+            return self.shallow(images), self.deep(images)
+        first, second = self.shallow.layers[0], self.deep.layers[0]
+        split = _JoinedLinear.apply(images.flatten(1), first.weight, first.bias, second.weight, second.bias, entry)
+        return self.shallow.after_entry(split[0]), self.deep.after_entry(split[1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of the product of experts."""
+        shallow, deep = self.experts(images)
+        return self.head(shallow + deep)
+
+    def read_outs(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits of the product of experts (`poe`) and of each branch alone, from one pass."""
+        shallow, deep = self.experts(images)
+        return {"poe": self.head(shallow + deep), "shallow": self.head(shallow), "deep": self.head(deep)}
+
+
+def build_branches(spec: Mapping[str, Any]) -> Branches:
+    """The branches a spec describes: {"shallow": name, "deep": name, "shape": [C, H, W], "classes": n}."""
+    channels, height, width = (int(side) for side in spec["shape"])
+    shape = (channels, height, width)
+    return Branches(
+        build_backbone(str(spec["shallow"]), shape), build_backbone(str(spec["deep"]), shape), int(spec["classes"])
+    )
+
+
+class _JoinedLinear(torch.autograd.Function):
+    """Two linear layers on one input as one product; `entry` holds both weights, row on row.
+
+    The images get no gradient: they are data.
+    """
+
+    @staticmethod
+    def forward(ctx, images, weight_a, bias_a, weight_b, bias_b, entry):  # type: ignore[no-untyped-def,override]
+        ctx.save_for_backward(images)
+        ctx.rows = len(weight_a)
+        return torch.addmm(torch.cat([bias_a, bias_b]), images, entry.t()).tensor_split([len(weight_a)], dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_a, grad_b):  # type: ignore[no-untyped-def,override]
+        (images,) = ctx.saved_tensors
+        grad = torch.cat([grad_a, grad_b], dim=1)
+        weight, bias = grad.t() @ images, grad.sum(0)
+        n = ctx.rows
+        return None, weight[:n], bias[:n], weight[n:], bias[n:], None

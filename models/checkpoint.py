@@ -1,0 +1,126 @@
+"""Weights on disk: ours (safetensors with a description) and the authors' release (.th state dicts).
+
+Nothing that is read is ever executed: safetensors hold tensors only, and .th files are read with `weights_only=True`.
+"""
+
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from errors import UserError
+from models.branches import build_branches
+from models.registry import Classifier, build_classifier
+from models.released import convert_released
+
+ReadOuts = Callable[[Tensor], Mapping[str, Tensor]]
+FORMAT = "debias-1"
+
+
+class Bundle(nn.Module):
+    """The networks of one checkpoint and their read-outs."""
+
+    def __init__(self, networks: Mapping[str, nn.Module], read_outs: Mapping[str, str]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(dict(networks))
+        self._names = dict(read_outs)
+
+    def read_outs(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits [B, classes] of every read-out of images [B, C, H, W]."""
+        logits: dict[str, Tensor] = {}
+        for name, network in self.networks.items():
+            if isinstance(network, Classifier):
+                logits[self._names[name]] = network(images)
+            else:
+                logits |= network.read_outs(images)
+        return logits
+
+
+def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, str], selection: str = "last") -> None:
+    """Write the networks among a run's artifacts into one safetensors file.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    artifacts
+        As stages give them: {"branches": {"spec", "states"}, "model": {"spec", "states"}}.
+    about
+        Texts that say how the weights were made.
+    selection
+        Which of the states is kept.
+    """
+    tensors: dict[str, Tensor] = {}
+    specs: dict[str, Any] = {}
+    for name in ("branches", "model"):
+        if name in artifacts:
+            specs[name] = artifacts[name]["spec"]
+            state = artifacts[name]["states"][selection]
+            tensors |= {f"{name}.{key}": value.contiguous().clone() for key, value in state.items()}
+    # The read-out of a model is `target` where branches taught it.
+    metadata = {"format": FORMAT, "specs": json.dumps(specs), "selection": selection, **about}
+    save_file(tensors, path, metadata=metadata)
+
+
+def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, ReadOuts]:
+    """The networks of a checkpoint, in evaluation mode, and the function that gives their logits by read-out.
+
+    Parameters
+    ----------
+    path
+        A file of `save_weights`, or a stage-1 or stage-2 `.th` state dict of the authors' release.
+    shape, classes
+        Image shape (C, H, W) and number of classes of the data the checkpoint is evaluated on.
+
+    Raises
+    ------
+    UserError
+        A file that is missing, damaged, of an unknown kind, or made for other images or classes.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint={path}: there is no such file")
+    specs, state = _read_ours(path) if path.suffix == ".safetensors" else _read_released(path, shape)
+    names = {"model": "target" if "branches" in specs or path.suffix != ".safetensors" else "model"}
+    networks: dict[str, nn.Module] = {}
+    for name, spec in specs.items():
+        if tuple(spec["shape"]) != shape or spec["classes"] != classes:
+            raise UserError(
+                f"checkpoint={path}: made for {spec['classes']} classes of images {tuple(spec['shape'])}, "
+                f"but the data set has {classes} classes of images {shape}"
+            )
+        network = build_branches(spec) if name == "branches" else build_classifier(spec)
+        own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+        try:
+            network.load_state_dict({key: value.float() for key, value in own.items()})
+        except RuntimeError as error:
+            raise UserError(f"checkpoint={path}: the weights do not fit the network it describes: {error}") from error
+        networks[name] = network
+    bundle = Bundle(networks, names).eval()
+    return bundle, bundle.read_outs
+
+
+def _read_ours(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"checkpoint={path}: cannot be read ({error}); is it complete?") from error
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"checkpoint={path}: not written by this program (no format {FORMAT} in its description)")
+    return json.loads(metadata["specs"]), tensors
+
+
+def _read_released(path: Path, shape: tuple[int, int, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"checkpoint={path}: cannot be read as weights alone ({reason})") from error
+    return convert_released(loaded, shape, path)

@@ -1,0 +1,97 @@
+"""What a setting is: its default, its meaning, what it may be, and where it is searched, on one line."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from errors import UserError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value a person may set.
+
+    Parameters
+    ----------
+    default
+        Its value when nothing says otherwise; its type is the type that is accepted.
+    help
+        One line for `print_config` and `help`.
+    low, high
+        Inclusive bounds for numbers.
+    choices
+        The values allowed, when they can be listed.
+    optional
+        Whether None is allowed as well.
+    kind
+        The accepted type, when the default is None.
+    quick
+        The default under the named config `quick`.
+    at
+        Defaults that hold for a data set, a method, or both: keys are a name or a pair (method, data set); the most
+        specific one wins, a method before a data set.
+    search
+        Where a hyper-parameter search looks: ("log", low, high), ("uniform", low, high) or ("choice", (…)).
+    """
+
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] | None = None
+    optional: bool = False
+    kind: type | None = None
+    quick: Any = None
+    at: Mapping[Any, Any] = field(default_factory=dict)
+    search: tuple[Any, ...] | None = None
+
+    def default_for(self, method: Any, dataset: str, quick: bool = False) -> Any:
+        """The default under a method, a data set and a budget."""
+        if quick and self.quick is not None:
+            return self.quick
+        name = method if isinstance(method, str) else None
+        for key in ((name, dataset), name, dataset):
+            if key in self.at:
+                return self.at[key]
+        return self.default
+
+    def check(self, name: str, value: Any) -> Any:
+        """`value` in the setting's own type, or a UserError that says what is accepted."""
+        if value is None:
+            if self.optional:
+                return None
+            raise UserError(f"setting {name}: None is not accepted; {self.accepted()}")
+        kind = self.kind or type(self.default)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if kind in (bool, int, float, str) and (type(value) is not kind):
+            raise UserError(f"setting {name}: {value!r} is not accepted; {self.accepted()}")
+        if self.choices is not None and value not in self.choices:
+            near = nearest(str(value), [str(choice) for choice in self.choices])
+            raise UserError(f"setting {name}: {value!r} is not accepted; {self.accepted()}{near}")
+        if kind in (int, float):
+            # written so that NaN, which compares with nothing, is refused too
+            above = self.low is None or value >= self.low
+            below = self.high is None or value <= self.high
+            if not (above and below and value == value):
+                raise UserError(f"setting {name}: {value!r} is out of range; {self.accepted()}")
+        return value
+
+    def accepted(self) -> str:
+        """What is accepted, in words."""
+        if self.choices is not None:
+            return "one of " + ", ".join(str(choice) for choice in self.choices)
+        kind = self.kind or type(self.default)
+        noun = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}.get(kind, kind.__name__)
+        if self.low is not None and self.high is not None:
+            noun += f" from {self.low:g} to {self.high:g}"
+        elif self.low is not None:
+            noun += f" of at least {self.low:g}"
+        return noun + (" or None" if self.optional else "")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A suffix for an error line that names the nearest known word, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,93 @@
+"""What a stage is, and what it is given to work with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from data.split import Split, Task
+from settings import Setting
+from stages.store import StageFolder
+
+Artifact = Any  # plain data and tensors: dicts, lists, numbers, texts
+Settings = Mapping[str, Any]
+
+
+@dataclass
+class Context:
+    """A stage's surroundings while it runs.
+
+    Parameters
+    ----------
+    task
+        The data, on the device.
+    settings
+        All settings of the run; `own` gives the stage's group.
+    stage
+        Name of the running stage.
+    device, seed
+        Where it runs, and the run's seed.
+    folder
+        Where its checkpoints are.
+    log
+        Takes (metric name, value, epoch).
+    say
+        Takes a line for the person.
+    bias_declared
+        Whether the stage declared that it needs bias labels.
+    """
+
+    task: Task
+    settings: Settings
+    stage: str
+    device: torch.device
+    seed: int
+    folder: StageFolder
+    log: Callable[[str, float, int], None]
+    say: Callable[[str], None]
+    progress: bool = True
+    checkpoint_seconds: float = 30.0
+    bias_declared: bool = False
+
+    @property
+    def own(self) -> Settings:
+        """The settings of the running stage."""
+        return self.settings[self.stage]
+
+    @property
+    def train(self) -> Split:
+        """The training images: with bias labels only for a stage that declared its need of them."""
+        return self.task.train if self.bias_declared else self.task.train.without_bias()
+
+
+class Stage:
+    """One step of a recipe. A new one is a file in this folder and a line in `recipes.py`.
+
+    Class attributes
+    ----------------
+    name
+        Its name in recipes, its group of settings and its command.
+    summary
+        One line for help.
+    needs, gives
+        Names of the artifacts it takes and makes.
+    needs_bias_labels
+        Whether it reads bias labels of training images; results then say so.
+    settings
+        Its settings by name.
+    shared
+        Names of run-level settings that change its result.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    gives: ClassVar[tuple[str, ...]]
+    needs_bias_labels: ClassVar[bool] = False
+    settings: ClassVar[Mapping[str, Setting]]
+    shared: ClassVar[tuple[str, ...]] = ("optimiser",)
+
+    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
+        """Compute the artifacts named in `gives`, and a `report` (see `fit.Fitted.report`)."""
+        raise NotImplementedError

@@ -1,0 +1,50 @@
+"""One pass over a split in large batches: the target x bias matrix of every read-out."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from data.batches import Batches
+from data.split import Split, Task
+from metrics import GroupMatrix, group_counts
+
+ReadOuts = Callable[[Tensor], Mapping[str, Tensor]]
+
+# Values of one evaluation batch: large enough to be limited by arithmetic, small enough for any memory.
+_VALUES = 5_000_000
+
+
+def in_order(task: Task, split: Split) -> Batches:
+    """Batches of a split for evaluation: in order, not augmented, as large as is sensible."""
+    size = max(1, min(len(split), _VALUES // math.prod(task.image_shape)))
+    return Batches(split, size, mean=task.mean, std=task.std, shuffle=False)
+
+
+@torch.inference_mode()
+def count_groups(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split) -> dict[str, Tensor]:
+    """Hits and counts of every read-out, int64 [2, T, B] each, on the split's device.
+
+    The model is put into evaluation mode for the pass and back into the mode it was in.
+    """
+    totals: dict[str, Tensor] = {}
+    training = model.training
+    model.eval()
+    for batch in in_order(task, split).epoch():
+        for name, logits in read_outs(batch.images).items():
+            counts = group_counts(logits.argmax(1), batch.target, batch.bias, task.n_targets, task.n_biases)
+            totals[name] = totals[name] + counts if name in totals else counts
+    model.train(training)
+    return totals
+
+
+def group_matrices(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split) -> dict[str, GroupMatrix]:
+    """The matrix of every read-out. A CPU-GPU sync point."""
+    return {name: GroupMatrix.from_counts(c) for name, c in count_groups(model, read_outs, task, split).items()}
+
+
+@torch.inference_mode()
+def map_images(function: Callable[[Tensor], Tensor], task: Task, split: Split) -> Tensor:
+    """`function` of every image of a split, not augmented, concatenated in order."""
+    return torch.cat([function(batch.images) for batch in in_order(task, split).epoch()])

@@ -1,0 +1,233 @@
+"""The one training loop: epochs, optimiser steps, evaluation, selection, checkpoints, progress."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm.auto import tqdm
+
+from data.batches import Batch, Batches
+from metrics import GroupMatrix
+from stages.base import Context
+from stages.evaluate import ReadOuts, group_matrices
+from stages.seeds import derive, generator_for
+
+Logs = Mapping[str, Tensor]
+Loss = Callable[[Batch], Tensor]
+
+
+@dataclass
+class Update:
+    """One optimiser step on each batch; a method with two adversaries has two updates."""
+
+    loss: Loss
+    optimiser: Optimizer
+
+
+@dataclass
+class Job:
+    """What a stage asks of the loop.
+
+    Parameters
+    ----------
+    model
+        Every module with weights or buffers that training changes, and so every one that is checkpointed.
+    updates
+        Done in order on each batch.
+    batches
+        Training batches; they carry no bias labels unless the method declared that it needs them.
+    epochs
+        Passes over `batches`.
+    read_outs
+        Logits by name, for evaluation.
+    main
+        The read-out by which epochs are selected and that the progress bar shows.
+    rule
+        The figure of `main` that the `oracle` selection maximises.
+    schedule
+        Factor on the learning rates in an epoch counted from 0.
+    tensors
+        Further tensors that training changes in place (running averages of a method), checkpointed with the model.
+    frozen
+        Modules inside `model` that stay in evaluation mode: their normalisation statistics do not move.
+    """
+
+    model: nn.Module
+    updates: Sequence[Update]
+    batches: Batches
+    epochs: int
+    read_outs: ReadOuts
+    main: str
+    rule: str = "unbiased"
+    schedule: Callable[[int], float] | None = None
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    frozen: Iterable[nn.Module] = ()
+
+
+@dataclass
+class Fitted:
+    """What the loop gives back.
+
+    `history` has a row of plain floats per epoch; `selected` maps a selection (last, valid, oracle) to its epoch,
+    its state dict (on the CPU) and its matrices, int64 [2, T, B] per read-out.
+    """
+
+    history: list[dict[str, float]]
+    selected: dict[str, dict[str, Any]]
+
+    def report(self) -> dict[str, Any]:
+        """The part of the result that is about accuracy, as plain data and tensors."""
+        summary = {
+            f"{read_out}/{figure}/{selection}": value
+            for selection, chosen in self.selected.items()
+            for read_out, counts in chosen["matrices"].items()
+            for figure, value in GroupMatrix.from_counts(counts).figures().items()
+        }
+        matrices = {selection: chosen["matrices"] for selection, chosen in self.selected.items()}
+        epochs = {selection: chosen["epoch"] for selection, chosen in self.selected.items()}
+        return {"history": self.history, "summary": summary, "matrices": matrices, "epochs": epochs}
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """State dict of every selection."""
+        return {selection: chosen["state"] for selection, chosen in self.selected.items()}
+
+
+def fit(job: Job, ctx: Context) -> Fitted:
+    """Train, or go on training from the stage's checkpoint.
+
+    Everything random in an epoch is drawn from generators seeded by (seed, stage, epoch), so a checkpoint needs no
+    random state and an epoch that is repeated after an interruption is the same epoch.
+    """
+    loop = _Loop(job, ctx)
+    loop.resume()
+    for epoch in tqdm(
+        range(loop.done, job.epochs),
+        initial=loop.done,
+        total=job.epochs,
+        desc=ctx.stage,
+        unit="epoch",
+        disable=not ctx.progress,
+        mininterval=0.5,
+    ):
+        started = time.monotonic()
+        losses = loop.train(epoch)
+        trained = time.monotonic()
+        loop.measure(epoch, losses, trained - started)
+        if epoch + 1 < job.epochs:
+            loop.checkpoint_if_due()
+    return Fitted(loop.history, loop.selected)
+
+
+class _Loop:
+    def __init__(self, job: Job, ctx: Context) -> None:
+        self.job = job
+        self.ctx = ctx
+        self.done = 0
+        self.history: list[dict[str, float]] = []
+        self.selected: dict[str, dict[str, Any]] = {}
+        self._saved = time.monotonic()
+        self._rates = [[group["lr"] for group in update.optimiser.param_groups] for update in job.updates]
+
+    def resume(self) -> None:
+        state = self.ctx.folder.load_checkpoint()
+        if state is None:
+            return
+        self.job.model.load_state_dict(state["model"])
+        for update, saved in zip(self.job.updates, state["optimisers"], strict=True):
+            update.optimiser.load_state_dict(saved)
+        for name, tensor in self.job.tensors.items():
+            tensor.copy_(state["tensors"][name])
+        self.done, self.history, self.selected = len(state["history"]), state["history"], state["selected"]
+        self.ctx.say(f"{self.ctx.stage}: going on after epoch {self.done} of {self.job.epochs}")
+        for row in self.history:
+            self._log(row)
+
+    def train(self, epoch: int) -> list[float]:
+        """One pass over the batches; the mean loss of every update, read from the device once."""
+        job = self.job
+        generator = generator_for(self.ctx.device, self.ctx.seed, self.ctx.stage, epoch)
+        torch.manual_seed(derive(self.ctx.seed, self.ctx.stage, "layers", epoch))
+        job.model.train()
+        for module in job.frozen:
+            module.eval()
+        self._set_rates(epoch)
+        totals = [torch.zeros((), device=self.ctx.device) for _ in job.updates]
+        for batch in job.batches.epoch(generator):
+            for update, total in zip(job.updates, totals, strict=True):
+                loss = update.loss(batch)
+                loss.backward()
+                update.optimiser.step()
+                update.optimiser.zero_grad()
+                total += loss.detach()
+        return [total / len(job.batches) for total in torch.stack(totals).tolist()]
+
+    def measure(self, epoch: int, losses: list[float], seconds: float) -> None:
+        """Evaluate every read-out, note the figures, and keep the weights of the best epochs."""
+        task, job = self.ctx.task, self.job
+        row: dict[str, float] = {"epoch": float(epoch + 1), "seconds": seconds}
+        row |= {f"loss{number or ''}": value for number, value in enumerate(losses)}
+        tested = group_matrices(job.model, job.read_outs, task, task.test)
+        row |= _figures(tested)
+        self._keep("last", epoch, tested)
+        rule = job.rule if f"{job.main}/{job.rule}" in row else "average"
+        if self._best(row, f"{job.main}/{rule}"):
+            self._keep("oracle", epoch, tested)
+        if task.valid is not None:
+            # Held-out training images: their bias labels are not looked at either.
+            held_out = group_matrices(job.model, job.read_outs, task, task.valid.without_bias())
+            row |= {f"valid/{name}": value for name, value in _figures(held_out).items()}
+            if self._best(row, f"valid/{job.main}/average"):
+                self._keep("valid", epoch, tested)
+        self.history.append(row)
+        self._log(row)
+
+    def checkpoint_if_due(self) -> None:
+        if time.monotonic() - self._saved < self.ctx.checkpoint_seconds:
+            return
+        self.ctx.folder.save_checkpoint(
+            {
+                "model": self.job.model.state_dict(),
+                "optimisers": [update.optimiser.state_dict() for update in self.job.updates],
+                "tensors": dict(self.job.tensors),
+                "history": self.history,
+                "selected": self.selected,
+            }
+        )
+        self._saved = time.monotonic()
+
+    def _best(self, row: Mapping[str, float], key: str) -> bool:
+        """Whether the row beats every earlier one; the first of equals stays."""
+        return key in row and all(row[key] > earlier[key] for earlier in self.history if key in earlier)
+
+    def _keep(self, selection: str, epoch: int, matrices: Mapping[str, GroupMatrix]) -> None:
+        self.selected[selection] = {
+            "epoch": epoch + 1,
+            "state": {name: value.detach().cpu().clone() for name, value in self.job.model.state_dict().items()},
+            "matrices": {name: _counts(matrix) for name, matrix in matrices.items()},
+        }
+
+    def _set_rates(self, epoch: int) -> None:
+        factor = 1.0 if self.job.schedule is None else self.job.schedule(epoch)
+        for update, rates in zip(self.job.updates, self._rates, strict=True):
+            for group, rate in zip(update.optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            if name != "epoch":
+                self.ctx.log(f"{self.ctx.stage}/{name}", value, int(row["epoch"]))
+
+
+def _figures(matrices: Mapping[str, GroupMatrix]) -> dict[str, float]:
+    return {
+        f"{name}/{figure}": value for name, matrix in matrices.items() for figure, value in matrix.figures().items()
+    }
+
+
+def _counts(matrix: GroupMatrix) -> Tensor:
+    """int64 [2, T, B]: hits, counts; the form in which a matrix is stored."""
+    return torch.stack([torch.from_numpy(matrix.hits), torch.from_numpy(matrix.counts)])

@@ -1,0 +1,123 @@
+"""Runs the stages of a recipe: reuse what is stored, continue what was interrupted, compute the rest."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from data.split import Task
+from stages.base import Artifact, Context, Settings, Stage
+from stages.code import code_digest
+from stages.store import Store, digest
+
+
+@dataclass
+class Outcome:
+    """What a recipe gave: its artifacts, and about each stage its key, report, seconds and whether it was reused."""
+
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Figures of all stages by <read-out>/<figure>/<selection>, in percent."""
+        return {name: value for about in self.stages.values() for name, value in about["report"]["summary"].items()}
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    task: Task,
+    settings: Settings,
+    device: torch.device,
+    store: Store,
+    *,
+    log: Callable[[str, float, int], None] = lambda name, value, step: None,
+    say: Callable[[str], None] = print,
+    progress: bool = True,
+) -> Outcome:
+    """Run stages in order, each at most once for its key.
+
+    Parameters
+    ----------
+    stages
+        As checked by `recipes.stages_of`.
+    task
+        The data; it is moved to `device` whole.
+    settings
+        All settings of the run.
+    store
+        Where finished stages are looked up and stored.
+    log, say, progress
+        Take metrics and lines for the person; whether to draw progress bars.
+    """
+    outcome = Outcome()
+    keys: dict[str, str] = {}
+    on_device: Task | None = None
+    for stage in stages:
+        key = stage_key(stage, task, settings, device, keys)
+        folder = store.folder(stage.name, key)
+        started = time.monotonic()
+        with folder.locked(say):
+            if settings["fresh"]:
+                folder.clear()
+            result = folder.load_result()
+            reused = result is not None
+            if result is None:
+                on_device = on_device or task.to(device)
+                ctx = Context(
+                    task=on_device,
+                    settings=settings,
+                    stage=stage.name,
+                    device=device,
+                    seed=settings["seed"],
+                    folder=folder,
+                    log=log,
+                    say=say,
+                    progress=progress,
+                    checkpoint_seconds=settings["checkpoint_seconds"],
+                    bias_declared=stage.needs_bias_labels,
+                )
+                result = stage.run(outcome.artifacts, ctx)
+                folder.save_result(result, {"stage": stage.name, "key": key, "seed": settings["seed"], "data": task.key})
+            else:
+                say(f"{stage.name}: finished before, reused ({folder.path.name})")
+                _relog(stage.name, result["report"]["history"], log)
+        report = result.pop("report")
+        outcome.artifacts |= result
+        outcome.stages[stage.name] = {
+            "key": key,
+            "reused": reused,
+            "seconds": time.monotonic() - started,
+            "needs_bias_labels": stage.needs_bias_labels,
+            "report": report,
+        }
+        keys |= dict.fromkeys(stage.gives, key)
+    return outcome
+
+
+def stage_key(
+    stage: Stage, task: Task, settings: Settings, device: torch.device, input_keys: Mapping[str, str]
+) -> str:
+    """The name of everything that decides a stage's result."""
+    return digest(
+        {
+            "stage": stage.name,
+            "settings": dict(settings[stage.name]),
+            "shared": {name: settings[name] for name in stage.shared},
+            "inputs": {need: input_keys[need] for need in stage.needs},
+            "data": task.key,
+            "seed": settings["seed"],
+            "code": code_digest(type(stage).__module__),
+            "torch": torch.__version__,
+            "device": device.type,
+        }
+    )
+
+
+def _relog(stage: str, history: Sequence[Mapping[str, float]], log: Callable[[str, float, int], None]) -> None:
+    for row in history:
+        for name, value in row.items():
+            if name != "epoch":
+                log(f"{stage}/{name}", value, int(row["epoch"]))

@@ -1,0 +1,16 @@
+"""Seeds and generators for every use, derived from the run's one seed."""
+
+import hashlib
+
+import torch
+
+
+def derive(seed: int, *uses: str | int) -> int:
+    """A seed in [0, 2**32) for one use of a run's seed; other uses get unrelated ones."""
+    name = "/".join(str(part) for part in (seed, *uses))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def generator_for(device: torch.device, seed: int, *uses: str | int) -> torch.Generator:
+    """A generator on `device` for one use of a run's seed."""
+    return torch.Generator(device=device).manual_seed(derive(seed, *uses))

@@ -1,0 +1,136 @@
+"""Finished stages on disk, keyed by everything they depend on, and the checkpoints of unfinished ones."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from errors import UserError
+
+
+def digest(value: Any) -> str:
+    """A hex name of plain data (dicts, lists, numbers, texts): equal data, equal name."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class StageFolder:
+    """Where one stage with one key lives: its checkpoint while it runs, its result when it is done.
+
+    A result counts only when `done.json` is there, which is written last; every file is written under a temporary
+    name, flushed to the disk and renamed, so that a machine lost in the middle leaves nothing half-written in use.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load_result(self) -> dict[str, Any] | None:
+        """The stored result, or None when the stage has not finished or its file is damaged."""
+        if not (self.path / "done.json").exists():
+            return None
+        return self._load("result.pt")
+
+    def save_result(self, result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Store a finished stage and drop its checkpoint."""
+        self._save("result.pt", dict(result))
+        _write_atomically(self.path / "done.json", json.dumps(dict(about), indent=1, default=str).encode())
+        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint of an unfinished stage, or None when there is none or it is damaged."""
+        return self._load("checkpoint.pt") if (self.path / "checkpoint.pt").exists() else None
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint."""
+        self._save("checkpoint.pt", dict(state))
+
+    def clear(self) -> None:
+        """Forget the result and the checkpoint."""
+        for name in ("done.json", "result.pt", "checkpoint.pt"):
+            (self.path / name).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self, say: Any = print) -> Iterator[None]:
+        """Keep every other process out of this stage; wait, with a line saying so, while another one is in it."""
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"another process is computing this stage; waiting for it ({self.path})")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _load(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a damaged file raises, the stage can be computed again
+            warnings.warn(f"{path} cannot be read ({type(error).__name__}) and is not used", stacklevel=2)
+            return None
+
+    def _save(self, name: str, value: Mapping[str, Any]) -> None:
+        with _temporary_beside(self.path / name) as handle:
+            torch.save(dict(value), handle)
+
+
+class Store:
+    """The folder of all stages.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=root):
+                pass
+        except OSError as error:
+            raise UserError(f"store={root}: cannot be written to ({error.strerror}); give another folder") from error
+
+    def folder(self, stage: str, key: str) -> StageFolder:
+        """The folder of one stage under one key; made when it is not there."""
+        path = self.root / f"{stage}-{key}"
+        path.mkdir(exist_ok=True)
+        return StageFolder(path)
+
+    def remove(self, stage: str, key: str) -> None:
+        """Delete a stage and all that is in it."""
+        shutil.rmtree(self.root / f"{stage}-{key}", ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[Any]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written ({error.strerror}); is the disk full?") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    with _temporary_beside(path) as handle:
+        handle.write(content)

@@ -1,0 +1,86 @@
+"""What people read in the terminal: tables, lines and help. Tables go to standard output, the rest to standard error."""
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from sacred import Experiment
+
+from config import NAMED_CONFIGS, documentation
+from data.registry import DATASETS
+from metrics import FIGURES
+from stages.recipes import RECIPES, STAGES
+
+
+def say(line: str) -> None:
+    """A line about what is going on; not captured into the record."""
+    print(line, file=sys.__stderr__, flush=True)
+
+
+def named_configs() -> list[Collection[str]]:
+    """Names of the named configs, kind by kind."""
+    return [list(names) for names in NAMED_CONFIGS.values()]
+
+
+def figures_table(summary: Mapping[str, float], title: str) -> Table:
+    """Rows of read-outs, columns of figures (%), one block a selection."""
+    read: dict[tuple[str, str], dict[str, float]] = {}
+    for name, value in summary.items():
+        read_out, figure, selection = name.split("/")
+        if figure in FIGURES:
+            read.setdefault((selection, read_out), {})[figure] = value
+    used = [figure for figure in FIGURES if any(figure in row for row in read.values())]
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
+    table.add_column("selection")
+    table.add_column("read-out")
+    for figure in used:
+        table.add_column(figure, justify="right")
+    earlier = None
+    for (selection, read_out), row in sorted(read.items(), key=lambda item: item[0][0]):
+        if earlier not in (None, selection):
+            table.add_section()
+        label = selection if selection != earlier else ""
+        earlier = selection
+        table.add_row(label, read_out, *(f"{row[figure]:.2f}" if figure in row else "–" for figure in used))
+    return table
+
+
+def show(*parts: Any) -> None:
+    """Print tables and texts to standard output, as wide as the terminal allows and at least 100 columns in a file."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 110)
+    for part in parts:
+        console.print(part)
+
+
+def show_help(experiment: Experiment, usage: str, words: Sequence[str]) -> None:
+    """Commands, data sets, methods, named configs; or, for the name of one command or setting, what it is."""
+    docs = documentation()
+    commands = dict(experiment.gather_commands())
+    for word in words:
+        if word in docs or word in commands:
+            text = docs.get(word) or (commands[word].__doc__ or "").strip()
+            show(Text(f"{word}: {text}"))
+            for path, line in docs.items():
+                if path.startswith(f"{word}."):
+                    show(Text(f"  {path}: {line}"))
+        else:
+            show(Text(f"nothing is known of {word!r}"))
+    if words:
+        return
+    show(Text(usage.strip()))
+    lists: dict[str, Mapping[str, str]] = {
+        "Data sets": {name: spec.summary + ("" if spec.load else "  (not built in yet)") for name, spec in DATASETS.items()},
+        "Methods": {name: f"{recipe.summary}  [{', '.join(recipe.stages)}]" for name, recipe in RECIPES.items()},
+        "Stages (also commands)": {stage.name: stage.summary for stage in STAGES.values()},
+        "Named configs": {kind: ", ".join(names) for kind, names in NAMED_CONFIGS.items()},
+        "Settings (NAME=VALUE after `with`)": {name: docs[name] for name in docs if "." not in name and name not in STAGES},
+    }
+    for title, rows in lists.items():
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+        for name, text in rows.items():
+            table.add_row("  " + name, Text(text))
+        show(Text(f"\n{title}", style="bold"), table)
+    show(Text("\nSettings of a stage: python main.py help STAGE. Any setting: python main.py print_config"))

@@ -1,0 +1,211 @@
+"""What a run does and leaves behind: it drives the stages, and writes metrics, tables, pictures and weights."""
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from sacred.run import Run
+
+from config import resolve
+from data.registry import load_task
+from data.split import Split, Task
+from errors import UserError
+from metrics import GroupMatrix
+from models.checkpoint import load_read_outs, save_weights
+from stages.evaluate import group_matrices
+from stages.recipes import stages_of
+from stages.run import Outcome, run_stages
+from stages.store import Store
+from tracking.console import figures_table, say, show
+from tracking.plots import plot_curves, plot_images, plot_matrix
+
+
+def train_recipe(run: Run, last: str | None) -> float | None:
+    """Run the recipe up to the stage `last`, record everything, and give the result in percent.
+
+    The result is the unbiased accuracy of the final model at the last epoch; without bias labels its accuracy.
+    """
+    settings = _prepare(run)
+    stages = stages_of(settings["method"], last)
+    if settings["distill"]["teacher"] == "valid" and settings["valid_fraction"] == 0:
+        raise UserError("distill.teacher=valid needs held-out images: set valid_fraction, as in valid_fraction=0.1")
+    task = _load(settings)
+    device = pick_device(settings["device"])
+    store = Store(Path(settings["store"]) / "stages")
+    _describe(task, settings, device)
+
+    def log(name: str, value: float, epoch: int) -> None:
+        run.log_scalar(name, float(value), int(epoch))
+
+    outcome = run_stages(stages, task, settings, device, store, log=log, say=say, progress=settings["progress"])
+    run.info["summary"] = {name: float(value) for name, value in outcome.summary.items()}
+    run.info["stages"] = {
+        name: {key: about[key] for key in ("key", "reused", "seconds", "needs_bias_labels")}
+        for name, about in outcome.stages.items()
+    }
+    run.info["device"] = device_name(device)
+    _leave(run, outcome, task)
+    show(figures_table(outcome.summary, f"{settings['method']} on {task.name}, seed {settings['seed']}: test accuracy, %"))
+    _say_where(run)
+    return _result(outcome.summary)
+
+
+def evaluate_checkpoint(run: Run) -> float | None:
+    """The full table of stored weights on the test set; the result in percent."""
+    settings = _prepare(run)
+    if settings["checkpoint"] is None:
+        raise UserError("nothing to evaluate: set checkpoint=FILE")
+    path = Path(settings["checkpoint"])
+    task = _load(settings)
+    device = pick_device(settings["device"])
+    model, read_outs = load_read_outs(path, task.image_shape, task.n_targets)
+    model.to(device)
+    matrices = group_matrices(model, read_outs, task, task.test.to(device))
+    summary = {
+        f"{name}/{figure}/given": value
+        for name, matrix in matrices.items()
+        for figure, value in matrix.figures().items()
+    }
+    run.info["summary"] = summary
+    run.info["device"] = device_name(device)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, matrix in matrices.items():
+            _leave_matrix(run, Path(folder), task, name, "given", matrix)
+    show(figures_table(summary, f"{path.name} on {task.name}: test accuracy, %"))
+    _say_where(run)
+    return _result(summary)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device a setting names; `auto` is a CUDA GPU when there is one, else the CPU.
+
+    Raises
+    ------
+    UserError
+        When there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device={name}: not available here ({str(error).splitlines()[0]}); try device=auto") from error
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """What the figures were computed on, for the record."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def _prepare(run: Run) -> dict[str, Any]:
+    settings = resolve(run.config)
+    if settings["threads"] is not None:
+        torch.set_num_threads(settings["threads"])
+    return settings
+
+
+def _load(settings: Mapping[str, Any]) -> Task:
+    started = time.monotonic()
+    task = load_task(settings)
+    say(f"{task.name}: {len(task.train)} training and {len(task.test)} test images in {time.monotonic() - started:.1f} s")
+    return task
+
+
+def _describe(task: Task, settings: Mapping[str, Any], device: torch.device) -> None:
+    share = ""
+    if task.train.bias is not None:
+        share = f", {100 * float((task.train.bias != task.train.target).float().mean()):.2f} % conflicting"
+    say(f"{task.n_targets} classes{share}; method {settings['method']}; seed {settings['seed']}; {device_name(device)}")
+
+
+def _leave(run: Run, outcome: Outcome, task: Task) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        matrices: dict[str, Any] = {}
+        for stage, about in outcome.stages.items():
+            report = about["report"]
+            _leave_curves(run, folder, stage, report["history"])
+            for selection, counts in report["matrices"].items():
+                for name, pair in counts.items():
+                    matrices.setdefault(stage, {}).setdefault(selection, {})[name] = pair.tolist()
+                    matrix = GroupMatrix.from_counts(pair)
+                    if selection == "last":
+                        _leave_matrix(run, folder, task, name, f"{stage}, {selection}", matrix)
+        _attach(run, folder / "matrices.json", json.dumps(matrices))
+        chosen = _examples(task.train)
+        plot_images(
+            task.train.images[chosen],
+            [task.target_names[i] for i in task.train.target[chosen].tolist()],
+            title=f"{task.name}: training images",
+            path=folder / "examples.png",
+        )
+        run.add_artifact(folder / "examples.png")
+        save_weights(folder / "weights.safetensors", outcome.artifacts, about=_about(run, task))
+        run.add_artifact(folder / "weights.safetensors")
+
+
+def _about(run: Run, task: Task) -> dict[str, str]:
+    chosen = ("dataset", "method", "skew", "severity", "seed", "reverse")
+    about = {name: str(run.config[name]) for name in chosen}
+    return about | {"classes": json.dumps(task.target_names)}
+
+
+def _examples(split: Split, each: int = 10) -> torch.Tensor:
+    """The first `each` images of every target, target by target."""
+    places = [torch.nonzero(split.target == label).flatten()[:each] for label in split.target.unique()]
+    return torch.cat(places)
+
+
+def _leave_curves(run: Run, folder: Path, stage: str, history: list[dict[str, float]]) -> None:
+    for figure in ("unbiased", "conflicting", "aligned", "average"):
+        series = {
+            name.rsplit("/", 1)[0]: [(row["epoch"], row[name]) for row in history if name in row]
+            for name in history[-1]
+            if name.endswith(f"/{figure}")
+        }
+        if series and not (figure == "average" and any(name.endswith("/unbiased") for name in history[-1])):
+            path = folder / f"{stage}-{figure}.png"
+            plot_curves(series, title=f"{stage}: {figure} test accuracy", ylabel="%", path=path, reference=None)
+            run.add_artifact(path)
+
+
+def _leave_matrix(run: Run, folder: Path, task: Task, read_out: str, what: str, matrix: GroupMatrix) -> None:
+    path = folder / f"matrix-{what.split(',')[0]}-{read_out}.png"
+    plot_matrix(
+        matrix,
+        target_names=task.target_names,
+        bias_names=task.bias_names,
+        bias_colours=task.bias_colours,
+        title=f"{read_out} ({what})",
+        path=path,
+    )
+    run.add_artifact(path)
+
+
+def _attach(run: Run, path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    run.add_artifact(path)
+
+
+def _say_where(run: Run) -> None:
+    for observer in run.observers:
+        if getattr(observer, "dir", None):
+            say(f"run folder: {observer.dir}")
+
+
+def _result(summary: Mapping[str, float]) -> float | None:
+    """Unbiased accuracy of the final model: the last read-out of the table that is one."""
+    for read_out in ("target", "model", "poe"):
+        for figure in ("unbiased", "average"):
+            for name, value in summary.items():
+                if name.startswith(f"{read_out}/{figure}/") and not name.endswith("/oracle"):
+                    return float(value)
+    return None
