@@ -1,0 +1,82 @@
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from errors import UserError
+from losses.reweight import (
+    UNSEEN,
+    bias_balanced,
+    class_maximum,
+    class_normalised,
+    ema_update,
+    log_prior,
+    relative_difficulty,
+)
+
+
+def test_relative_difficulty() -> None:
+    biased = torch.tensor([3.0, 0.0, 2.0, 0.0], requires_grad=True)
+    weight = relative_difficulty(biased, torch.tensor([1.0, 5.0, 2.0, 0.0]))
+    torch.testing.assert_close(weight, torch.tensor([0.75, 0.0, 0.5, 0.0]))
+    assert not weight.requires_grad
+
+
+def test_moving_average_takes_a_first_value_whole() -> None:
+    start = torch.full((4,), UNSEEN)
+    once = ema_update(start, torch.tensor([2, 0]), torch.tensor([4.0, 0.0]), alpha=0.75)
+    assert once.tolist() == [0.0, UNSEEN, 4.0, UNSEEN]
+    twice = ema_update(once, torch.tensor([2, 0]), torch.tensor([8.0, 2.0]), alpha=0.75)
+    # An average of exactly 0 has been seen: its next value is not taken whole.
+    assert twice.tolist() == [0.5, UNSEEN, 5.0, UNSEEN]
+    assert start.eq(UNSEEN).all()
+
+
+def test_moving_average_of_a_sample_drawn_twice_does_not_depend_on_the_order() -> None:
+    start = torch.tensor([10.0, 1.0])
+    for values in ([2.0, 6.0], [6.0, 2.0]):
+        assert ema_update(start, torch.tensor([0, 0]), torch.tensor(values), alpha=0.5).tolist() == [8.0, 1.0]
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.0])
+def test_moving_average_alpha_out_of_range(alpha: float) -> None:
+    with pytest.raises(UserError, match="alpha"):
+        ema_update(torch.zeros(1), torch.tensor([0]), torch.zeros(1), alpha)
+
+
+def test_maximum_of_each_class() -> None:
+    average, target = torch.tensor([1.0, 4.0, 2.0, UNSEEN, UNSEEN]), torch.tensor([0, 2, 0, 2, 3])
+    assert class_maximum(average, target, 5).tolist() == [2.0, 0.0, 4.0, 0.0, 0.0]
+    index = torch.tensor([1, 0, 2])
+    assert class_normalised(average, index, target, 5).tolist() == [1.0, 0.5, 1.0]
+
+
+def test_class_whose_averages_are_all_zero() -> None:
+    assert class_normalised(torch.zeros(2), torch.tensor([0, 1]), torch.tensor([0, 0]), 1).tolist() == [0.0, 0.0]
+
+
+def test_log_prior_counts_an_empty_cell_as_half_an_image() -> None:
+    target, bias = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 0, 0, 1, 1])
+    prior = log_prior(target, bias, n_targets=2, n_biases=3).exp()
+    # Rows are biases: 3 and 1 images; 0.5 and 2; never seen.
+    torch.testing.assert_close(prior, torch.tensor([[0.75, 0.25], [0.2, 0.8], [0.5, 0.5]]))
+
+
+@pytest.mark.parametrize(("target", "bias", "name"), [(2, 0, "target"), (0, -1, "bias"), (0, 3, "bias")])
+def test_log_prior_label_out_of_range(target: int, bias: int, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} labels"):
+        log_prior(torch.tensor([0, target]), torch.tensor([0, bias]), n_targets=2, n_biases=3)
+
+
+def test_bias_balanced_by_hand() -> None:
+    # Flat logits: the model's probability is the prior's, 0.75 for the aligned and 0.2 for the conflicting image.
+    prior = torch.tensor([[0.75, 0.25], [0.2, 0.8]]).log()
+    loss = bias_balanced(torch.zeros(2, 2), torch.tensor([0, 0]), torch.tensor([0, 1]), prior)
+    assert loss.item() == pytest.approx(-(math.log(0.75) + math.log(0.2)) / 2)
+
+
+def test_bias_balanced_under_equal_shares_is_the_cross_entropy() -> None:
+    logits, target, bias = torch.randn(9, 3), torch.arange(9) % 3, torch.arange(9) // 3
+    prior = log_prior(target, bias, n_targets=3, n_biases=3)
+    torch.testing.assert_close(bias_balanced(logits, target, bias, prior), cross_entropy(logits, target))
