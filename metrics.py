@@ -1,0 +1,207 @@
+"""The target x bias matrix of hits and counts, and every figure that is read off it.
+
+Figures of the matrix are percentages; precision, recall and average precision are shares in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from errors import UserError
+
+FIGURES = ("unbiased", "average", "aligned", "conflicting", "worst")
+
+
+def group_counts(prediction: Tensor, target: Tensor, bias: Tensor | None, n_targets: int, n_biases: int) -> Tensor:
+    """Hits and images of every target x bias cell.
+
+    Parameters
+    ----------
+    prediction, target : int64 [N]
+    bias : int64 [N], or None when there are no bias labels (then `n_biases` is taken as 1)
+
+    Returns
+    -------
+    int64 [2, T, B] on the device of `target`: hits, then counts. The sum over batches is the result for all of them.
+
+    Raises
+    ------
+    RuntimeError
+        A target or bias label is outside its range (on CUDA: a device-side assertion).
+    """
+    if bias is None:
+        n_biases, bias = 1, torch.zeros_like(target)
+    n_cells = n_targets * n_biases
+    cell = target * n_biases + bias + n_cells * (prediction == target)
+    # A label out of range would be counted in a neighbouring cell; -1 makes the scatter refuse it, without a sync.
+    inside = (target >= 0) & (target < n_targets) & (bias >= 0) & (bias < n_biases)
+    cell = torch.where(inside, cell, -1)
+    # Not torch.bincount: it reads the largest value back to the host to size its result, a CPU-GPU sync per batch.
+    histogram = torch.zeros(2 * n_cells, dtype=torch.int64, device=target.device)
+    misses, hits = histogram.scatter_add_(0, cell, torch.ones_like(cell)).view(2, n_targets, n_biases)
+    return torch.stack((hits, misses + hits))
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMatrix:
+    """Hits and counts, int64 [T, B], of one model on one data set.
+
+    A cell is aligned when its bias is the one its target is tied to: the bias of the same index, or
+    `aligned_bias[target]` where a data set ties them otherwise. Figures are in percent, and None when no cell they
+    are made of holds an image. With one bias column there are no bias labels, and only `average` has a value.
+
+    Raises
+    ------
+    ValueError
+        Hits and counts do not fit each other.
+    UserError
+        `aligned_bias` does not name one existing bias per target.
+    """
+
+    hits: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    aligned_bias: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.hits.ndim != 2 or self.hits.shape != self.counts.shape:
+            raise ValueError(f"hits {self.hits.shape} and counts {self.counts.shape} must both be [targets, biases]")
+        if (self.hits < 0).any() or (self.hits > self.counts).any():
+            raise ValueError("a cell has fewer than 0 hits, or more hits than images")
+        n_targets, n_biases = self.counts.shape
+        tied = self.aligned_bias
+        if tied is not None and (len(tied) != n_targets or not all(0 <= bias < n_biases for bias in tied)):
+            raise UserError(
+                f"aligned_bias is {tuple(tied)}, but there are {n_targets} targets and {n_biases} biases: "
+                f"give one bias index from 0 to {n_biases - 1} for each target"
+            )
+
+    @classmethod
+    def from_counts(cls, counts: Tensor, aligned_bias: Sequence[int] | None = None) -> GroupMatrix:
+        """From the int64 [2, T, B] of `group_counts`, summed over batches. A CPU-GPU sync point."""
+        # A copy, as on the CPU .numpy() shares memory with a tensor that may still be accumulated into.
+        hits, images = counts.cpu().numpy().copy()
+        return cls(hits, images, None if aligned_bias is None else tuple(int(bias) for bias in aligned_bias))
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether there are bias labels, that is more than one bias column."""
+        return self.counts.shape[1] > 1
+
+    @property
+    def aligned_cells(self) -> NDArray[np.bool_]:
+        """Bool [T, B], all False without bias labels."""
+        n_targets, n_biases = self.counts.shape
+        tied = np.arange(n_targets) if self.aligned_bias is None else np.array(self.aligned_bias)
+        return (tied[:, None] == np.arange(n_biases)) & self.has_bias
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Percent [T, B], nan where the cell is empty."""
+        return np.where(self.counts > 0, 100.0 * self.hits / np.maximum(self.counts, 1), np.nan)
+
+    @property
+    def unbiased(self) -> float | None:
+        """Mean over the non-empty cells."""
+        return self._mean(np.full(self.counts.shape, self.has_bias))
+
+    @property
+    def average(self) -> float | None:
+        """Share of correct images, whatever their cell (micro average)."""
+        total = int(self.counts.sum())
+        return 100.0 * int(self.hits.sum()) / total if total else None
+
+    @property
+    def aligned(self) -> float | None:
+        """Mean over the non-empty aligned cells."""
+        return self._mean(self.aligned_cells)
+
+    @property
+    def conflicting(self) -> float | None:
+        """Mean over the non-empty conflicting cells."""
+        return self._mean(~self.aligned_cells & self.has_bias)
+
+    @property
+    def worst(self) -> float | None:
+        """Accuracy of the worst non-empty cell."""
+        filled = self.accuracy[self.counts > 0]
+        return float(filled.min()) if self.has_bias and filled.size else None
+
+    def figures(self) -> dict[str, float]:
+        """The figures that have a value, in the order of `FIGURES`, in percent."""
+        values = {name: getattr(self, name) for name in FIGURES}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _mean(self, cells: NDArray[np.bool_]) -> float | None:
+        filled = self.accuracy[cells & (self.counts > 0)]
+        return float(filled.mean()) if filled.size else None
+
+
+def average_precision(score: Tensor, positive: Tensor) -> float:
+    """Area under the precision-recall steps: the sum of (R_k - R_(k-1)) P_k over the distinct scores, highest first.
+
+    Parameters
+    ----------
+    score : float [N], high for what should be positive; equal scores are one threshold
+    positive : bool [N]
+
+    Returns
+    -------
+    In [0, 1]; nan when nothing is positive, as there is nothing to find then. A CPU-GPU sync point.
+
+    Raises
+    ------
+    UserError
+        A score is nan.
+    """
+    _same_length(score, positive)
+    if bool(score.isnan().any()):
+        raise UserError(
+            "some scores are nan, so they cannot be ranked: training has diverged, try a lower learning rate"
+        )
+    if not bool(positive.any()):
+        return math.nan
+    ordered, order = score.sort(descending=True)
+    found = positive[order].cumsum(0)
+    last_of_tie = torch.ones_like(found, dtype=torch.bool)
+    last_of_tie[:-1] = ordered[1:] != ordered[:-1]
+    # float64 on the host: not every accelerator has it.
+    rank = (last_of_tie.nonzero().flatten() + 1).cpu().double()
+    found = found[last_of_tie].cpu().double()
+    gained = torch.diff(found, prepend=found.new_zeros(1))
+    return float((gained * found / rank).sum() / found[-1])
+
+
+def precision_recall(flag: Tensor, positive: Tensor) -> tuple[float, float]:
+    """Share of the flagged that are positive, and share of the positive that are flagged.
+
+    `flag` and `positive` are bool [N]. Precision is nan when nothing is flagged, recall when nothing is positive.
+    A CPU-GPU sync point.
+    """
+    _same_length(flag, positive)
+    found, flagged, wanted = torch.stack(((flag & positive).sum(), flag.sum(), positive.sum())).tolist()
+    return (found / flagged if flagged else math.nan), (found / wanted if wanted else math.nan)
+
+
+def pick(history: Sequence[Mapping[str, float]], key: str) -> int | None:
+    """Index of the epoch with the highest `key`: the first of equals, None when no epoch has a value.
+
+    An epoch in which the value is missing or nan is passed over.
+    """
+    best: int | None = None
+    for epoch, figures in enumerate(history):
+        value = figures.get(key, math.nan)
+        if not math.isnan(value) and (best is None or value > history[best][key]):
+            best = epoch
+    return best
+
+
+def _same_length(first: Tensor, second: Tensor) -> None:
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"expected two vectors of one length, got {tuple(first.shape)} and {tuple(second.shape)}")

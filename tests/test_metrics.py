@@ -1,0 +1,184 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from errors import UserError
+from metrics import FIGURES, GroupMatrix, average_precision, group_counts, pick, precision_recall
+
+
+def matrix(hits, counts, aligned_bias=None):
+    return GroupMatrix.from_counts(torch.tensor([hits, counts]), aligned_bias)
+
+
+def draw() -> torch.Tensor:
+    """Predictions, targets (3) and biases (4) of 500 images: int64 [3, 500]."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.stack([torch.randint(high, (500,), generator=generator) for high in (3, 3, 4)])
+
+
+def test_counts_by_hand():
+    prediction = torch.tensor([0, 1, 1, 2, 2, 0])
+    target = torch.tensor([0, 0, 1, 2, 2, 2])
+    bias = torch.tensor([0, 0, 1, 0, 1, 1])
+    hits, counts = group_counts(prediction, target, bias, 3, 2)
+    assert hits.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert counts.tolist() == [[2, 0], [0, 1], [1, 2]]
+
+
+def test_counts_agree_with_a_plain_loop():
+    prediction, target, bias = draw()
+    expected = np.zeros((2, 3, 4), dtype=np.int64)
+    for p, t, b in zip(prediction.tolist(), target.tolist(), bias.tolist(), strict=True):
+        expected[:, t, b] += (p == t, 1)
+    counts = group_counts(prediction, target, bias, 3, 4)
+    assert counts.dtype == torch.int64
+    assert np.array_equal(counts.numpy(), expected)
+
+
+def test_counts_add_up_over_batches():
+    prediction, target, bias = draw()
+    parts = [group_counts(p, t, b, 3, 4) for p, t, b in draw().split(64, dim=1)]
+    assert torch.equal(torch.stack(parts).sum(0), group_counts(prediction, target, bias, 3, 4))
+
+
+def test_counts_of_no_images_are_zero():
+    empty = torch.empty(0, dtype=torch.int64)
+    assert torch.equal(group_counts(empty, empty, empty, 2, 3), torch.zeros(2, 2, 3, dtype=torch.int64))
+
+
+def test_without_bias_there_is_one_column():
+    prediction, target, bias = draw()
+    counts = group_counts(prediction, target, None, 3, 4)
+    assert counts.shape == (2, 3, 1)
+    assert torch.equal(counts, group_counts(prediction, target, bias, 3, 4).sum(2, keepdim=True))
+
+
+@pytest.mark.parametrize(("target", "bias"), [(0, 2), (1, -1), (2, 0), (-1, 1)])
+def test_a_label_out_of_range_is_refused_not_counted_next_door(target, bias):
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        group_counts(torch.tensor([0]), torch.tensor([target]), torch.tensor([bias]), 2, 2)
+
+
+def test_figures_by_hand_with_an_empty_cell():
+    m = matrix([[9, 1], [0, 3]], [[10, 4], [0, 4]])
+    assert np.array_equal(m.accuracy, [[90.0, 25.0], [np.nan, 75.0]], equal_nan=True)
+    assert m.figures() == pytest.approx(
+        {"unbiased": 190 / 3, "average": 1300 / 18, "aligned": 82.5, "conflicting": 25.0, "worst": 25.0}
+    )
+    assert tuple(m.figures()) == FIGURES
+    assert all(type(value) is float for value in m.figures().values())
+
+
+def test_an_empty_diagonal_leaves_aligned_out():
+    m = matrix([[0, 1], [2, 0]], [[0, 4], [4, 0]])
+    assert m.aligned is None
+    assert m.figures() == {"unbiased": 37.5, "average": 37.5, "conflicting": 37.5, "worst": 25.0}
+
+
+def test_an_empty_cell_is_not_the_worst():
+    assert matrix([[4, 0], [3, 4]], [[4, 0], [4, 4]]).worst == 75.0
+    assert matrix([[4, 0], [3, 4]], [[4, 1], [4, 4]]).worst == 0.0
+
+
+def test_nothing_counted_has_no_figures():
+    assert matrix([[0, 0], [0, 0]], [[0, 0], [0, 0]]).figures() == {}
+    assert matrix([[0], [0]], [[0], [0]]).figures() == {}
+
+
+def test_without_bias_labels_only_the_average_has_a_value():
+    m = matrix([[3], [1]], [[4], [4]])
+    assert m.figures() == {"average": 50.0}
+    assert (m.unbiased, m.aligned, m.conflicting, m.worst) == (None, None, None, None)
+    assert not m.aligned_cells.any()
+
+
+def test_aligned_bias_moves_the_diagonal():
+    hits, counts = [[9, 2], [1, 8]], [[10, 10], [10, 10]]
+    straight, crossed = matrix(hits, counts), matrix(hits, counts, aligned_bias=[1, 0])
+    assert (straight.aligned, straight.conflicting) == pytest.approx((85.0, 15.0))
+    assert (crossed.aligned, crossed.conflicting) == pytest.approx((15.0, 85.0))
+    assert crossed.unbiased == straight.unbiased
+
+
+def test_more_targets_than_biases():
+    m = matrix([[4, 0], [0, 4], [1, 3]], [[4, 4]] * 3)
+    assert m.aligned_cells.tolist() == [[True, False], [False, True], [False, False]]
+    assert (m.aligned, m.conflicting) == (100.0, 25.0)
+
+
+@pytest.mark.parametrize("tied", [[0], [0, 2], [-1, 0], [0, 1, 1]])
+def test_a_wrong_aligned_bias_is_explained(tied):
+    with pytest.raises(UserError, match="2 targets and 2 biases"):
+        matrix([[0, 0], [0, 0]], [[1, 1], [1, 1]], tied)
+
+
+@pytest.mark.parametrize(("hits", "counts"), [([[2]], [[1]]), ([[-1]], [[1]]), ([[1, 1]], [[1]]), ([1], [1])])
+def test_hits_and_counts_must_fit(hits, counts):
+    with pytest.raises(ValueError):
+        GroupMatrix(np.array(hits), np.array(counts))
+
+
+def test_matrix_does_not_follow_the_accumulator():
+    counts = torch.tensor([[[1, 0], [0, 1]], [[2, 2], [2, 2]]])
+    m = GroupMatrix.from_counts(counts)
+    counts += 1
+    assert m.counts.tolist() == [[2, 2], [2, 2]]
+
+
+def test_average_precision_by_hand():
+    score, positive = torch.tensor([0.9, 0.8, 0.7, 0.1]), torch.tensor([True, False, True, False])
+    assert average_precision(score, positive) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(torch.zeros(4), positive) == 0.5
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1_000_000])
+@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+def test_average_precision_agrees_with_sklearn(levels, share):
+    rng = np.random.default_rng(levels)
+    for n in (1, 2, 17, 400):
+        score = rng.integers(levels, size=n).astype(np.float32)
+        positive = rng.random(n) < share
+        positive[0] = True
+        result = average_precision(torch.from_numpy(score), torch.from_numpy(positive))
+        assert result == pytest.approx(average_precision_score(positive, score), abs=1e-12)
+
+
+def test_average_precision_that_does_not_exist():
+    assert math.isnan(average_precision(torch.rand(3), torch.zeros(3, dtype=torch.bool)))
+    with pytest.raises(UserError, match="nan"):
+        average_precision(torch.tensor([0.1, math.nan]), torch.tensor([True, False]))
+    with pytest.raises(ValueError, match="one length"):
+        average_precision(torch.rand(3), torch.ones(2, dtype=torch.bool))
+
+
+def test_precision_and_recall():
+    flag = torch.tensor([True, True, True, False, False])
+    positive = torch.tensor([True, False, False, True, False])
+    assert precision_recall(flag, positive) == pytest.approx((1 / 3, 1 / 2))
+    precision, recall = precision_recall(torch.zeros_like(flag), positive)
+    assert math.isnan(precision) and recall == 0.0
+    precision, recall = precision_recall(flag, torch.zeros_like(flag))
+    assert precision == 0.0 and math.isnan(recall)
+
+
+def test_pick_takes_the_first_best_and_passes_over_the_missing():
+    history = [{"worst": 1.0}, {}, {"worst": math.nan}, {"worst": 3.0}, {"worst": 3.0}, {"worst": 2.0}]
+    assert pick(history, "worst") == 3
+    assert pick([{"worst": math.nan}, {"worst": -1.0}], "worst") == 1
+    assert pick(history, "aligned") is None
+    assert pick([], "worst") is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_counting_does_not_wait_for_the_gpu():
+    prediction, target, bias = draw().cuda()
+    group_counts(prediction, target, bias, 3, 4)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        counts = group_counts(prediction, target, bias, 3, 4)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(counts.cpu(), group_counts(prediction.cpu(), target.cpu(), bias.cpu(), 3, 4))
