@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sacred import SETTINGS, Experiment
@@ -30,18 +31,27 @@ RUN_SETTINGS: dict[str, Setting] = {
     "optimiser": Setting("adam", "optimiser of all stages", choices=tuple(OPTIMISERS)),
     "seed": Setting(1, "the only seed: data, weights, order", low=0, high=2**32 - 1),
     "valid_fraction": Setting(0.0, "share of training images held out for the selection `valid`", low=0.0, high=0.9),
-    "limit": Setting(None, "use only this many training images (and a sixth as many test images)", low=60, optional=True, kind=int),
+    "limit": Setting(
+        None, "use only this many training images (and a sixth as many test images)",
+        low=60, optional=True, kind=int,
+    ),
     "quick": Setting(False, "small budgets, to see the whole thing in minutes"),
     "device": Setting("auto", "auto (a GPU when there is one), cpu, cuda, cuda:1, mps, ..."),
     "threads": Setting(None, "CPU threads; None leaves it to torch", low=1, optional=True, kind=int),
-    "data_dir": Setting(None, "folder with the source files; else the variable DATA_DIR; else a download", optional=True, kind=str),
+    "data_dir": Setting(
+        None, "folder with the source files; else the variable DATA_DIR; else a download",
+        optional=True, kind=str,
+    ),
     "cache_dir": Setting(".cache", "folder for built data sets and downloads"),
     "store": Setting("runs", "folder for runs, and for finished stages in its subfolder stages"),
     "fresh": Setting(False, "compute every stage anew, whatever is stored"),
     "checkpoint_seconds": Setting(30.0, "least time between two checkpoints; 0: one each epoch", low=0.0),
     "progress": Setting(True, "progress bars"),
     "train": Setting(True, "False evaluates `checkpoint` instead of training"),
-    "checkpoint": Setting(None, "weights to evaluate: a file of ours, or a .th file of the authors' release", optional=True, kind=str),
+    "checkpoint": Setting(
+        None, "weights to evaluate: a file of ours, or a .th file of the authors' release",
+        optional=True, kind=str,
+    ),
 }  # fmt: skip
 
 # kind -> name -> what it sets. At most one of a kind may be given.
@@ -104,7 +114,7 @@ class DebiasExperiment(Experiment):
 def build_experiment() -> DebiasExperiment:
     """A fresh experiment with all settings and named configs, and no command yet."""
     experiment = DebiasExperiment("debias", save_git_info=False)
-    experiment.logger = quiet_logger()
+    experiment.logger = quiet_logger()  # type: ignore[assignment]
     experiment.configurations.append(Defaults())
     for names in NAMED_CONFIGS.values():
         for name, values in names.items():
@@ -182,7 +192,17 @@ def parse_method(method: Any) -> str | list[str]:
 
 
 def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
-    return {"method": check_settings(config)["method"]}
+    checked = check_settings(config)
+    if command_name in STAGES:
+        stages_of(checked["method"], command_name)
+    if command_name == "evaluate" or (command_name == "train" and not checked["train"]):
+        if checked["checkpoint"] is None:
+            raise UserError("nothing to evaluate: set checkpoint=FILE")
+        if not Path(checked["checkpoint"]).is_file():
+            raise UserError(f"checkpoint={checked['checkpoint']}: there is no such file")
+    elif checked["distill"]["teacher"] == "valid" and checked["valid_fraction"] == 0:
+        raise UserError("distill.teacher=valid needs held-out images: set valid_fraction, as in valid_fraction=0.1")
+    return {"method": checked["method"]}
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:

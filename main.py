@@ -1,20 +1,17 @@
 """Train classifiers that do not take the shortcut.
 
-    python main.py with colored_mnist skewed1 severity4          both stages of DeNetDM
-    python main.py with colored_digits skewed3 erm quick         a baseline in a minute, no download
-    python main.py branches with colored_mnist                   the recipe up to and including one stage
-    python main.py evaluate with colored_mnist checkpoint=FILE   the full table of stored weights
-    python main.py print_config with ...                         every setting, its value and its meaning
-    python main.py help                                          data sets, methods, named configs, commands
+python main.py with colored_mnist skewed1 severity4          both stages of DeNetDM
+python main.py with colored_digits skewed3 erm quick         a baseline in a minute, no download
+python main.py branches with colored_mnist                   the recipe up to and including one stage
+python main.py evaluate with colored_mnist checkpoint=FILE   the full table of stored weights
+python main.py print_config with ...                         every setting, its value and its meaning
+python main.py help                                          data sets, methods, named configs, commands
 """
 
 import os
 import sys
 from collections.abc import Sequence
 
-# `--help` and a misspelt setting should not wait for torch to be imported twice: all heavy imports are below config.
-from sacred.arg_parser import get_config_updates
-from sacred.commands import print_config
 from sacred.run import Run
 
 from config import DebiasExperiment, build_experiment
@@ -87,10 +84,7 @@ def _check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
             raise UserError(f"no command is called {words[0]!r}{hint}")
         if len(words) > 1 and words[1] != "with" and not words[1].startswith("-"):
             raise UserError(f"after the command comes `with`: python main.py {words[0]} with {' '.join(words[1:])}")
-    get_config_updates(words[words.index("with") + 1 :] if "with" in words else [])
 
-
-__all__ = ["build", "main", "print_config"]
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from models.backbone import Backbone
 from models.mlp import MLP
 from models.registry import build_backbone
 
@@ -18,13 +19,13 @@ class Branches(nn.Module):
     one matrix product (`join`); parameters and their names are the same either way.
     """
 
-    def __init__(self, shallow: nn.Module, deep: nn.Module, classes: int) -> None:
+    def __init__(self, shallow: Backbone, deep: Backbone, classes: int) -> None:
         super().__init__()
         if shallow.features != deep.features:
             raise ValueError(f"branches must give as many features: {shallow.features} and {deep.features}")
         self.shallow = shallow
         self.deep = deep
-        self.head = nn.Linear(int(deep.features), classes)
+        self.head = nn.Linear(deep.features, classes)
         self._entry: Tensor | None = None
 
     def join(self) -> "Branches":
@@ -42,16 +43,17 @@ class Branches(nn.Module):
 
     def _joined(self) -> Tensor | None:
         """The joined first weight when both parameters still live in it."""
-        entry = self._entry
-        if entry is None or entry.data_ptr() != self.shallow.layers[0].weight.data_ptr():
+        entry, shallow, deep = self._entry, self.shallow, self.deep
+        if entry is None or not (isinstance(shallow, MLP) and isinstance(deep, MLP)):
             return None
-        own = self.deep.layers[0].weight
-        return entry if own.data_ptr() == entry[len(entry) - len(own) :].data_ptr() else None
+        rows, own = shallow.layers[0].weight, deep.layers[0].weight
+        lives = rows.data_ptr() == entry.data_ptr() and own.data_ptr() == entry[len(rows) :].data_ptr()
+        return entry if lives else None
 
     def experts(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features (shallow, deep), each [B, F], of images [B, C, H, W]."""
         entry = self._joined()
-        if entry is None:
+        if entry is None or not (isinstance(self.shallow, MLP) and isinstance(self.deep, MLP)):
             return self.shallow(images), self.deep(images)
         first, second = self.shallow.layers[0], self.deep.layers[0]
         split = _JoinedLinear.apply(images.flatten(1), first.weight, first.bias, second.weight, second.bias, entry)

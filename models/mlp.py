@@ -1,12 +1,16 @@
 """The multi-layer perceptron of Colored MNIST (DeNetDM, section 4 and appendix)."""
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from models.backbone import Backbone
 
-class MLP(nn.Module):
+
+class MLP(Backbone):
     """Flattened image to features: `layers` linear layers of `width`, each followed by a ReLU.
 
     The papers count the classifier too: their depth 3 is `layers=2`, their depth 5 is `layers=4`.
@@ -25,7 +29,9 @@ class MLP(nn.Module):
         super().__init__()
         self.features = width
         sizes = [math.prod(shape)] + [width] * layers
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers: Sequence[nn.Linear] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Linear(a, b) for a, b in itertools.pairwise(sizes)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, width] of images [B, C, H, W]."""
@@ -34,6 +40,6 @@ class MLP(nn.Module):
     def after_entry(self, entry: Tensor) -> Tensor:
         """Features [B, width] from the first layer's output [B, width] before its ReLU."""
         hidden = torch.relu(entry)
-        for layer in list(self.layers)[1:]:
+        for layer in self.layers[1:]:
             hidden = torch.relu(layer(hidden))
         return hidden

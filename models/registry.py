@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from errors import UserError
+from models.backbone import Backbone
 from models.mlp import MLP
 from settings import nearest
 
-Backbone = Callable[[tuple[int, int, int]], nn.Module]
-
-BACKBONES: dict[str, Backbone] = {
+BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "mlp3": lambda shape: MLP(shape, layers=2),
     "mlp5": lambda shape: MLP(shape, layers=4),
 }
@@ -24,10 +23,10 @@ class Classifier(nn.Module):
     `features(images)` is what regularisers and miners read; `forward` gives logits [B, classes].
     """
 
-    def __init__(self, backbone: nn.Module, classes: int) -> None:
+    def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(int(backbone.features), classes)
+        self.head = nn.Linear(backbone.features, classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Features [B, F] of images [B, C, H, W]."""
@@ -38,7 +37,7 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
 
-def build_backbone(name: str, shape: tuple[int, int, int]) -> nn.Module:
+def build_backbone(name: str, shape: tuple[int, int, int]) -> Backbone:
     """A fresh backbone by its name; its attribute `features` is the number of features it gives.
 
     Raises

@@ -15,4 +15,4 @@ for method in erm denetdm; do
     say "python main.py with colored_digits skewed3 severity4 $method quick $*"
     python main.py with colored_digits skewed3 severity4 "$method" quick "$@"
 done
-# >>> TABLE: print the two runs side by side here <<<
+python -m tracking.compare --dataset colored_digits erm denetdm

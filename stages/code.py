@@ -70,7 +70,7 @@ def _imports(module: str) -> list[str]:
 def _meaning(module: str) -> str:
     tree = _tree(module)
     for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and node.body and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            documented = ast.get_docstring(node, clean=False) is not None
+            node.body = node.body[1:] if documented else node.body
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""DeNetDM, stage 2: a target branch learns beside the frozen deep branch and from the frozen shallow one (section 4.2)."""
+"""DeNetDM, stage 2: a target network learns beside the frozen deep branch and from the shallow one (section 4.2)."""
 
 from collections.abc import Mapping
 from typing import ClassVar

@@ -1,5 +1,6 @@
 """The one training loop: epochs, optimiser steps, evaluation, selection, checkpoints, progress."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,21 +105,25 @@ def fit(job: Job, ctx: Context) -> Fitted:
     """
     loop = _Loop(job, ctx)
     loop.resume()
-    for epoch in tqdm(
-        range(loop.done, job.epochs),
+    # The terminal itself, not what Sacred captures into the record; a file gets a line now and then.
+    terminal = sys.__stderr__
+    with tqdm(
         initial=loop.done,
         total=job.epochs,
         desc=ctx.stage,
         unit="epoch",
         disable=not ctx.progress,
-        mininterval=0.5,
-    ):
-        started = time.monotonic()
-        losses = loop.train(epoch)
-        trained = time.monotonic()
-        loop.measure(epoch, losses, trained - started)
-        if epoch + 1 < job.epochs:
-            loop.checkpoint_if_due()
+        file=terminal,
+        mininterval=0.5 if terminal is not None and terminal.isatty() else 30,
+    ) as bar:
+        for epoch in range(loop.done, job.epochs):
+            started = time.monotonic()
+            losses = loop.train(epoch)
+            loop.measure(epoch, losses, time.monotonic() - started)
+            if epoch + 1 < job.epochs:
+                loop.checkpoint_if_due()
+            bar.set_postfix_str(loop.headline(), refresh=False)
+            bar.update()
     return Fitted(loop.history, loop.selected)
 
 
@@ -184,6 +189,12 @@ class _Loop:
                 self._keep("valid", epoch, tested)
         self.history.append(row)
         self._log(row)
+
+    def headline(self) -> str:
+        """The figure of the main read-out in a few words."""
+        row = self.history[-1]
+        figure = "unbiased" if f"{self.job.main}/unbiased" in row else "average"
+        return f"{self.job.main} {figure} {row[f'{self.job.main}/{figure}']:.1f} %"
 
     def checkpoint_if_due(self) -> None:
         if time.monotonic() - self._saved < self.ctx.checkpoint_seconds:

@@ -22,7 +22,6 @@ def make_optimiser(
     themselves; `sgd` has momentum 0.9.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    # A tensor as the rate would let schedules change it without a host sync, but fused SGD on the CPU takes floats only.
     return OPTIMISERS[name](trained, lr=learning_rate, weight_decay=weight_decay, fused=_can_fuse(trained))
 
 

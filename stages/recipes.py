@@ -50,7 +50,9 @@ def stages_of(method: str | Sequence[str], last: str | None = None) -> list[Stag
         names = list(method)
     for name in names:
         if name not in STAGES:
-            raise UserError(f"method: no stage is called {name!r}; there are {', '.join(STAGES)}{nearest(name, STAGES)}")
+            raise UserError(
+                f"method: no stage is called {name!r}; there are {', '.join(STAGES)}{nearest(name, STAGES)}"
+            )
     if last is not None:
         if last not in names:
             raise UserError(f"{last} is not a stage of method={method}, whose stages are {', '.join(names)}")

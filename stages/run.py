@@ -80,7 +80,9 @@ def run_stages(
                     bias_declared=stage.needs_bias_labels,
                 )
                 result = stage.run(outcome.artifacts, ctx)
-                folder.save_result(result, {"stage": stage.name, "key": key, "seed": settings["seed"], "data": task.key})
+                folder.save_result(
+                    result, {"stage": stage.name, "key": key, "seed": settings["seed"], "data": task.key}
+                )
             else:
                 say(f"{stage.name}: finished before, reused ({folder.path.name})")
                 _relog(stage.name, result["report"]["history"], log)
@@ -97,9 +99,7 @@ def run_stages(
     return outcome
 
 
-def stage_key(
-    stage: Stage, task: Task, settings: Settings, device: torch.device, input_keys: Mapping[str, str]
-) -> str:
+def stage_key(stage: Stage, task: Task, settings: Settings, device: torch.device, input_keys: Mapping[str, str]) -> str:
     """The name of everything that decides a stage's result."""
     return digest(
         {

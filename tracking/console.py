@@ -1,4 +1,4 @@
-"""What people read in the terminal: tables, lines and help. Tables go to standard output, the rest to standard error."""
+"""What people read in the terminal: tables and help on standard output, the rest on standard error."""
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -72,11 +72,15 @@ def show_help(experiment: Experiment, usage: str, words: Sequence[str]) -> None:
         return
     show(Text(usage.strip()))
     lists: dict[str, Mapping[str, str]] = {
-        "Data sets": {name: spec.summary + ("" if spec.load else "  (not built in yet)") for name, spec in DATASETS.items()},
+        "Data sets": {
+            name: spec.summary + ("" if spec.load else "  (not built in yet)") for name, spec in DATASETS.items()
+        },
         "Methods": {name: f"{recipe.summary}  [{', '.join(recipe.stages)}]" for name, recipe in RECIPES.items()},
         "Stages (also commands)": {stage.name: stage.summary for stage in STAGES.values()},
         "Named configs": {kind: ", ".join(names) for kind, names in NAMED_CONFIGS.items()},
-        "Settings (NAME=VALUE after `with`)": {name: docs[name] for name in docs if "." not in name and name not in STAGES},
+        "Settings (NAME=VALUE after `with`)": {
+            name: docs[name] for name in docs if "." not in name and name not in STAGES
+        },
     }
     for title, rows in lists.items():
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))

@@ -30,5 +30,7 @@ def quiet_logger() -> logging.Logger:
     if not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        # The program ends failed runs with a line of its own.
+        logger.addFilter(lambda record: not str(record.msg).startswith(("Failed after", "Aborted after")))
         logger.addHandler(handler)
     return logger

@@ -31,8 +31,6 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     """
     settings = _prepare(run)
     stages = stages_of(settings["method"], last)
-    if settings["distill"]["teacher"] == "valid" and settings["valid_fraction"] == 0:
-        raise UserError("distill.teacher=valid needs held-out images: set valid_fraction, as in valid_fraction=0.1")
     task = _load(settings)
     device = pick_device(settings["device"])
     store = Store(Path(settings["store"]) / "stages")
@@ -49,7 +47,11 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     }
     run.info["device"] = device_name(device)
     _leave(run, outcome, task)
-    show(figures_table(outcome.summary, f"{settings['method']} on {task.name}, seed {settings['seed']}: test accuracy, %"))
+    show(
+        figures_table(
+            outcome.summary, f"{settings['method']} on {task.name}, seed {settings['seed']}: test accuracy, %"
+        )
+    )
     _say_where(run)
     return _result(outcome.summary)
 
@@ -57,8 +59,6 @@ def train_recipe(run: Run, last: str | None) -> float | None:
 def evaluate_checkpoint(run: Run) -> float | None:
     """The full table of stored weights on the test set; the result in percent."""
     settings = _prepare(run)
-    if settings["checkpoint"] is None:
-        raise UserError("nothing to evaluate: set checkpoint=FILE")
     path = Path(settings["checkpoint"])
     task = _load(settings)
     device = pick_device(settings["device"])
@@ -115,7 +115,8 @@ def _prepare(run: Run) -> dict[str, Any]:
 def _load(settings: Mapping[str, Any]) -> Task:
     started = time.monotonic()
     task = load_task(settings)
-    say(f"{task.name}: {len(task.train)} training and {len(task.test)} test images in {time.monotonic() - started:.1f} s")
+    seconds = time.monotonic() - started
+    say(f"{task.name}: {len(task.train)} training and {len(task.test)} test images in {seconds:.1f} s")
     return task
 
 
@@ -182,8 +183,8 @@ def _leave_matrix(run: Run, folder: Path, task: Task, read_out: str, what: str, 
     plot_matrix(
         matrix,
         target_names=task.target_names,
-        bias_names=task.bias_names,
-        bias_colours=task.bias_colours,
+        bias_names=task.bias_names or ("all",),
+        bias_colours=None if task.bias_colours is None else task.bias_colours.numpy(),
         title=f"{read_out} ({what})",
         path=path,
     )

@@ -1,0 +1,9 @@
+"""What every backbone offers."""
+
+from torch import nn
+
+
+class Backbone(nn.Module):
+    """Images [B, C, H, W] to features [B, features]; the classifier on top of them is somebody else's."""
+
+    features: int
