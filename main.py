@@ -12,6 +12,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from docopt import DocoptExit
+from sacred.arg_parser import get_config_updates
 from sacred.run import Run
 
 from config import DebiasExperiment, build_experiment
@@ -65,6 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except DocoptExit:
+        print(f"error: cannot make sense of {' '.join(words)}; `python main.py help` says how", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
@@ -84,6 +89,13 @@ def _check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
             raise UserError(f"no command is called {words[0]!r}{hint}")
         if len(words) > 1 and words[1] != "with" and not words[1].startswith("-"):
             raise UserError(f"after the command comes `with`: python main.py {words[0]} with {' '.join(words[1:])}")
+    if words and words[-1] == "with":
+        raise UserError(f"after `with` come settings: python main.py {' '.join(words)} seed=2")
+    try:
+        get_config_updates(words[words.index("with") + 1 :] if "with" in words else [])
+    except TypeError as error:
+        # a value was given to `a`, and then to `a.b`
+        raise UserError("a group of settings is also given as one value; give its settings alone") from error
 
 
 if __name__ == "__main__":

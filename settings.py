@@ -1,6 +1,7 @@
 """What a setting is: its default, its meaning, what it may be, and where it is searched, on one line."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,10 +72,10 @@ class Setting:
             near = nearest(str(value), [str(choice) for choice in self.choices])
             raise UserError(f"setting {name}: {value!r} is not accepted; {self.accepted()}{near}")
         if kind in (int, float):
-            # written so that NaN, which compares with nothing, is refused too
             above = self.low is None or value >= self.low
             below = self.high is None or value <= self.high
-            if not (above and below and value == value):
+            # NaN compares with nothing, so it is refused here too
+            if not (above and below and abs(value) < math.inf):
                 raise UserError(f"setting {name}: {value!r} is out of range; {self.accepted()}")
         return value
 
@@ -85,9 +86,9 @@ class Setting:
         kind = self.kind or type(self.default)
         noun = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}.get(kind, kind.__name__)
         if self.low is not None and self.high is not None:
-            noun += f" from {self.low:g} to {self.high:g}"
+            noun += f" from {_plain(self.low)} to {_plain(self.high)}"
         elif self.low is not None:
-            noun += f" of at least {self.low:g}"
+            noun += f" of at least {_plain(self.low)}"
         return noun + (" or None" if self.optional else "")
 
 
@@ -95,3 +96,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """A suffix for an error line that names the nearest known word, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"

@@ -27,10 +27,12 @@ def quiet_logger() -> logging.Logger:
     """Sacred's logger, for warnings only: the program says itself what it does."""
     logger = logging.getLogger("debias")
     logger.setLevel(logging.WARNING)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        # The program ends failed runs with a line of its own.
-        logger.addFilter(lambda record: not str(record.msg).startswith(("Failed after", "Aborted after")))
-        logger.addHandler(handler)
+    # A new handler each time: it writes to what standard error is now.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    # The program ends failed runs with a line of its own, and checks types itself. The filter is the handler's, as a
+    # logger does not filter what comes from its children.
+    said = ("Failed after", "Aborted after", "Changed type")
+    handler.addFilter(lambda record: not str(record.msg).startswith(said))
+    logger.handlers[:] = [handler]
     return logger
