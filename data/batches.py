@@ -1,0 +1,157 @@
+"""Batches of a `Split`, made on its device without worker processes or host syncs."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from data.augment import AUGMENTATIONS
+from data.split import Split
+from errors import UserError
+
+
+class Batch(NamedTuple):
+    """images float32 [B, C, H, W]; target int64 [B]; index int64 [B], position in the split; bias int64 [B] or None."""
+
+    images: Tensor
+    target: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody calls on a batch
+    bias: Tensor | None
+
+
+class Batches:
+    """The batches of one split, an epoch at a time.
+
+    Images are scaled to [0, 1], augmented, then normalised with `mean` and `std`.
+
+    Parameters
+    ----------
+    split
+        Source of the images; batches live on its device.
+    batch_size
+        Images a batch; the last one is shorter unless `drop_last`.
+    mean, std
+        Per channel, both or neither.
+    augment
+        Name in `AUGMENTATIONS`.
+    shuffle
+        False: in order, as views of the split (evaluation).
+    drop_last
+        Leave out a last batch that is not full.
+    weights
+        Non-negative [N]: draw images with replacement, each with probability weights / weights.sum().
+        At most 2**24 images, the limit of `torch.multinomial`.
+    draws
+        Images an epoch when `weights` are given; default N.
+
+    Raises
+    ------
+    UserError
+        Not a single batch would come out, or an unknown augmentation.
+    ValueError
+        Arguments that contradict each other.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        augment: str | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        weights: Tensor | None = None,
+        draws: int | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}: a batch holds at least one image")
+        if (mean is None) != (std is None):
+            raise ValueError("mean and std go together: give both or neither")
+        if augment is not None and augment not in AUGMENTATIONS:
+            raise UserError(f"augment={augment!r} is unknown; available: {', '.join(AUGMENTATIONS)}")
+        if weights is None and draws is not None:
+            raise ValueError("draws needs weights: without them an epoch is every image once")
+        if weights is not None and not shuffle:
+            raise ValueError("weights draw at random: they cannot be combined with shuffle=False")
+
+        self.split = split
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.weights = None if weights is None else _checked_weights(weights, split)
+        self.draws = len(split) if draws is None else draws
+        if len(self) == 0:
+            raise UserError(
+                f"{self.draws} images do not make one batch of batch_size={batch_size} (drop_last={drop_last}): "
+                "choose a smaller batch_size or use more images"
+            )
+        self._augment = None if augment is None else AUGMENTATIONS[augment]
+        self._scale, self._shift = _normalisation(mean, std, split)
+        # Rows of a 2-D tensor are gathered by plain memory copies.
+        self._rows = split.images.flatten(1)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        full, rest = divmod(self.draws, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def epoch(self, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """Yield the batches of one epoch.
+
+        The order is drawn from `generator` (on the split's device; None: torch's global one) when the first batch is
+        asked for, augmentations as each batch is made. The same generator state gives the same epoch.
+        """
+        if not self.shuffle:
+            yield from self._in_order(generator)
+            return
+        device = self.split.device
+        if self.weights is None:
+            order = torch.randperm(self.draws, generator=generator, device=device)
+        else:
+            order = torch.multinomial(self.weights, self.draws, replacement=True, generator=generator)
+        for index in order.split(self.batch_size)[: len(self)]:
+            bias = None if self.split.bias is None else self.split.bias.index_select(0, index)
+            images = self._prepare(self._rows.index_select(0, index), generator)
+            yield Batch(images, self.split.target.index_select(0, index), index, bias)
+
+    def _in_order(self, generator: torch.Generator | None) -> Iterator[Batch]:
+        order = torch.arange(self.draws, device=self.split.device)
+        for number in range(len(self)):
+            part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            bias = None if self.split.bias is None else self.split.bias[part]
+            yield Batch(self._prepare(self._rows[part], generator), self.split.target[part], order[part], bias)
+
+    def _prepare(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Turn uint8 rows [B, C*H*W] into augmented, normalised float32 images [B, C, H, W]."""
+        images = rows.to(torch.float32).view(-1, *self.split.images.shape[1:])
+        if self._augment is not None:
+            # Padding is black only before normalisation.
+            images = self._augment(images, generator)
+        images = images.mul_(self._scale)
+        return images if self._shift is None else images.add_(self._shift)
+
+
+def _normalisation(
+    mean: Sequence[float] | None, std: Sequence[float] | None, split: Split
+) -> tuple[float | Tensor, Tensor | None]:
+    """(x / 255 - mean) / std as one multiplication and one addition: [C, 1, 1] each, or (1 / 255, None)."""
+    if mean is None or std is None:
+        return 1 / 255, None
+    channels = split.images.shape[1]
+    if len(mean) != channels or len(std) != channels:
+        raise ValueError(f"mean and std need {channels} values, one a channel; got {len(mean)} and {len(std)}")
+    centre, spread = (torch.tensor(values, device=split.device).view(-1, 1, 1) for values in (mean, std))
+    return 1 / (255 * spread), -centre / spread
+
+
+def _checked_weights(weights: Tensor, split: Split) -> Tensor:
+    """Check once, here, so that an epoch need not look at values on the host."""
+    if weights.shape != (len(split),):
+        raise ValueError(f"weights must be [{len(split)}], one an image; got {list(weights.shape)}")
+    weights = weights.detach().to(split.device, torch.float32)
+    if not bool(torch.isfinite(weights).all() & (weights >= 0).all() & (weights.sum() > 0)):
+        raise ValueError("weights must be finite, non-negative and not all zero")
+    return weights

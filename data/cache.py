@@ -1,0 +1,127 @@
+"""Arrays built once and kept on disk: one folder of .npy files and a meta.json per key."""
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from errors import UserError
+
+Arrays = dict[str, np.ndarray]
+
+
+def key_of(**fields: str | int | float | bool | None) -> str:
+    """Hex digest of named values; any change of a name or value changes it."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def cached(cache_dir: str | Path, name: str, key: str, build: Callable[[], Arrays]) -> Arrays:
+    """Return the arrays stored under `key`, building and storing them first where they are not.
+
+    The folder is filled under a temporary name and renamed, so it is there whole or not at all; a file lock makes
+    processes that want the same key build it once. Folders are recognised by `key` (hex), `name` is for people.
+    A stored set whose sizes, shapes, types or key are wrong is rebuilt with a warning; contents are not re-hashed.
+
+    Returns the arrays memory-mapped and read-only.
+
+    Raises
+    ------
+    UserError
+        `cache_dir` cannot be written to.
+    """
+    folder = Path(cache_dir) / f"{name}-{key[:20]}"
+    found = _open(folder, key)
+    if isinstance(found, dict):
+        return found
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(folder.name + ".lock"))
+        lock.acquire()
+    except OSError as error:
+        raise _unwritable(cache_dir, error) from error
+    try:
+        return _build(folder, key, build)
+    finally:
+        lock.release()
+
+
+def _build(folder: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
+    """Build and store; the caller holds the lock."""
+    # Another process may have finished while this one waited.
+    found = _open(folder, key)
+    if isinstance(found, dict):
+        return found
+    if found is not None:
+        warnings.warn(f"{folder} is damaged ({found}): building it again", stacklevel=3)
+    arrays = build()
+    try:
+        _write(folder, key, arrays)
+    except OSError as error:
+        raise _unwritable(folder.parent, error) from error
+    found = _open(folder, key)
+    if not isinstance(found, dict):
+        raise UserError(
+            f"{folder} cannot be read back after writing ({found}): check the disk or choose another cache_dir"
+        )
+    return found
+
+
+def _write(folder: Path, key: str, arrays: Arrays) -> None:
+    partial = folder.with_name(folder.name + ".partial")
+    # Whoever left it was killed: the lock is ours.
+    _remove(partial)
+    partial.mkdir()
+    try:
+        entries = {}
+        for name, array in arrays.items():
+            file = partial / f"{name}.npy"
+            np.save(file, array, allow_pickle=False)
+            entries[name] = {"shape": list(array.shape), "dtype": array.dtype.str, "bytes": file.stat().st_size}
+        (partial / "meta.json").write_text(json.dumps({"key": key, "arrays": entries}, indent=1), encoding="utf-8")
+        _remove(folder)
+        partial.rename(folder)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _open(folder: Path, key: str) -> Arrays | str | None:
+    """Return the arrays, None where nothing is stored, or what is wrong with what is."""
+    if not folder.exists():
+        return None
+    try:
+        meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if meta["key"] != key:
+            return "meta.json holds another key"
+        arrays = {}
+        for name, entry in meta["arrays"].items():
+            file = folder / f"{name}.npy"
+            if file.stat().st_size != entry["bytes"]:
+                return f"{file.name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+            if list(array.shape) != entry["shape"] or array.dtype.str != entry["dtype"]:
+                return f"{file.name} is {array.dtype} {list(array.shape)}"
+            arrays[name] = array
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return arrays
+
+
+def _unwritable(cache_dir: str | Path, error: OSError) -> UserError:
+    return UserError(
+        f"cache_dir {Path(cache_dir).absolute()} cannot be written to ({error.strerror or error}): "
+        "free some space, mend its permissions or choose another cache_dir"
+    )

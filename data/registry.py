@@ -1,0 +1,106 @@
+"""The data sets by name, and the way from settings to a `Task`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data import colored
+from data.cache import cached, key_of
+from data.digits import digits
+from data.sources import Source, fashion_mnist, mnist
+from data.split import Task, hold_out
+from errors import UserError
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set: `load` makes its Task, without hold-out, from settings; None where it is not built in (`missing`)."""
+
+    name: str
+    summary: str
+    load: Callable[[Settings], Task] | None
+    missing: str | None = None
+
+
+def load_task(settings: Settings) -> Task:
+    """Load the data set that `settings` describe, from the cache where it was built before.
+
+    settings : mapping with
+        dataset (name in `DATASETS`), data_dir (folder with source files; None: environment variable DATA_DIR),
+        cache_dir, skew (share of conflicting training images), severity (1..5), reverse (exchange target and bias),
+        valid_fraction (share of the training images held out, [0, 1)), seed, limit (None, or keep so many random
+        training images and limit // 6 test images before any bias is assigned)
+
+    Tensors are on the CPU.
+
+    Raises
+    ------
+    UserError
+        An unknown or unbuilt data set, a setting out of range, sources missing or damaged, an unwritable cache.
+    """
+    name = settings["dataset"]
+    spec = DATASETS.get(name)
+    if spec is None:
+        near = get_close_matches(str(name), DATASETS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UserError(f"dataset={name!r} is unknown{hint}; available: {available()}")
+    if spec.load is None:
+        raise UserError(spec.missing or f"{name} is not built in yet; available: {available()}")
+    task = spec.load(settings)
+    fraction, seed = settings["valid_fraction"], settings["seed"]
+    if fraction == 0:
+        return task
+    train, valid = hold_out(task.train, fraction, seed)
+    return replace(task, train=train, valid=valid, key=key_of(data=task.key, valid_fraction=fraction, seed=seed))
+
+
+def available() -> str:
+    """Names of the data sets that can be loaded, for messages."""
+    return ", ".join(spec.name for spec in DATASETS.values() if spec.load is not None)
+
+
+def _load_colored(settings: Settings, name: str, read: Callable[[str | None, Path], Source]) -> Task:
+    cache_dir = Path(settings["cache_dir"])
+    skew, severity, seed, limit = (settings[field] for field in ("skew", "severity", "seed", "limit"))
+    source = read(settings["data_dir"] or os.environ.get("DATA_DIR") or None, cache_dir)
+    if limit is not None:
+        source = source.limited(limit, seed)
+    key = colored.data_key(source, skew, severity, seed)
+    arrays = cached(cache_dir, name, key, lambda: colored.build_arrays(source, skew, severity, seed))
+    return colored.as_task(arrays, name=name, names=source.names, key=key, reverse=settings["reverse"])
+
+
+def _read_digits(data_dir: str | None, cache_dir: Path) -> Source:
+    return digits(cache_dir)
+
+
+def _colored(name: str, summary: str, read: Callable[[str | None, Path], Source]) -> DatasetSpec:
+    return DatasetSpec(name, summary, partial(_load_colored, name=name, read=read))
+
+
+_BUILT = (
+    _colored("colored_mnist", "MNIST digits, each tied to a colour", mnist),
+    _colored("colored_fashion", "Fashion-MNIST garments, each tied to a colour", fashion_mnist),
+    _colored("colored_digits", "embedded handwritten digits, each tied to a colour; no download", _read_digits),
+)
+_NAMES = ", ".join(spec.name for spec in _BUILT)
+_UNBUILT = (
+    DatasetSpec(
+        "corrupted_cifar10",
+        "CIFAR-10 objects, each tied to an image corruption",
+        None,
+        f"corrupted_cifar10 is not built in yet; available: {_NAMES}",
+    ),
+    DatasetSpec(
+        "bffhq", "faces, young or old, age tied to gender", None, f"bffhq is not built in yet; available: {_NAMES}"
+    ),
+)
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (*_BUILT, *_UNBUILT)}

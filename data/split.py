@@ -1,0 +1,145 @@
+"""A part of a data set (`Split`), a whole biased classification problem (`Task`), and the seeded hold-out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from data.seeding import stream
+from errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with their labels, all on one device.
+
+    images : uint8 [N, C, H, W]
+    target : int64 [N], class to predict
+    bias : int64 [N], nuisance attribute; None where it is unknown or withheld
+    ids : int64 [N], position of each image in its source; survives subsets and hold-outs
+    """
+
+    images: Tensor
+    target: Tensor
+    bias: Tensor | None
+    ids: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 [N, C, H, W], got {self.images.dtype} {list(self.images.shape)}")
+        for name, column in (("target", self.target), ("bias", self.bias), ("ids", self.ids)):
+            if column is None:
+                continue
+            if column.dtype != torch.int64 or column.shape != (len(self),):
+                raise ValueError(f"{name} must be int64 [{len(self)}], got {column.dtype} {list(column.shape)}")
+            if column.device != self.images.device:
+                raise ValueError(f"{name} is on {column.device}, images are on {self.images.device}")
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def without_bias(self) -> Split:
+        """Return the same images and targets with the bias column withheld (nothing is copied)."""
+        return replace(self, bias=None)
+
+    def to(self, device: torch.device | str) -> Split:
+        bias = None if self.bias is None else self.bias.to(device)
+        return Split(self.images.to(device), self.target.to(device), bias, self.ids.to(device))
+
+    def subset(self, index: Tensor) -> Split:
+        """Return the images at positions `index` (int64 [M], in that order, repeats allowed)."""
+        index = index.to(self.device)
+        bias = None if self.bias is None else self.bias.index_select(0, index)
+        return Split(
+            self.images.index_select(0, index),
+            self.target.index_select(0, index),
+            bias,
+            self.ids.index_select(0, index),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A biased classification problem: its splits, and what is needed to feed, name and plot them.
+
+    key : hex digest naming exactly this data (source content, config, seed, builder version)
+    mean, std : per channel, applied after scaling to [0, 1]; None: no normalisation
+    augment : name in `data.augment.AUGMENTATIONS` for training batches; None: none
+    bias_colours : float [n_biases, 3] in [0, 1] for the axes of plots; None where the bias is no colour
+    """
+
+    name: str
+    train: Split
+    test: Split
+    valid: Split | None
+    target_names: tuple[str, ...]
+    bias_names: tuple[str, ...] | None
+    key: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    augment: str | None = None
+    bias_colours: Tensor | None = None
+
+    @property
+    def n_targets(self) -> int:
+        return len(self.target_names)
+
+    @property
+    def n_biases(self) -> int:
+        """Number of bias classes, 0 where the bias is unknown."""
+        return 0 if self.bias_names is None else len(self.bias_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device | str) -> Task:
+        valid = None if self.valid is None else self.valid.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), valid=valid)
+
+
+def stratified_choice(target: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    """Choose round(fraction * n) of the n images of every target at random.
+
+    target : int64 [N] on the CPU; returns bool [N], True where chosen.
+    """
+    shuffled = torch.randperm(len(target), generator=generator)
+    by_target = shuffled[torch.argsort(target[shuffled], stable=True)]
+    count = torch.bincount(target)
+    start = count.cumsum(0) - count
+    rank = torch.arange(len(target)) - start[target[by_target]]
+    quota = torch.round(count.double() * fraction).long()
+    chosen = torch.empty(len(target), dtype=torch.bool)
+    chosen[by_target] = rank < quota[target[by_target]]
+    return chosen
+
+
+def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Split off a validation part: round(fraction * n) images of every target, drawn at random with `seed`.
+
+    Returns (train, valid), both in the order of `split` and with its ids. Bias labels play no part in the draw.
+
+    Raises
+    ------
+    UserError
+        `fraction` outside [0, 1), or one that leaves either part without images.
+    """
+    if not 0 <= fraction < 1:
+        raise UserError(f"valid_fraction={fraction}: the held-out share of the training images must be in [0, 1)")
+    held = stratified_choice(split.target.cpu(), fraction, stream(seed, "hold-out"))
+    train, valid = (mask.nonzero().squeeze(1) for mask in (~held, held))
+    if len(train) == 0 or (fraction > 0 and len(valid) == 0):
+        part = "training" if len(train) == 0 else "held-out"
+        raise UserError(
+            f"valid_fraction={fraction} of {len(split)} images leaves the {part} part empty: "
+            "choose a fraction nearer to one half, or 0 for no validation"
+        )
+    return split.subset(train), split.subset(valid)

@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data import DATASETS, load_task, registry
+from data.digits import digits
+from data.sources import IDX_FILES
+from errors import UserError
+
+
+def write_set(folder: Path) -> None:
+    """Write 120 + 30 grey images, 12 + 3 of each class, as plain IDX files."""
+    folder.mkdir(parents=True)
+    for part, n in enumerate((120, 30)):
+        images = np.random.default_rng(part).integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        for (stem, _), array in zip(IDX_FILES[2 * part :], (images, np.arange(n, dtype=np.uint8) % 10), strict=False):
+            header = np.array([0x0800 + array.ndim, *array.shape], dtype=">u4")
+            (folder / stem).write_bytes(header.tobytes() + array.tobytes())
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    write_set(tmp_path / "in" / "mnist")
+    return {
+        "dataset": "colored_mnist",
+        "data_dir": str(tmp_path / "in"),
+        "cache_dir": str(tmp_path / "cache"),
+        "skew": 0.1,
+        "severity": 1,
+        "reverse": False,
+        "valid_fraction": 0.0,
+        "seed": 0,
+        "limit": None,
+    }
+
+
+def test_the_second_load_comes_from_the_cache(settings, monkeypatch):
+    first = load_task(settings)
+    monkeypatch.setattr(registry.colored, "build_arrays", lambda *args: pytest.fail("built again"))
+    second = load_task(settings)
+    assert first.key == second.key
+    for one, other in ((first.train, second.train), (first.test, second.test)):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.target, other.target)
+        assert torch.equal(one.ids, other.ids)
+    assert second.name == "colored_mnist"
+
+
+def test_cached_equals_built(settings):
+    loaded = load_task(settings)
+    source = registry.mnist(settings["data_dir"], settings["cache_dir"])
+    built = registry.colored.build(source, 0.1, 1, 0, reverse=False)
+    assert torch.equal(loaded.train.images, built.train.images)
+    assert loaded.key == built.key
+
+
+def test_tensors_do_not_share_memory_with_the_cache(settings):
+    before = load_task(settings).train.images.clone()
+    load_task(settings).train.images.zero_()
+    assert torch.equal(load_task(settings).train.images, before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"skew": 0.2}, {"severity": 2}, {"seed": 1}, {"reverse": True}, {"valid_fraction": 0.25}, {"limit": 60}],
+)
+def test_every_setting_is_in_the_key(settings, change):
+    assert load_task(settings).key != load_task(settings | change).key
+
+
+def test_the_held_out_share_is_in_the_key(settings):
+    assert load_task(settings | {"valid_fraction": 0.25}).key != load_task(settings | {"valid_fraction": 0.5}).key
+
+
+def test_hold_out_comes_from_the_training_images(settings):
+    whole = load_task(settings)
+    task = load_task(settings | {"valid_fraction": 0.25})
+    assert whole.valid is None
+    assert task.valid is not None
+    # 12 images a class, 3 of them held out.
+    assert torch.bincount(task.valid.target).tolist() == [3] * 10
+    assert sorted([*task.train.ids.tolist(), *task.valid.ids.tolist()]) == list(range(120))
+    for split in (task.train, task.valid):
+        # In this source the id is the position, so it leads back to the whole set.
+        assert torch.equal(split.images, whole.train.images[split.ids])
+        assert split.bias is not None
+        assert whole.train.bias is not None
+        assert torch.equal(split.bias, whole.train.bias[split.ids])
+    assert torch.equal(task.test.images, whole.test.images)
+
+
+def test_limit_comes_before_the_bias(settings):
+    task = load_task(settings | {"limit": 60, "skew": 1.0})
+    assert (len(task.train), len(task.test)) == (60, 10)
+    assert task.train.bias is not None
+    assert not task.train.target.eq(task.train.bias).any()
+    assert task.train.ids.max() > 60
+
+
+def test_data_dir_falls_back_to_the_environment(settings, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", settings["data_dir"])
+    assert len(load_task(settings | {"data_dir": None}).train) == 120
+
+
+def test_fashion(settings, tmp_path):
+    write_set(tmp_path / "in" / "FashionMNIST" / "raw")
+    task = load_task(settings | {"dataset": "colored_fashion"})
+    assert task.target_names[1] == "trouser"
+
+
+def test_digits_need_no_files(settings, monkeypatch):
+    monkeypatch.setattr(registry, "digits", lambda cache_dir: digits(cache_dir, 300, 60))
+    task = load_task(settings | {"dataset": "colored_digits", "data_dir": None})
+    assert (len(task.train), len(task.test), task.n_targets) == (300, 60, 10)
+
+
+def test_every_listed_data_set_loads_or_says_why_not(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "digits", lambda cache_dir: digits(cache_dir, 120, 30))
+    write_set(tmp_path / "in" / "fashion-mnist")
+    for name, spec in DATASETS.items():
+        assert spec.name == name
+        assert spec.summary
+        if spec.load is None:
+            with pytest.raises(
+                UserError, match=rf"{name} is not built in yet; available: colored_mnist, .*colored_digits"
+            ):
+                load_task(settings | {"dataset": name})
+        else:
+            assert len(load_task(settings | {"dataset": name}).test) > 0
+
+
+def test_unknown_data_set(settings):
+    with pytest.raises(UserError, match=r"'colored_mnits' is unknown \(did you mean colored_mnist\?\); available: "):
+        load_task(settings | {"dataset": "colored_mnits"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"skew": 2}, "skew=2"), ({"severity": 7}, "severity=7"), ({"valid_fraction": 1}, "valid_fraction=1")],
+)
+def test_settings_out_of_range(settings, change, message):
+    with pytest.raises(UserError, match=message):
+        load_task(settings | change)
