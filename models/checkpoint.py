@@ -4,7 +4,6 @@ Nothing that is read is ever executed: safetensors hold tensors only, and .th fi
 """
 
 import json
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from errors import UserError
-from models.branches import build_branches
+from models.branches import Branches, build_branches
 from models.registry import Classifier, build_classifier
 from models.released import convert_released
 
@@ -37,7 +36,7 @@ class Bundle(nn.Module):
         for name, network in self.networks.items():
             if isinstance(network, Classifier):
                 logits[self._names[name]] = network(images)
-            else:
+            elif isinstance(network, Branches):
                 logits |= network.read_outs(images)
         return logits
 
@@ -71,10 +70,14 @@ def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, s
 def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, ReadOuts]:
     """The networks of a checkpoint, in evaluation mode, and the function that gives their logits by read-out.
 
+    Read-outs are `poe`, `shallow` and `deep` of branches and `target` of the network they taught (`model` of one that
+    no branches taught). In a stage-2 file of the authors `deep` is read through the classifier of the target, the only
+    one in it.
+
     Parameters
     ----------
     path
-        A file of `save_weights`, or a stage-1 or stage-2 `.th` state dict of the authors' release.
+        A file of `save_weights`, or a stage-1 or stage-2 `.th` state dict of the authors' release, of any float type.
     shape, classes
         Image shape (C, H, W) and number of classes of the data the checkpoint is evaluated on.
 
@@ -85,8 +88,12 @@ def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int) -> tup
     """
     if not path.is_file():
         raise UserError(f"checkpoint={path}: there is no such file")
-    specs, state = _read_ours(path) if path.suffix == ".safetensors" else _read_released(path, shape)
-    names = {"model": "target" if "branches" in specs or path.suffix != ".safetensors" else "model"}
+    ours = path.suffix == ".safetensors"
+    specs, state = _read_ours(path) if ours else _read_released(path, shape)
+    names = {"model": "target" if "branches" in specs or not ours else "model", "deep": "deep"}
+    own = {name: _below(name, state) for name in specs}
+    if stray := set(state) - {f"{name}.{key}" for name, tensors in own.items() for key in tensors}:
+        raise UserError(f"checkpoint={path}: unknown tensor {min(stray)!r}")
     networks: dict[str, nn.Module] = {}
     for name, spec in specs.items():
         if tuple(spec["shape"]) != shape or spec["classes"] != classes:
@@ -94,15 +101,21 @@ def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int) -> tup
                 f"checkpoint={path}: made for {spec['classes']} classes of images {tuple(spec['shape'])}, "
                 f"but the data set has {classes} classes of images {shape}"
             )
-        network = build_branches(spec) if name == "branches" else build_classifier(spec)
-        own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
         try:
-            network.load_state_dict({key: value.float() for key, value in own.items()})
+            network: nn.Module = build_branches(spec) if name == "branches" else build_classifier(spec)
+            network.load_state_dict(own[name])
+        except UserError as error:
+            raise UserError(f"checkpoint={path}: {error}") from error
         except RuntimeError as error:
-            raise UserError(f"checkpoint={path}: the weights do not fit the network it describes: {error}") from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"checkpoint={path}: the weights do not fit the network it describes: {reason}") from error
         networks[name] = network
     bundle = Bundle(networks, names).eval()
     return bundle, bundle.read_outs
+
+
+def _below(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
 def _read_ours(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -112,7 +125,7 @@ def _read_ours(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"checkpoint={path}: cannot be read ({error}); is it complete?") from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != FORMAT or "specs" not in metadata:
         raise UserError(f"checkpoint={path}: not written by this program (no format {FORMAT} in its description)")
     return json.loads(metadata["specs"]), tensors
 
@@ -120,7 +133,11 @@ def _read_ours(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _read_released(path: Path, shape: tuple[int, int, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint={path}: cannot be read as weights alone ({reason})") from error
+    except OSError as error:
+        raise UserError(f"checkpoint={path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # what damaged pickles raise has no common type
+        raise UserError(
+            f"checkpoint={path}: cannot be read as weights alone: it is damaged or cut short, "
+            "or holds objects that only running code from the file could build"
+        ) from error
     return convert_released(loaded, shape, path)
