@@ -1,0 +1,57 @@
+import json
+
+import pytest
+import torch
+
+from errors import UserError
+from models.registry import BACKBONES, Classifier, build_backbone, build_classifier, seeded
+
+SHAPE = (3, 32, 32)
+
+
+def images(n: int = 8) -> torch.Tensor:
+    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_gives_the_features_it_states(name: str) -> None:
+    backbone = seeded(lambda: build_backbone(name, SHAPE), 0)
+    features = backbone(images())
+    assert features.shape == (8, backbone.features)
+    features.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_is_rebuilt_from_its_spec(name: str) -> None:
+    spec = {"backbone": name, "shape": list(SHAPE), "classes": 7}
+    first = build_classifier(spec).eval()
+    again = build_classifier(json.loads(json.dumps(spec))).eval()
+    again.load_state_dict(first.state_dict())
+    assert torch.equal(again(images()), first(images()))
+    assert first(images()).shape == (8, 7)
+
+
+def test_an_unknown_network_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"'mlp55'.*mlp3.*did you mean mlp5"):
+        build_backbone("mlp55", SHAPE)
+
+
+def test_logits_are_the_head_of_the_features() -> None:
+    network = build_classifier({"backbone": "mlp3", "shape": list(SHAPE), "classes": 10})
+    assert isinstance(network, Classifier)
+    assert torch.equal(network(images()), network.head(network.features(images())))
+    assert torch.equal(network.features(images()), network.backbone(images()))
+
+
+def test_a_seed_decides_the_weights_alone() -> None:
+    def build(seed: int) -> torch.Tensor:
+        return seeded(lambda: build_backbone("mlp3", SHAPE), seed).get_parameter("layers.1.weight")
+
+    torch.manual_seed(5)
+    first = build(1)
+    torch.manual_seed(6)
+    state = torch.get_rng_state()
+    assert torch.equal(build(1), first)
+    assert not torch.equal(build(2), first)
+    assert torch.equal(torch.get_rng_state(), state)
