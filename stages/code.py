@@ -57,11 +57,14 @@ def _tree(module: str) -> ast.Module:
 
 def _imports(module: str) -> list[str]:
     found: list[str] = []
+    path = _path(module)
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            base = importlib.util.resolve_name("." * node.level + node.module, module) if node.level else node.module
+        elif isinstance(node, ast.ImportFrom):
+            # what a relative import starts from: the package that the module is in, or is
+            package = module if path is not None and path.name == "__init__.py" else module.rpartition(".")[0]
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             found += [base] + [f"{base}.{alias.name}" for alias in node.names]
     return found
 
