@@ -64,6 +64,8 @@ NAMED_CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "optimiser": {name: {"optimiser": name} for name in OPTIMISERS},
     "direction": {"reverse": {"reverse": True}},
     "budget": {"quick": {"quick": True}},
+    # The papers' protocol where it selects on the test set inside the method; results then say so.
+    "protocol": {"reference": {"distill": {"teacher": "oracle"}}},
 }
 
 # Sacred's own key beside the run's settings.
@@ -152,6 +154,8 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     known = known_settings()
     checked: dict[str, Any] = {name: {} for name in STAGES}
     for path, value in iterate_flattened(dict(config)):
+        if path in STAGES and value == {}:
+            continue  # a stage without settings
         if path not in known:
             if path in STAGES:
                 raise UserError(f"{path} is a group of settings: give one of them, as in {path}.epochs=5")
@@ -193,7 +197,7 @@ def parse_method(method: Any) -> str | list[str]:
 
 def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
     checked = check_settings(config)
-    if command_name in STAGES:
+    if command_name in STAGES or command_name == "mine":
         stages_of(checked["method"], command_name)
     if command_name == "evaluate" or (command_name == "train" and not checked["train"]):
         if checked["checkpoint"] is None:

@@ -40,6 +40,7 @@ def build() -> DebiasExperiment:
         """Print and record the full table of the weights in `checkpoint`."""
         return evaluate_checkpoint(_run)
 
+    experiment.command(_stage_command("mine", "finds the training images that look unusual for their class"))
     for stage in STAGES.values():
         experiment.command(_stage_command(stage.name, stage.summary))
     return experiment

@@ -43,7 +43,7 @@ class Batches:
         Non-negative [N]: draw images with replacement, each with probability weights / weights.sum().
         At most 2**24 images, the limit of `torch.multinomial`.
     draws
-        Images an epoch when `weights` are given; default N.
+        Images an epoch; default N. Without weights every image comes once before any comes again.
 
     Raises
     ------
@@ -72,8 +72,8 @@ class Batches:
             raise ValueError("mean and std go together: give both or neither")
         if augment is not None and augment not in AUGMENTATIONS:
             raise UserError(f"augment={augment!r} is unknown; available: {', '.join(AUGMENTATIONS)}")
-        if weights is None and draws is not None:
-            raise ValueError("draws needs weights: without them an epoch is every image once")
+        if draws is not None and not shuffle:
+            raise ValueError("draws are random: they cannot be combined with shuffle=False")
         if weights is not None and not shuffle:
             raise ValueError("weights draw at random: they cannot be combined with shuffle=False")
 
@@ -109,7 +109,10 @@ class Batches:
             return
         device = self.split.device
         if self.weights is None:
-            order = torch.randperm(self.draws, generator=generator, device=device)
+            passes = -(-self.draws // len(self.split))
+            orders = [torch.randperm(len(self.split), generator=generator, device=device) for _ in range(passes)]
+            order = orders[0] if passes == 1 else torch.cat(orders)
+            order = order[: self.draws]
         else:
             order = torch.multinomial(self.weights, self.draws, replacement=True, generator=generator)
         for index in order.split(self.batch_size)[: len(self)]:

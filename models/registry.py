@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from errors import UserError
 from models.backbone import Backbone
+from models.cnn import CNN
 from models.mlp import MLP
 from settings import nearest
 
 BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "mlp3": lambda shape: MLP(shape, layers=2),
     "mlp5": lambda shape: MLP(shape, layers=4),
+    "cnn": lambda shape: CNN(shape[0]),
 }
 
 

@@ -36,6 +36,8 @@ class Context:
         Takes a line for the person.
     bias_declared
         Whether the stage declared that it needs bias labels.
+    generator
+        The running epoch's generator on the device; what a loss draws at random, it draws from it.
     """
 
     task: Task
@@ -49,6 +51,7 @@ class Context:
     progress: bool = True
     checkpoint_seconds: float = 30.0
     bias_declared: bool = False
+    generator: torch.Generator | None = None
 
     @property
     def own(self) -> Settings:
@@ -72,6 +75,8 @@ class Stage:
         One line for help.
     needs, gives
         Names of the artifacts it takes and makes.
+    uses
+        Names of artifacts that it takes when an earlier stage made them.
     needs_bias_labels
         Whether it reads bias labels of training images; results then say so.
     settings
@@ -84,6 +89,7 @@ class Stage:
     summary: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]]
+    uses: ClassVar[tuple[str, ...]] = ()
     needs_bias_labels: ClassVar[bool] = False
     settings: ClassVar[Mapping[str, Setting]]
     shared: ClassVar[tuple[str, ...]] = ("optimiser",)

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from data.batches import Batch, Batches
+from data.batches import Batch
 from models.branches import Branches, build_branches
 from models.registry import BACKBONES, seeded
 from settings import Setting
 from stages.base import Artifact, Context, Stage
+from stages.budget import training_batches
+from stages.classifier import optimiser_for, training_settings
 from stages.evaluate import map_images
 from stages.fit import Fitted, Job, Update, fit
-from stages.optimisers import make_optimiser
 from stages.seeds import derive
 
 
@@ -26,14 +27,14 @@ class BranchesStage(Stage):
 
     name = "branches"
     summary = "DeNetDM stage 1: train a shallow and a deep branch together"
-    gives = ("branches",)
+    gives = ("branches", "model")
     settings: ClassVar[Mapping[str, Setting]] = {
         "shallow": Setting("mlp3", "network of the shallow branch", choices=tuple(BACKBONES)),
         "deep": Setting("mlp5", "network of the deep branch", choices=tuple(BACKBONES)),
-        "epochs": Setting(100, "passes over the training images", low=1, quick=8),
-        "batch_size": Setting(64, "images in a training batch", low=1, search=("choice", (64, 128, 256))),
-        "learning_rate": Setting(1e-3, "learning rate", low=0, search=("log", 1e-4, 1e-2)),
-        "weight_decay": Setting(1e-3, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
+        **training_settings(
+            epochs=Setting(100, "passes over the training images", low=1, quick=8),
+            weight_decay=Setting(1e-3, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
+        ),
     }
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
@@ -47,15 +48,7 @@ class BranchesStage(Stage):
         model = seeded(lambda: build_branches(spec), derive(ctx.seed, self.name, "weights"))
         assert isinstance(model, Branches)
         model.to(ctx.device).join()
-        batches = Batches(
-            ctx.train, own["batch_size"], mean=task.mean, std=task.std, augment=task.augment, drop_last=True
-        )
-        optimiser = make_optimiser(
-            ctx.settings["optimiser"],
-            model.parameters(),
-            learning_rate=own["learning_rate"],
-            weight_decay=own["weight_decay"],
-        )
+        batches, rounds = training_batches(ctx, own, drop_last=True)
 
         def loss(batch: Batch) -> Tensor:
             return cross_entropy(model(batch.images), batch.target)
@@ -63,9 +56,9 @@ class BranchesStage(Stage):
         fitted = fit(
             Job(
                 model=model,
-                updates=[Update(loss, optimiser)],
+                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
                 batches=batches,
-                epochs=own["epochs"],
+                epochs=rounds,
                 read_outs=model.read_outs,
                 main="shallow",
                 rule="conflicting",
@@ -74,7 +67,8 @@ class BranchesStage(Stage):
         )
         report = fitted.report()
         report["summary"] |= separation(model, fitted, ctx)
-        return {"branches": {"spec": spec, "states": fitted.states()}, "report": report}
+        states = fitted.states()
+        return {"branches": {"spec": spec, "states": states}, "model": shallow_model(spec, states), "report": report}
 
 
 def separation(model: Branches, fitted: Fitted, ctx: Context) -> dict[str, float]:
@@ -100,3 +94,17 @@ def separation(model: Branches, fitted: Fitted, ctx: Context) -> dict[str, float
     if "shallow/conflicting" in last:
         figures["separation/conflicting/last"] = last["shallow/conflicting"] - last["deep/conflicting"]
     return figures
+
+
+def shallow_model(spec: Mapping[str, Any], states: Mapping[str, Mapping[str, Tensor]]) -> Artifact:
+    """The shallow branch with the shared head as an artifact `model`, for stages that go on from a trained network."""
+    renamed = {
+        selection: {
+            name.replace("shallow.", "backbone.", 1): value
+            for name, value in state.items()
+            if name.startswith(("shallow.", "head."))
+        }
+        for selection, state in states.items()
+    }
+    own = {"backbone": spec["shallow"], "shape": spec["shape"], "classes": spec["classes"]}
+    return {"spec": own, "states": renamed, "read_out": "shallow", "initial": "branches"}

@@ -7,17 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from data.batches import Batch, Batches
+from data.batches import Batch
 from errors import UserError
 from losses.poe import distillation
 from models.branches import build_branches
-from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from settings import Setting
 from stages.base import Artifact, Context, Stage
+from stages.budget import training_batches
+from stages.classifier import model_artifact, network_setting, new_classifier, optimiser_for, training_settings
 from stages.evaluate import map_images
 from stages.fit import Job, Update, fit
-from stages.optimisers import make_optimiser
-from stages.seeds import derive
 
 
 class Distill(Stage):
@@ -32,17 +31,14 @@ class Distill(Stage):
     needs = ("branches",)
     gives = ("model",)
     settings: ClassVar[Mapping[str, Setting]] = {
-        "network": Setting("mlp5", "network of the target branch", choices=tuple(BACKBONES)),
+        "network": network_setting("network of the target branch"),
         "teacher": Setting(
-            "last",
-            "which weights of stage 1 teach: those of its last epoch, of the best on held-out images, or (as the "
-            "reference code) of the best on the test set",
-            choices=("last", "valid", "oracle"),
+            "mean",
+            "which weights of stage 1 teach: the mean of its last quarter, its last, the best on held-out images, or "
+            "(as in the reference code) the best on the test set",
+            choices=("mean", "last", "valid", "oracle"),
         ),
-        "epochs": Setting(100, "passes over the training images", low=1, quick=6),
-        "batch_size": Setting(64, "images in a training batch", low=1, search=("choice", (64, 128, 256))),
-        "learning_rate": Setting(1e-3, "learning rate", low=0, search=("log", 1e-4, 1e-2)),
-        "weight_decay": Setting(0.0, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
+        **training_settings(epochs=Setting(100, "passes over the training images", low=1, quick=6)),
         "temperature": Setting(2.0, "softens teacher and student", low=1e-3, search=("uniform", 1.0, 8.0)),
         "poe_weight": Setting(1.0, "weight of the loss beside the deep branch", low=0, search=("uniform", 0.0, 2.0)),
         "dist_weight": Setting(1.0, "weight of the distillation loss", low=0, search=("uniform", 0.0, 2.0)),
@@ -54,9 +50,7 @@ class Distill(Stage):
         branches.load_state_dict(_chosen(inputs["branches"]["states"], own["teacher"]))
         branches.to(ctx.device).requires_grad_(False).eval()
 
-        spec = {"backbone": own["network"], "shape": list(task.image_shape), "classes": task.n_targets}
-        model = seeded(lambda: build_classifier(spec), derive(ctx.seed, self.name, "weights")).to(ctx.device)
-        assert isinstance(model, Classifier)
+        spec, model = new_classifier(ctx, own["network"], self.name)
         if model.head.in_features != branches.head.in_features:
             raise UserError(
                 f"distill.network={own['network']} gives {model.head.in_features} features, but the branches give "
@@ -65,13 +59,7 @@ class Distill(Stage):
         model.head.load_state_dict(branches.head.state_dict())
 
         train = ctx.train
-        batches = Batches(train, own["batch_size"], mean=task.mean, std=task.std, augment=task.augment)
-        optimiser = make_optimiser(
-            ctx.settings["optimiser"],
-            model.parameters(),
-            learning_rate=own["learning_rate"],
-            weight_decay=own["weight_decay"],
-        )
+        batches, rounds = training_batches(ctx, own)
 
         def frozen(images: Tensor) -> Tensor:
             """Deep features and teacher logits side by side, [B, F + classes]."""
@@ -96,9 +84,9 @@ class Distill(Stage):
         fitted = fit(
             Job(
                 model=model,
-                updates=[Update(loss, optimiser)],
+                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
                 batches=batches,
-                epochs=own["epochs"],
+                epochs=rounds,
                 read_outs=lambda images: {"target": model(images)},
                 main="target",
             ),
@@ -108,7 +96,7 @@ class Distill(Stage):
         if own["teacher"] == "oracle":
             # Nothing that was taught by weights chosen on the test set may pass for an honest selection.
             report["summary"] = {name + _tainted(name): value for name, value in report["summary"].items()}
-        return {"model": {"spec": spec, "states": fitted.states()}, "report": report}
+        return {"model": model_artifact(spec, fitted, "target", self.name), "report": report}
 
 
 def _tainted(name: str) -> str:

@@ -55,6 +55,8 @@ class Job:
         Further tensors that training changes in place (running averages of a method), checkpointed with the model.
     frozen
         Modules inside `model` that stay in evaluation mode: their normalisation statistics do not move.
+    after_epoch
+        Called after each epoch's training and before its evaluation; may change `tensors`.
     """
 
     model: nn.Module
@@ -67,14 +69,16 @@ class Job:
     schedule: Callable[[int], float] | None = None
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     frozen: Iterable[nn.Module] = ()
+    after_epoch: Callable[[], None] | None = None
 
 
 @dataclass
 class Fitted:
     """What the loop gives back.
 
-    `history` has a row of plain floats per epoch; `selected` maps a selection (last, valid, oracle) to its epoch,
-    its state dict (on the CPU) and its matrices, int64 [2, T, B] per read-out.
+    `history` has a row of plain floats per epoch; `selected` maps a selection to its epoch, its state dict (on the CPU)
+    and its matrices, int64 [2, T, B] per read-out. Selections: `last`; `mean`, the average of the weights after each
+    epoch of the last quarter; `valid`, best on held-out training images; `oracle`, best on the test set.
     """
 
     history: list[dict[str, float]]
@@ -124,6 +128,7 @@ def fit(job: Job, ctx: Context) -> Fitted:
                 loop.checkpoint_if_due()
             bar.set_postfix_str(loop.headline(), refresh=False)
             bar.update()
+    loop.measure_mean()
     return Fitted(loop.history, loop.selected)
 
 
@@ -134,6 +139,7 @@ class _Loop:
         self.done = 0
         self.history: list[dict[str, float]] = []
         self.selected: dict[str, dict[str, Any]] = {}
+        self._mean: dict[str, Tensor] = {}
         self._saved = time.monotonic()
         self._rates = [[group["lr"] for group in update.optimiser.param_groups] for update in job.updates]
 
@@ -147,6 +153,7 @@ class _Loop:
         for name, tensor in self.job.tensors.items():
             tensor.copy_(state["tensors"][name])
         self.done, self.history, self.selected = len(state["history"]), state["history"], state["selected"]
+        self._mean = {name: value.to(self.ctx.device) for name, value in state["mean"].items()}
         self.ctx.say(f"{self.ctx.stage}: going on after epoch {self.done} of {self.job.epochs}")
         for row in self.history:
             self._log(row)
@@ -155,6 +162,7 @@ class _Loop:
         """One pass over the batches; the mean loss of every update, read from the device once."""
         job = self.job
         generator = generator_for(self.ctx.device, self.ctx.seed, self.ctx.stage, epoch)
+        self.ctx.generator = generator
         torch.manual_seed(derive(self.ctx.seed, self.ctx.stage, "layers", epoch))
         job.model.train()
         for module in job.frozen:
@@ -168,6 +176,8 @@ class _Loop:
                 update.optimiser.step()
                 update.optimiser.zero_grad()
                 total += loss.detach()
+        if job.after_epoch is not None:
+            job.after_epoch()
         return [total / len(job.batches) for total in torch.stack(totals).tolist()]
 
     def measure(self, epoch: int, losses: list[float], seconds: float) -> None:
@@ -189,6 +199,15 @@ class _Loop:
                 self._keep("valid", epoch, tested)
         self.history.append(row)
         self._log(row)
+        self._average(epoch)
+
+    def measure_mean(self) -> None:
+        """Evaluate the mean of the weights, and leave the model with its last ones."""
+        last = {name: value.detach().clone() for name, value in self.job.model.state_dict().items()}
+        self.job.model.load_state_dict(self._mean)
+        tested = group_matrices(self.job.model, self.job.read_outs, self.ctx.task, self.ctx.task.test)
+        self._keep("mean", len(self.history) - 1, tested)
+        self.job.model.load_state_dict(last)
 
     def headline(self) -> str:
         """The figure of the main read-out in a few words."""
@@ -206,6 +225,7 @@ class _Loop:
                 "tensors": dict(self.job.tensors),
                 "history": self.history,
                 "selected": self.selected,
+                "mean": self._mean,
             }
         )
         self._saved = time.monotonic()
@@ -213,6 +233,18 @@ class _Loop:
     def _best(self, row: Mapping[str, float], key: str) -> bool:
         """Whether the row beats every earlier one; the first of equals stays."""
         return key in row and all(row[key] > earlier[key] for earlier in self.history if key in earlier)
+
+    def _average(self, epoch: int) -> None:
+        """Take the weights after an epoch of the last quarter into the running mean; counters are just copied."""
+        number = epoch + 1 - (self.job.epochs - max(1, self.job.epochs // 4))
+        if number < 1:
+            return
+        for name, value in self.job.model.state_dict().items():
+            value = value.detach()
+            if number == 1 or not value.is_floating_point():
+                self._mean[name] = value.clone()
+            else:
+                self._mean[name] += (value - self._mean[name]) / number
 
     def _keep(self, selection: str, epoch: int, matrices: Mapping[str, GroupMatrix]) -> None:
         self.selected[selection] = {

@@ -14,7 +14,7 @@ OPTIMISERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def make_optimiser(
-    name: str, parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float
+    name: str, parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float, beta2: float = 0.999
 ) -> Optimizer:
     """A fused optimiser over the parameters that require gradients.
 
@@ -22,7 +22,8 @@ def make_optimiser(
     themselves; `sgd` has momentum 0.9.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    return OPTIMISERS[name](trained, lr=learning_rate, weight_decay=weight_decay, fused=_can_fuse(trained))
+    options = {} if name == "sgd" else {"betas": (0.9, beta2)}
+    return OPTIMISERS[name](trained, lr=learning_rate, weight_decay=weight_decay, fused=_can_fuse(trained), **options)
 
 
 def _can_fuse(parameters: list[nn.Parameter]) -> bool:

@@ -6,13 +6,12 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from data.batches import Batch, Batches
-from models.registry import BACKBONES, build_classifier, seeded
+from data.batches import Batch
 from settings import Setting
 from stages.base import Artifact, Context, Stage
+from stages.budget import STEPS, training_batches
+from stages.classifier import model_artifact, network_setting, new_classifier, optimiser_for, training_settings
 from stages.fit import Job, Update, fit
-from stages.optimisers import make_optimiser
-from stages.seeds import derive
 
 
 class Pretrain(Stage):
@@ -21,25 +20,17 @@ class Pretrain(Stage):
     name = "pretrain"
     summary = "train a classifier by cross-entropy alone (ERM)"
     gives = ("model",)
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "network": Setting("mlp5", "network that is trained", choices=tuple(BACKBONES)),
-        "epochs": Setting(100, "passes over the training images", low=1, quick=14),
-        "batch_size": Setting(64, "images in a training batch", low=1, search=("choice", (64, 128, 256))),
-        "learning_rate": Setting(1e-3, "learning rate", low=0, search=("log", 1e-4, 1e-2)),
-        "weight_decay": Setting(0.0, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
-    }
+    settings: ClassVar[Mapping[str, Setting]] = training_settings(
+        network=network_setting(dcwp="cnn", mrm="cnn"),
+        epochs=Setting(100, "passes over the training images", low=1, quick=14),
+        steps=Setting(0, STEPS.help, low=0, quick=0, at={"dcwp": 10000, "mrm": 10000}),
+        batch_size=Setting(64, "images in a training batch", low=1, at={"dcwp": 256, "mrm": 256}),
+        learning_rate=Setting(1e-3, "learning rate", low=0, at={"dcwp": 1e-2, "mrm": 1e-2}, search=("log", 1e-4, 1e-2)),
+    )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        own, task = ctx.own, ctx.task
-        spec = {"backbone": own["network"], "shape": list(task.image_shape), "classes": task.n_targets}
-        model = seeded(lambda: build_classifier(spec), derive(ctx.seed, self.name, "weights")).to(ctx.device)
-        batches = Batches(ctx.train, own["batch_size"], mean=task.mean, std=task.std, augment=task.augment)
-        optimiser = make_optimiser(
-            ctx.settings["optimiser"],
-            model.parameters(),
-            learning_rate=own["learning_rate"],
-            weight_decay=own["weight_decay"],
-        )
+        spec, model = new_classifier(ctx, ctx.own["network"], self.name)
+        batches, rounds = training_batches(ctx, ctx.own)
 
         def loss(batch: Batch) -> Tensor:
             return cross_entropy(model(batch.images), batch.target)
@@ -47,12 +38,12 @@ class Pretrain(Stage):
         fitted = fit(
             Job(
                 model=model,
-                updates=[Update(loss, optimiser)],
+                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
                 batches=batches,
-                epochs=own["epochs"],
+                epochs=rounds,
                 read_outs=lambda images: {"model": model(images)},
                 main="model",
             ),
             ctx,
         )
-        return {"model": {"spec": spec, "states": fitted.states()}, "report": fitted.report()}
+        return {"model": model_artifact(spec, fitted, "model", self.name), "report": fitted.report()}

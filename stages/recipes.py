@@ -6,11 +6,38 @@ from dataclasses import dataclass
 from errors import UserError
 from settings import nearest
 from stages.base import Stage
+from stages.biaslabels import BiasBalanced, GroupDROStage
 from stages.branches import BranchesStage
 from stages.distill import Distill
+from stages.finetune import Finetune
+from stages.lff import LfF
+from stages.mining.depth import MineDepth
+from stages.mining.ensemble import MineEnsemble
+from stages.mining.known import MineNone, MineOracle, TrueBias
+from stages.mining.wrong import MineGCE, MineWrong
 from stages.pretrain import Pretrain
+from stages.prune import Prune
 
-STAGES: dict[str, Stage] = {stage.name: stage for stage in (BranchesStage(), Distill(), Pretrain())}
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        BranchesStage(),
+        Distill(),
+        Pretrain(),
+        MineWrong(),
+        MineGCE(),
+        MineEnsemble(),
+        MineDepth(),
+        MineOracle(),
+        MineNone(),
+        TrueBias(),
+        Prune(),
+        Finetune(),
+        LfF(),
+        GroupDROStage(),
+        BiasBalanced(),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +51,20 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "erm": Recipe(("pretrain",), "plain cross-entropy, the baseline"),
     "denetdm": Recipe(("branches", "distill"), "DeNetDM: depth-modulated branches, then distillation"),
+    "dcwp": Recipe(("pretrain", "mine_gce", "prune", "finetune"), "DCWP: mine, prune, fine-tune what is left"),
+    "mrm": Recipe(("pretrain", "mine_none", "prune", "finetune"), "pruning without suspects, from first weights (MRM)"),
+    "jtt": Recipe(("pretrain", "mine_wrong", "finetune"), "Just Train Twice: up-weigh what ERM gets wrong"),
+    "lff": Recipe(("lff",), "Learning from Failure"),
+    "group_dro": Recipe(("true_bias", "group_dro"), "GroupDRO on true bias labels"),
+    "bias_balanced": Recipe(("true_bias", "bias_balanced"), "bias-balanced training on true bias labels"),
+    "depth_balanced": Recipe(
+        ("branches", "mine_depth", "bias_balanced"), "DeNetDM's branches give pseudo labels for bias-balanced training"
+    ),
+    "depth_dro": Recipe(("branches", "mine_depth", "group_dro"), "DeNetDM's branches give pseudo labels for GroupDRO"),
+    "depth_prune": Recipe(
+        ("branches", "mine_depth", "prune", "finetune"),
+        "DCWP's pruning of DeNetDM's shallow branch on depth-mined suspects",
+    ),
 }
 
 
@@ -35,7 +76,7 @@ def stages_of(method: str | Sequence[str], last: str | None = None) -> list[Stag
     method
         Name of a recipe, or a list of stage names.
     last
-        Name of the stage after which to stop; None for all of them.
+        Name of the stage after which to stop, `mine` for the first miner; None for all of them.
 
     Raises
     ------
@@ -53,6 +94,11 @@ def stages_of(method: str | Sequence[str], last: str | None = None) -> list[Stag
             raise UserError(
                 f"method: no stage is called {name!r}; there are {', '.join(STAGES)}{nearest(name, STAGES)}"
             )
+    if last == "mine":
+        miners = [name for name in names if "conflict_score" in STAGES[name].gives]
+        if not miners:
+            raise UserError(f"method={method} mines nothing; try method=dcwp or method=depth_balanced")
+        last = miners[0]
     if last is not None:
         if last not in names:
             raise UserError(f"{last} is not a stage of method={method}, whose stages are {', '.join(names)}")

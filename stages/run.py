@@ -106,7 +106,7 @@ def stage_key(stage: Stage, task: Task, settings: Settings, device: torch.device
             "stage": stage.name,
             "settings": dict(settings[stage.name]),
             "shared": {name: settings[name] for name in stage.shared},
-            "inputs": {need: input_keys[need] for need in stage.needs},
+            "inputs": {name: input_keys[name] for name in (*stage.needs, *stage.uses) if name in input_keys},
             "data": task.key,
             "seed": settings["seed"],
             "code": code_digest(type(stage).__module__),

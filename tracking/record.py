@@ -22,6 +22,7 @@ from stages.run import Outcome, run_stages
 from stages.store import Store
 from tracking.console import figures_table, say, show
 from tracking.plots import plot_curves, plot_images, plot_matrix
+from tracking.suspects import write_suspects
 
 
 def train_recipe(run: Run, last: str | None) -> float | None:
@@ -133,7 +134,8 @@ def _leave(run: Run, outcome: Outcome, task: Task) -> None:
         matrices: dict[str, Any] = {}
         for stage, about in outcome.stages.items():
             report = about["report"]
-            _leave_curves(run, folder, stage, report["history"])
+            if report["history"]:
+                _leave_curves(run, folder, stage, report["history"])
             for selection, counts in report["matrices"].items():
                 for name, pair in counts.items():
                     matrices.setdefault(stage, {}).setdefault(selection, {})[name] = pair.tolist()
@@ -149,6 +151,9 @@ def _leave(run: Run, outcome: Outcome, task: Task) -> None:
             path=folder / "examples.png",
         )
         run.add_artifact(folder / "examples.png")
+        if "conflict_score" in outcome.artifacts:
+            for path in write_suspects(folder, task, outcome.artifacts["conflict_score"]):
+                run.add_artifact(path)
         save_weights(folder / "weights.safetensors", outcome.artifacts, about=_about(run, task))
         run.add_artifact(folder / "weights.safetensors")
 

@@ -110,12 +110,21 @@ def test_weighted_epoch_is_as_long_as_the_split_by_default():
     assert len(index.unique()) < 50
 
 
+def test_draws_without_weights_bring_every_image_once_before_any_comes_again():
+    batches = Batches(make_split(10), 4, draws=25)
+    index = torch.cat([batch.index for batch in batches.epoch(seeded(0))])
+    assert len(index) == 25
+    assert sorted(index[:10].tolist()) == sorted(index[10:20].tolist()) == list(range(10))
+    assert len(index[20:].unique()) == 5
+    assert index[:10].tolist() != index[10:20].tolist()
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"mean": (0.5,) * 3}, "go together"),
         ({"mean": (0.5,), "std": (0.5,)}, "one a channel"),
-        ({"draws": 10}, "needs weights"),
+        ({"draws": 10, "shuffle": False}, "shuffle=False"),
         ({"weights": torch.ones(50), "shuffle": False}, "shuffle=False"),
         ({"weights": torch.ones(49)}, "one an image"),
         ({"weights": torch.zeros(50)}, "not all zero"),

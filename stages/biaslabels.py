@@ -1,0 +1,106 @@
+"""Methods that want a bias label per training image, true or pseudo: GroupDRO and bias-balanced training."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from data.batches import Batch
+from losses.group import group_dro, group_losses
+from losses.reweight import bias_balanced, log_prior
+from settings import Setting
+from stages.base import Artifact, Context, Stage
+from stages.budget import training_batches
+from stages.classifier import (
+    finite_or_stop,
+    model_artifact,
+    network_setting,
+    new_classifier,
+    optimiser_for,
+    training_settings,
+)
+from stages.fit import Job, Update, fit
+from stages.scores import values_for
+
+
+class GroupDROStage(Stage):
+    """Minimise the loss of groups weighted by how badly they do (Sagawa et al., ICLR 2020)."""
+
+    name = "group_dro"
+    summary = "GroupDRO: minimise the loss of the groups that do worst (needs bias labels, true or pseudo)"
+    needs = ("bias",)
+    gives = ("model",)
+    settings: ClassVar[Mapping[str, Setting]] = training_settings(
+        network=network_setting(),
+        eta=Setting(0.01, "step size of the group weights", low=0, search=("log", 1e-3, 1e-1)),
+        epochs=Setting(100, "passes over the training images", low=1, quick=8),
+    )
+
+    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
+        bias = inputs["bias"]
+        labels, n_biases = values_for(bias, "label", ctx.train, self.name), bias["n_biases"]
+        n_groups = ctx.task.n_targets * n_biases
+        spec, model = new_classifier(ctx, ctx.own["network"], self.name)
+        q = torch.full((n_groups,), 1 / n_groups, device=ctx.device)
+
+        def loss(batch: Batch) -> Tensor:
+            each = cross_entropy(model(batch.images), batch.target, reduction="none")
+            group = batch.target * n_biases + labels.index_select(0, batch.index)
+            total, weights = group_dro(q, *group_losses(each, group, n_groups), eta=ctx.own["eta"])
+            q.copy_(weights.detach())
+            return total
+
+        batches, rounds = training_batches(ctx, ctx.own)
+        fitted = fit(
+            Job(
+                model=model,
+                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
+                batches=batches,
+                epochs=rounds,
+                read_outs=lambda images: {"model": model(images)},
+                main="model",
+                tensors={"q": q},
+            ),
+            ctx,
+        )
+        finite_or_stop(fitted, self.name)
+        return {"model": model_artifact(spec, fitted, "model", self.name), "report": fitted.report()}
+
+
+class BiasBalanced(Stage):
+    """CE(logits + log p(target | bias)): the prior that the bias carries is not learnt (Hong & Yang, NeurIPS 2021)."""
+
+    name = "bias_balanced"
+    summary = "bias-balanced cross-entropy (needs bias labels, true or pseudo)"
+    needs = ("bias",)
+    gives = ("model",)
+    settings: ClassVar[Mapping[str, Setting]] = training_settings(
+        network=network_setting(),
+        epochs=Setting(20, "passes over the training images", low=1, quick=6),
+    )
+
+    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
+        bias, train = inputs["bias"], ctx.train
+        labels = values_for(bias, "label", train, self.name)
+        prior = log_prior(train.target, labels, ctx.task.n_targets, bias["n_biases"])
+        spec, model = new_classifier(ctx, ctx.own["network"], self.name)
+
+        def loss(batch: Batch) -> Tensor:
+            return bias_balanced(model(batch.images), batch.target, labels.index_select(0, batch.index), prior)
+
+        batches, rounds = training_batches(ctx, ctx.own)
+        fitted = fit(
+            Job(
+                model=model,
+                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
+                batches=batches,
+                epochs=rounds,
+                read_outs=lambda images: {"model": model(images)},
+                main="model",
+            ),
+            ctx,
+        )
+        finite_or_stop(fitted, self.name)
+        return {"model": model_artifact(spec, fitted, "model", self.name), "report": fitted.report()}

@@ -1,0 +1,93 @@
+"""What stages that train one classifier have in common: settings, building, optimiser, artifact."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from errors import UserError
+from models.registry import BACKBONES, Classifier, build_classifier, seeded
+from settings import Setting
+from stages.base import Artifact, Context
+from stages.budget import EVALUATE_EVERY, STEPS
+from stages.fit import Fitted
+from stages.optimisers import OPTIMISERS, make_optimiser
+from stages.seeds import derive
+
+
+def training_settings(**changes: Setting) -> dict[str, Setting]:
+    """Settings of a stage that trains a classifier; `changes` replace or add some."""
+    common = {
+        "epochs": Setting(100, "passes over the training images", low=1),
+        "steps": STEPS,
+        "evaluate_every": EVALUATE_EVERY,
+        "batch_size": Setting(64, "images in a training batch", low=1, search=("choice", (64, 128, 256))),
+        "optimiser": Setting(
+            None, "optimiser of this stage; None: the run's", choices=tuple(OPTIMISERS), optional=True
+        ),
+        "learning_rate": Setting(1e-3, "learning rate", low=0, search=("log", 1e-4, 1e-2)),
+        "weight_decay": Setting(0.0, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
+        "beta2": Setting(0.999, "Adam's second decay rate", low=0, high=1, at={"dcwp": 0.99}),
+    }
+    return common | changes
+
+
+def network_setting(help: str = "network that is trained", **at: str) -> Setting:
+    """The setting that names a network; `at` gives it per method."""
+    return Setting("mlp5", help, choices=tuple(BACKBONES), at=at)
+
+
+def optimiser_for(ctx: Context, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The optimiser that the running stage's settings describe."""
+    own = ctx.own
+    return make_optimiser(
+        own["optimiser"] or ctx.settings["optimiser"],
+        parameters,
+        learning_rate=own["learning_rate"],
+        weight_decay=own["weight_decay"],
+        beta2=own["beta2"],
+    )
+
+
+def new_classifier(ctx: Context, network: str, use: str) -> tuple[dict[str, Any], Classifier]:
+    """The spec and a freshly initialised classifier on the device; equal seed and `use`, equal weights."""
+    spec = {"backbone": network, "shape": list(ctx.task.image_shape), "classes": ctx.task.n_targets}
+    return spec, initial_classifier(ctx, spec, use)
+
+
+def initial_classifier(ctx: Context, spec: Mapping[str, Any], use: str) -> Classifier:
+    """The initial weights that `new_classifier` gave for a spec and a use."""
+    model = seeded(lambda: build_classifier(spec), derive(ctx.seed, use, "weights"))
+    assert isinstance(model, Classifier)
+    return model.to(ctx.device)
+
+
+def stored_classifier(ctx: Context, artifact: Mapping[str, Any], selection: str = "last") -> Classifier:
+    """A classifier with the weights of a `model` artifact, on the device."""
+    model = build_classifier(artifact["spec"])
+    model.load_state_dict(artifact["states"][selection])
+    return model.to(ctx.device)
+
+
+def model_artifact(spec: Mapping[str, Any], fitted: Fitted, read_out: str, use: str) -> Artifact:
+    """The artifact `model`: spec, weights of every selection, its read-out, and the use its first weights came from."""
+    return {"spec": dict(spec), "states": fitted.states(), "read_out": read_out, "initial": use}
+
+
+def difficulty(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How wrong a prediction is, [B] in [0, 1]: above 1/2 exactly when the target is not the predicted class.
+
+    Half of (1 - p(target)), and another half for a wrong prediction: the order among the wrong ones and among the right
+    ones is that of 1 - p, and the threshold 1/2 gives the flag of the papers.
+    """
+    missing = 1 - torch.softmax(logits, dim=1).gather(1, target[:, None]).squeeze(1)
+    return ((logits.argmax(1) != target).to(missing.dtype) + missing) / 2
+
+
+def finite_or_stop(fitted: Fitted, stage: str) -> None:
+    """Refuse the result of a training that diverged."""
+    loss = fitted.history[-1].get("loss", 0.0)
+    if loss != loss or abs(loss) == float("inf"):
+        raise UserError(f"{stage}: the loss is {loss} at the end; lower {stage}.learning_rate")

@@ -1,0 +1,97 @@
+"""Train a network, pruned or not, on batches in which suspects come more often (DCWP's last stage, JTT's second)."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from data.batches import Batch
+from losses.contrastive import supervised_contrastive
+from models.gates import apply_mask, fold_mask
+from settings import Setting
+from stages.base import Artifact, Context, Stage
+from stages.budget import training_batches
+from stages.classifier import (
+    finite_or_stop,
+    initial_classifier,
+    model_artifact,
+    optimiser_for,
+    stored_classifier,
+    training_settings,
+)
+from stages.fit import Job, Update, fit
+from stages.prune import CONTRASTIVE
+from stages.scores import flags_for
+
+
+class Finetune(Stage):
+    """CE + contrastive_weight * L_con with suspects drawn `upweight` times as often; pruned weights stay zero."""
+
+    name = "finetune"
+    summary = "train on with suspects up-weighted, within the mask when there is one"
+    needs = ("model", "conflict_score")
+    uses = ("mask",)
+    gives = ("model",)
+    settings: ClassVar[Mapping[str, Setting]] = training_settings(
+        start=Setting(
+            "trained",
+            "weights to start from: as trained, or as first drawn",
+            choices=("trained", "initial"),
+            at={"jtt": "initial", "mrm": "initial"},
+        ),
+        upweight=Setting(
+            80.0,
+            "how many times as often suspects are drawn (DCWP: 80, 50, 30, 10 for .5, 1, 2, 5 % conflicting)",
+            low=0,
+            at={"mrm": 1.0, "jtt": 50.0},
+            search=("log", 5, 100),
+        ),
+        **CONTRASTIVE,
+        epochs=Setting(5, "passes over the training images", low=1, quick=2, at={"jtt": 100}),
+        steps=Setting(
+            1000, "training steps; 0: train for `epochs` instead", low=0, quick=0, at={"jtt": 0, "mrm": 10000}
+        ),
+        evaluate_every=Setting(100, "steps between two evaluations, when `steps` is set", low=1, at={"mrm": 500}),
+        batch_size=Setting(256, "images in a training batch", low=1, at={"jtt": 64}),
+        learning_rate=Setting(1e-3, "learning rate", low=0, at={"mrm": 1e-2}, search=("log", 1e-4, 1e-2)),
+    )
+
+    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
+        own, train, source = ctx.own, ctx.train, inputs["model"]
+        flags = flags_for(inputs["conflict_score"], train, ctx).float()
+        batches, rounds = training_batches(ctx, own, weights=1 + (own["upweight"] - 1) * flags)
+        if own["start"] == "initial":
+            model = initial_classifier(ctx, source["spec"], source["initial"])
+        else:
+            model = stored_classifier(ctx, source)
+        if "mask" in inputs:
+            mask = {name: kept.to(ctx.device) for name, kept in inputs["mask"].items()}
+            fold_mask(model, mask)
+            apply_mask(model, mask)
+        contrast = own["contrastive_weight"]
+
+        def loss(batch: Batch) -> Tensor:
+            features = model.features(batch.images)
+            total = cross_entropy(model.head(features), batch.target)
+            if contrast:
+                flag = flags.index_select(0, batch.index)
+                total = total + contrast * supervised_contrastive(
+                    features, batch.target, flag, mask=own["contrastive_mask"]
+                )
+            return total
+
+        fitted = fit(
+            Job(
+                model=model,
+                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
+                batches=batches,
+                epochs=rounds,
+                read_outs=lambda images: {"target": model(images)},
+                main="target",
+            ),
+            ctx,
+        )
+        finite_or_stop(fitted, self.name)
+        artifact = model_artifact(source["spec"], fitted, "target", source["initial"])
+        return {"model": artifact, "report": fitted.report()}

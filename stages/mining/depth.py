@@ -1,0 +1,82 @@
+"""Suspects are images whose look, as the deep branch of DeNetDM sees it, is that of another class."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from data.batches import Batch
+from models.branches import build_branches
+from models.registry import seeded
+from settings import Setting
+from stages.base import Artifact, Context, Stage
+from stages.budget import training_batches
+from stages.classifier import optimiser_for, training_settings
+from stages.evaluate import map_images
+from stages.fit import Job, Update, fit
+from stages.scores import bias_artifact, mining_figures, score_artifact
+from stages.seeds import derive
+
+THRESHOLD = 0.5
+
+
+class MineDepth(Stage):
+    """A fresh linear head learns the targets from the frozen deep branch; the score is 1 - p(target).
+
+    Stage 1's own head is worse: the deep branch is read there through a classifier that it shares. What the fresh head
+    predicts is a pseudo bias label: the class that the image looks like by its bias.
+    """
+
+    name = "mine_depth"
+    summary = "suspects and pseudo bias labels: a fresh linear head on DeNetDM's deep branch"
+    needs = ("branches",)
+    gives = ("conflict_score", "bias")
+    settings: ClassVar[Mapping[str, Setting]] = training_settings(
+        epochs=Setting(3, "passes over the training images", low=1),
+        batch_size=Setting(256, "images in a training batch", low=1),
+        learning_rate=Setting(1e-2, "learning rate", low=0, search=("log", 1e-3, 1e-1)),
+    )
+
+    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
+        task, train = ctx.task, ctx.train
+        branches = build_branches(inputs["branches"]["spec"])
+        branches.load_state_dict(inputs["branches"]["states"]["last"])
+        branches.to(ctx.device).requires_grad_(False).eval()
+        width = branches.head.in_features
+        head = seeded(lambda: nn.Linear(width, task.n_targets), derive(ctx.seed, self.name, "weights")).to(ctx.device)
+        known = map_images(branches.deep, task, train).clone()
+        batches, rounds = training_batches(ctx, ctx.own)
+
+        def loss(batch: Batch) -> Tensor:
+            return cross_entropy(head(known.index_select(0, batch.index)), batch.target)
+
+        fitted = fit(
+            Job(
+                model=head,
+                updates=[Update(loss, optimiser_for(ctx, head.parameters()))],
+                batches=batches,
+                epochs=rounds,
+                read_outs=lambda images: {"bias_head": head(branches.deep(images))},
+                main="bias_head",
+            ),
+            ctx,
+        )
+        with torch.no_grad():
+            p = torch.softmax(head(known), dim=1)
+        score = 1 - p.gather(1, train.target[:, None]).squeeze(1)
+        pseudo = p.argmax(1)
+        report = fitted.report()
+        report["summary"] |= mining_figures(score, THRESHOLD, task.train)
+        if task.train.bias is not None and task.n_biases == task.n_targets:
+            right = (pseudo == task.train.bias).float()
+            report["summary"]["pseudo_bias/accuracy/train"] = 100.0 * float(right.mean())
+            conflicting = task.train.bias != task.train.target
+            if bool(conflicting.any()):
+                report["summary"]["pseudo_bias/conflicting/train"] = 100.0 * float(right[conflicting].mean())
+        return {
+            "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name),
+            "bias": bias_artifact(train.ids, pseudo, task.n_targets, "pseudo"),
+            "report": report,
+        }

@@ -1,0 +1,99 @@
+"""Suspects are the training images that a biased network gets wrong (DCWP, JTT)."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from data.batches import Batch
+from losses.gce import gce_lff
+from models.registry import Classifier
+from settings import Setting
+from stages.base import Artifact, Context, Stage
+from stages.budget import training_batches
+from stages.classifier import (
+    difficulty,
+    finite_or_stop,
+    network_setting,
+    new_classifier,
+    optimiser_for,
+    stored_classifier,
+    training_settings,
+)
+from stages.evaluate import in_order
+from stages.fit import Job, Update, fit
+from stages.scores import mining_figures, report_of, score_artifact
+
+THRESHOLD = 0.5
+
+
+class MineWrong(Stage):
+    """Suspects are what the model of the stage before gets wrong. No network is trained for it."""
+
+    name = "mine_wrong"
+    summary = "suspects: training images the trained model gets wrong"
+    needs = ("model",)
+    gives = ("conflict_score",)
+    settings: ClassVar[Mapping[str, Setting]] = {}
+
+    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
+        score = difficulties(stored_classifier(ctx, inputs["model"]), ctx)
+        report = report_of(mining_figures(score, THRESHOLD, ctx.task.train))
+        return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
+
+
+class MineGCE(Stage):
+    """Suspects are what a network biased on purpose by generalised cross-entropy gets wrong (LfF, DCWP)."""
+
+    name = "mine_gce"
+    summary = "suspects: training images that a network trained by GCE gets wrong"
+    gives = ("conflict_score",)
+    settings: ClassVar[Mapping[str, Setting]] = training_settings(
+        network=network_setting("network that is biased on purpose", dcwp="cnn"),
+        q=Setting(0.7, "exponent of the generalised cross-entropy", low=0.01, high=1, search=("uniform", 0.3, 0.9)),
+        epochs=Setting(9, "passes over the training images", low=1, quick=2),
+        steps=Setting(0, "training steps; 0: train for `epochs` instead", low=0, quick=0, at={"dcwp": 2000}),
+        evaluate_every=Setting(200, "steps between two evaluations, when `steps` is set", low=1),
+        batch_size=Setting(256, "images in a training batch", low=1),
+        optimiser=Setting(
+            "sgd", "optimiser of this stage; None: the run's", choices=("adam", "adamw", "sgd"), optional=True
+        ),
+        learning_rate=Setting(0.1, "learning rate", low=0, search=("log", 1e-3, 0.3)),
+        weight_decay=Setting(1e-4, "weight decay", low=0),
+        decay_rounds=Setting(3, "rounds after which the learning rate falls to a tenth, again and again", low=1),
+    )
+
+    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
+        own = ctx.own
+        _, model = new_classifier(ctx, own["network"], self.name)
+        batches, rounds = training_batches(ctx, own)
+
+        def loss(batch: Batch) -> Tensor:
+            return gce_lff(model(batch.images), batch.target, own["q"])
+
+        fitted = fit(
+            Job(
+                model=model,
+                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
+                batches=batches,
+                epochs=rounds,
+                read_outs=lambda images: {"biased": model(images)},
+                main="biased",
+                schedule=lambda done: 0.1 ** (done // own["decay_rounds"]),
+            ),
+            ctx,
+        )
+        finite_or_stop(fitted, self.name)
+        score = difficulties(model, ctx)
+        report = fitted.report()
+        report["summary"] |= mining_figures(score, THRESHOLD, ctx.task.train)
+        return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
+
+
+def difficulties(model: Classifier, ctx: Context) -> Tensor:
+    """`difficulty` of every training image, [N], without augmentation and in evaluation mode."""
+    model.eval()
+    with torch.inference_mode():
+        parts = [difficulty(model(batch.images), batch.target) for batch in in_order(ctx.task, ctx.train).epoch()]
+    return torch.cat(parts).clone()
