@@ -1,0 +1,81 @@
+"""The benchmark prints what it should; times are never compared with anything."""
+
+import json
+
+import pytest
+
+from benchmarks import throughput
+
+TINY = ("--samples", "140", "--epochs", "2", "--batch", "64")
+
+
+@pytest.fixture(autouse=True)
+def _small_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "PRODUCT", 32)
+
+
+@pytest.mark.parametrize(
+    ("stage", "first", "others"),
+    [
+        # Weights that see every image, by layer: 2352 x 100 first, 100 x 100 hidden, 100 x 10 the classifier.
+        ("branches", 2 * 235_200, 4 * 10_000 + 1000),
+        ("pretrain", 235_200, 3 * 10_000 + 1000),
+        ("distill", 235_200, 3 * 10_000 + 2 * 1000),  # its classifier reads the features twice
+    ],
+)
+def test_flops_of_a_step(stage: str, first: int, others: int) -> None:
+    forward = 2 * 64 * (first + others)
+    executed, standard = throughput.step_flops(stage, batch=64)
+    assert standard == 3 * forward
+    assert executed == 3 * forward - 2 * 64 * first
+
+
+def test_json_has_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert throughput.main([*TINY, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # The part of a batch at the end is left out, so that images and steps agree.
+    assert (found["stage"], found["samples"], found["tests"], found["epochs"]) == ("branches", 128, 21, 2)
+    assert len(found["raw"]["train"]) == len(found["raw"]["epoch"]) == 2
+    assert [len(timed) for timed in found["raw"]["products"]] == [throughput.PRODUCTS] * 3
+    assert all(0 < t < e for t, e in zip(found["raw"]["train"], found["raw"]["epoch"], strict=True))
+    assert 0 < found["evaluation_share"] < 1
+    for name in ("images_per_second", "epoch_seconds", "product_gflops", "share_executed", "share_standard"):
+        assert found[name]["median"] > 0 and found[name]["best"] > 0, name
+
+
+def test_table_has_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert throughput.main([*TINY, "--stage", "pretrain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(None, 1) == ["stage", "pretrain, 128 images in batches of 64"]
+    assert [line[:24].rstrip() for line in lines[3:]] == [
+        "training loop, images/s",
+        "epoch with evaluation, s",
+        "evaluation's share of it",
+        "matrix product, GFLOP/s",
+        "share of it, executed",
+        "share of it, standard",
+    ]
+
+
+def test_shares_by_hand() -> None:
+    speed = throughput.Speed(train=[2.0, 1.0, 4.0], epoch=[4.0, 1.25, 5.0], products=[[10.0], [30.0], [20.0], [20.0]])
+    found = throughput.describe(speed, samples=128, batch=64, executed=8.0, standard=None)
+    assert found["images_per_second"] == {"median": 64.0, "best": 128.0}
+    assert found["epoch_seconds"] == {"median": 4.0, "best": 1.25}
+    assert found["evaluation_share"] == pytest.approx(0.2)
+    # 16 FLOP an epoch; products around the epochs: 20, 25, 20; shares 16/2/20, 16/1/25, 16/4/20
+    assert found["share_executed"] == {"median": pytest.approx(0.4), "best": pytest.approx(16 / 30)}
+    assert found["share_standard"] is None
+
+
+@pytest.mark.parametrize("wrong", [["--epochs", "0"], ["--samples", "10"], ["--threads", "0"], ["--stage", "brunches"]])
+def test_impossible_sizes_are_refused(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        throughput.main(wrong)
+    assert refusal.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_a_missing_device_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert throughput.main([*TINY, "--device", "nonsense"]) == 2
+    assert capsys.readouterr().err.startswith("error: device=nonsense")
