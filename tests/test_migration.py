@@ -1,0 +1,49 @@
+"""The tables of docs/migration.md name settings and named configs that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from config import NAMED_CONFIGS, known_settings
+from stages.recipes import STAGES
+
+TEXT = (Path(__file__).parent.parent / "docs" / "migration.md").read_text(encoding="utf-8")
+
+
+def rows(title: str) -> list[list[str]]:
+    """Cells of the first table under a heading, without its head."""
+    lines = TEXT.split(f"## {title}\n")[1].split("\n## ")[0].splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_settings_table_covers_what_the_reference_has() -> None:
+    theirs = [name for row in rows("Settings") for name in names(row[0])]
+    assert len(theirs) == len(set(theirs))
+    assert {"random_seed", "stage2_T", "stage2_dist_weight", "bias_attr_idx", "pretrained_model_path"} <= set(theirs)
+
+
+@pytest.mark.parametrize("name", sorted({name for row in rows("Settings") for name in names(row[1])}))
+def test_every_setting_named_exists(name: str) -> None:
+    assert name in known_settings()
+
+
+def test_every_dotted_setting_in_the_text_exists() -> None:
+    found = re.findall(rf"\b((?:{'|'.join(STAGES)})\.[a-z_]+)", TEXT)
+    assert found
+    assert set(found) <= set(known_settings())
+
+
+def test_named_configs_map_one_to_one() -> None:
+    known = {name for kind in NAMED_CONFIGS.values() for name in kind}
+    for theirs, ours, _ in rows("Named configs"):
+        if ours != "–":
+            assert set(names(theirs)) <= known
+    reference = {"colored_mnist", "corrupted_cifar10", "bffhq", "adam", "adamw", "reverse", "type0", "type1"}
+    reference |= {f"skewed{i}" for i in range(5)} | {f"severity{i}" for i in range(1, 5)}
+    assert reference <= known
