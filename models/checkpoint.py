@@ -49,7 +49,7 @@ def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, s
     path
         File to write.
     artifacts
-        As stages give them: {"branches": {"spec", "states"}, "model": {"spec", "states"}}.
+        As stages give them: {"branches": {"spec", "states"}, "model": {"spec", "states", "read_out"}}.
     about
         Texts that say how the weights were made.
     selection
@@ -58,11 +58,12 @@ def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, s
     tensors: dict[str, Tensor] = {}
     specs: dict[str, Any] = {}
     for name in ("branches", "model"):
-        if name in artifacts:
-            specs[name] = artifacts[name]["spec"]
+        # The shallow branch is saved with the branches already.
+        if name in artifacts and artifacts[name].get("read_out") != "shallow":
+            read_out = {"read_out": artifacts[name]["read_out"]} if "read_out" in artifacts[name] else {}
+            specs[name] = artifacts[name]["spec"] | read_out
             state = artifacts[name]["states"][selection]
             tensors |= {f"{name}.{key}": value.contiguous().clone() for key, value in state.items()}
-    # The read-out of a model is `target` where branches taught it.
     metadata = {"format": FORMAT, "specs": json.dumps(specs), "selection": selection, **about}
     save_file(tensors, path, metadata=metadata)
 
@@ -70,8 +71,8 @@ def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, s
 def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, ReadOuts]:
     """The networks of a checkpoint, in evaluation mode, and the function that gives their logits by read-out.
 
-    Read-outs are `poe`, `shallow` and `deep` of branches and `target` of the network they taught (`model` of one that
-    no branches taught). In a stage-2 file of the authors `deep` is read through the classifier of the target, the only
+    Read-outs are `poe`, `shallow` and `deep` of branches and that of the model itself, as it was saved (`target` of a
+    stage-2 file). In a stage-2 file of the authors `deep` is read through the classifier of the target, the only
     one in it.
 
     Parameters
@@ -90,7 +91,7 @@ def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int) -> tup
         raise UserError(f"checkpoint={path}: there is no such file")
     ours = path.suffix == ".safetensors"
     specs, state = _read_ours(path) if ours else _read_released(path, shape)
-    names = {"model": "target" if "branches" in specs or not ours else "model", "deep": "deep"}
+    names = {name: str(spec.get("read_out", name)) for name, spec in specs.items()}
     own = {name: _below(name, state) for name in specs}
     if stray := set(state) - {f"{name}.{key}" for name, tensors in own.items() for key in tensors}:
         raise UserError(f"checkpoint={path}: unknown tensor {min(stray)!r}")

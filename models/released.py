@@ -76,7 +76,8 @@ def convert_released(loaded: Any, shape: tuple[int, int, int], path: Path) -> tu
     tensors = {}
     for ours, theirs in (("model", "debias_branch"), ("deep", "bias_branch")):
         if theirs in branches:
-            specs[ours] = {"backbone": networks[theirs], **common}
+            read_out = "target" if ours == "model" else ours
+            specs[ours] = {"backbone": networks[theirs], "read_out": read_out, **common}
             tensors |= _named(f"{ours}.backbone", branches[theirs]) | _named(f"{ours}.head", head)
     return specs, tensors
 

@@ -31,7 +31,7 @@ def artifact(spec: dict[str, Any], build: Callable[[Any], nn.Module]) -> dict[st
 
 @pytest.fixture
 def artifacts() -> dict[str, Any]:
-    return {"branches": artifact(BRANCHES, build_branches), "model": artifact(MODEL, build_classifier)}
+    return {"branches": artifact(BRANCHES, build_branches), "model": artifact(MODEL, build_classifier) | {"read_out": "target"}}
 
 
 def save(artifacts: dict[str, Any], folder: Path, **options: str) -> Path:
@@ -65,7 +65,7 @@ def test_read_outs_are_those_of_the_networks(artifacts: dict[str, Any], tmp_path
     assert all(torch.equal(found[name], logits) for name, logits in expected.items())
 
 
-@pytest.mark.parametrize(("part", "names"), [("branches", ["poe", "shallow", "deep"]), ("model", ["model"])])
+@pytest.mark.parametrize(("part", "names"), [("branches", ["poe", "shallow", "deep"]), ("model", ["target"])])
 def test_one_stage_alone(part: str, names: list[str], artifacts: dict[str, Any], tmp_path: Path) -> None:
     _, read_outs = load_read_outs(save({part: artifacts[part]}, tmp_path), SHAPE, CLASSES)
     assert list(read_outs(images())) == names
@@ -201,3 +201,9 @@ def test_nothing_in_a_file_is_executed(write: Callable[[object, Path], None], tm
     if write is as_pickle:
         pickle.loads((tmp_path / "trap.th").read_bytes())
         assert made.exists()  # the trap works: a plain unpickler springs it
+
+
+def test_the_shallow_branch_is_not_saved_twice(artifacts: dict[str, Any], tmp_path: Path) -> None:
+    shallow = artifact({**MODEL, "backbone": "mlp3"}, build_classifier) | {"read_out": "shallow"}
+    _, read_outs = load_read_outs(save({**artifacts, "model": shallow}, tmp_path), SHAPE, CLASSES)
+    assert list(read_outs(images())) == ["poe", "shallow", "deep"]
