@@ -32,7 +32,14 @@ class BranchesStage(Stage):
         "shallow": Setting("mlp3", "network of the shallow branch", choices=tuple(BACKBONES)),
         "deep": Setting("mlp5", "network of the deep branch", choices=tuple(BACKBONES)),
         **training_settings(
-            epochs=Setting(100, "passes over the training images", low=1, quick=8),
+            epochs=Setting(
+                100,
+                "passes over the training images",
+                low=1,
+                quick=8,
+                # The deep branch is read best early on.
+                at={"depth_balanced": 4, "depth_dro": 4, "depth_prune": 4},
+            ),
             weight_decay=Setting(1e-3, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
         ),
     }

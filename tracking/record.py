@@ -147,7 +147,8 @@ def _leave(run: Run, outcome: Outcome, task: Task) -> None:
         plot_images(
             task.train.images[chosen],
             [task.target_names[i] for i in task.train.target[chosen].tolist()],
-            title=f"{task.name}: training images",
+            title=f"{task.name}: training images"
+            + (", the last ones conflicting" if task.train.bias is not None else ""),
             path=folder / "examples.png",
         )
         run.add_artifact(folder / "examples.png")
@@ -164,9 +165,14 @@ def _about(run: Run, task: Task) -> dict[str, str]:
     return about | {"classes": json.dumps(task.target_names)}
 
 
-def _examples(split: Split, each: int = 10) -> torch.Tensor:
-    """The first `each` images of every target, target by target."""
-    places = [torch.nonzero(split.target == label).flatten()[:each] for label in split.target.unique()]
+def _examples(split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor:
+    """`each` images of every target, target by target; where bias labels exist the last few are conflicting ones."""
+    places = []
+    against = torch.zeros_like(split.target, dtype=torch.bool) if split.bias is None else split.bias != split.target
+    for label in split.target.unique():
+        own = split.target == label
+        some = torch.nonzero(own & against).flatten()[:conflicting]
+        places += [torch.nonzero(own & ~against).flatten()[: each - len(some)], some]
     return torch.cat(places)
 
 
