@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from errors import UserError
 from models.backbone import Backbone
 from models.mlp import MLP
 from models.registry import build_backbone
@@ -22,7 +23,10 @@ class Branches(nn.Module):
     def __init__(self, shallow: Backbone, deep: Backbone, classes: int) -> None:
         super().__init__()
         if shallow.features != deep.features:
-            raise ValueError(f"branches must give as many features: {shallow.features} and {deep.features}")
+            raise UserError(
+                f"the shallow branch gives {shallow.features} features and the deep one {deep.features}; "
+                "they must give as many: choose other networks"
+            )
         self.shallow = shallow
         self.deep = deep
         self.head = nn.Linear(deep.features, classes)

@@ -42,6 +42,15 @@ class BranchesStage(Stage):
             ),
             weight_decay=Setting(1e-3, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
         ),
+        "restarts": Setting(0, "how often to start anew, with other first weights, when branches do not part", low=0),
+        "restart_after": Setting(2, "epochs after which to look whether they have", low=1),
+        "restart_below": Setting(
+            85.0,
+            "start anew when the shallow branch corrects less than this share (%) of the deep one's mistakes on "
+            "training images; no bias labels are read",
+            low=0,
+            high=100,
+        ),
     }
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
@@ -52,7 +61,26 @@ class BranchesStage(Stage):
             "shape": list(task.image_shape),
             "classes": task.n_targets,
         }
-        model = seeded(lambda: build_branches(spec), derive(ctx.seed, self.name, "weights"))
+        interrupted = ctx.folder.load_checkpoint()
+        attempt = 0 if interrupted is None else int(interrupted["tensors"]["attempt"])
+        while True:
+            model, fitted = self._attempt(spec, attempt, ctx)
+            if not fitted.stopped:
+                break
+            ctx.folder.drop_checkpoint()
+            attempt += 1
+            ctx.say(f"{self.name}: the branches have not parted; start {attempt + 1} of {own['restarts'] + 1}")
+        report = fitted.report()
+        report["summary"] |= separation(model, fitted, ctx)
+        report["starts"] = attempt + 1
+        states = fitted.states()
+        return {"branches": {"spec": spec, "states": states}, "model": shallow_model(spec, states), "report": report}
+
+    def _attempt(self, spec: Mapping[str, Any], attempt: int, ctx: Context) -> tuple[Branches, Fitted]:
+        """Train from the first weights of an attempt, giving up early when it may be repeated and goes wrong."""
+        own = ctx.own
+        use = ("weights",) if attempt == 0 else ("weights", attempt)
+        model = seeded(lambda: build_branches(spec), derive(ctx.seed, self.name, *use))
         assert isinstance(model, Branches)
         model.to(ctx.device).join()
         batches, rounds = training_batches(ctx, own, drop_last=True)
@@ -60,30 +88,46 @@ class BranchesStage(Stage):
         def loss(batch: Batch) -> Tensor:
             return cross_entropy(model(batch.images), batch.target)
 
-        fitted = fit(
-            Job(
-                model=model,
-                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
-                batches=batches,
-                epochs=rounds,
-                read_outs=model.read_outs,
-                main="shallow",
-                rule="conflicting",
-            ),
-            ctx,
+        def stop(done: int) -> bool:
+            if attempt == own["restarts"] or done != own["restart_after"]:
+                return False
+            share = corrected(model, ctx)
+            return share is not None and share < own["restart_below"]
+
+        job = Job(
+            model=model,
+            updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
+            batches=batches,
+            epochs=rounds,
+            read_outs=model.read_outs,
+            main="shallow",
+            rule="conflicting",
+            tensors={"attempt": torch.tensor(attempt)},
+            stop=stop,
         )
-        report = fitted.report()
-        report["summary"] |= separation(model, fitted, ctx)
-        states = fitted.states()
-        return {"branches": {"spec": spec, "states": states}, "model": shallow_model(spec, states), "report": report}
+        return model, fit(job, ctx)
 
 
 def separation(model: Branches, fitted: Fitted, ctx: Context) -> dict[str, float]:
     """Whether the branches have parted, in percent, at the last epoch.
 
-    `separation/corrected/last` needs no bias labels: of the training images that the deep branch gets wrong, the share
-    that the shallow one gets right. `separation/conflicting/last` needs them: how far the shallow branch is ahead of
-    the deep one on conflicting test images.
+    `separation/corrected/last` needs no bias labels (see `corrected`). `separation/conflicting/last` needs them: how
+    far the shallow branch is ahead of the deep one on conflicting test images.
+    """
+    figures: dict[str, float] = {}
+    share = corrected(model, ctx)
+    if share is not None:
+        figures["separation/corrected/last"] = share
+    last: Mapping[str, Any] = fitted.history[-1]
+    if "shallow/conflicting" in last:
+        figures["separation/conflicting/last"] = last["shallow/conflicting"] - last["deep/conflicting"]
+    return figures
+
+
+def corrected(model: Branches, ctx: Context) -> float | None:
+    """Of the training images that the deep branch gets wrong, the share (%) that the shallow one gets right.
+
+    None when the deep branch gets none wrong.
     """
 
     def hits(images: Tensor) -> Tensor:
@@ -94,13 +138,9 @@ def separation(model: Branches, fitted: Fitted, ctx: Context) -> dict[str, float
     train = ctx.train
     right = map_images(hits, ctx.task, train) == train.target[:, None]
     missed = ~right[:, 1]
-    figures: dict[str, float] = {}
-    if bool(missed.any()):
-        figures["separation/corrected/last"] = 100.0 * float((right[:, 0] & missed).sum() / missed.sum())
-    last: Mapping[str, Any] = fitted.history[-1]
-    if "shallow/conflicting" in last:
-        figures["separation/conflicting/last"] = last["shallow/conflicting"] - last["deep/conflicting"]
-    return figures
+    if not bool(missed.any()):
+        return None
+    return 100.0 * float((right[:, 0] & missed).sum() / missed.sum())
 
 
 def shallow_model(spec: Mapping[str, Any], states: Mapping[str, Mapping[str, Tensor]]) -> Artifact:

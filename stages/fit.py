@@ -57,6 +57,8 @@ class Job:
         Modules inside `model` that stay in evaluation mode: their normalisation statistics do not move.
     after_epoch
         Called after each epoch's training and before its evaluation; may change `tensors`.
+    stop
+        Asked after each epoch, with the number of epochs done, whether to give up here.
     """
 
     model: nn.Module
@@ -70,6 +72,7 @@ class Job:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     frozen: Iterable[nn.Module] = ()
     after_epoch: Callable[[], None] | None = None
+    stop: Callable[[int], bool] | None = None
 
 
 @dataclass
@@ -83,6 +86,7 @@ class Fitted:
 
     history: list[dict[str, float]]
     selected: dict[str, dict[str, Any]]
+    stopped: bool = False
 
     def report(self) -> dict[str, Any]:
         """The part of the result that is about accuracy, as plain data and tensors."""
@@ -128,6 +132,8 @@ def fit(job: Job, ctx: Context) -> Fitted:
                 loop.checkpoint_if_due()
             bar.set_postfix_str(loop.headline(), refresh=False)
             bar.update()
+            if job.stop is not None and job.stop(epoch + 1):
+                return Fitted(loop.history, loop.selected, stopped=True)
     loop.measure_mean()
     return Fitted(loop.history, loop.selected)
 

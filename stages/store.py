@@ -43,7 +43,7 @@ class StageFolder:
         """Store a finished stage and drop its checkpoint."""
         self._save("result.pt", dict(result))
         _write_atomically(self.path / "done.json", json.dumps(dict(about), indent=1, default=str).encode())
-        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        self.drop_checkpoint()
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint of an unfinished stage, or None when there is none or it is damaged."""
@@ -52,6 +52,10 @@ class StageFolder:
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint."""
         self._save("checkpoint.pt", dict(state))
+
+    def drop_checkpoint(self) -> None:
+        """Forget the checkpoint: the stage starts over."""
+        (self.path / "checkpoint.pt").unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget the result and the checkpoint."""

@@ -11,7 +11,9 @@ from sacred import Experiment
 
 from config import NAMED_CONFIGS, documentation
 from data.registry import DATASETS
+from errors import UserError
 from metrics import FIGURES
+from settings import nearest
 from stages.recipes import RECIPES, STAGES
 
 
@@ -30,7 +32,7 @@ def figures_table(summary: Mapping[str, float], title: str) -> Table:
     read: dict[tuple[str, str], dict[str, float]] = {}
     for name, value in summary.items():
         read_out, figure, selection = name.split("/")
-        if figure in FIGURES:
+        if f"{read_out}/average/{selection}" in summary and figure in FIGURES:
             read.setdefault((selection, read_out), {})[figure] = value
     used = [figure for figure in FIGURES if any(figure in row for row in read.values())]
     table = Table(title=Text(title), title_justify="left", title_style="bold")
@@ -46,6 +48,22 @@ def figures_table(summary: Mapping[str, float], title: str) -> Table:
         earlier = selection
         table.add_row(label, read_out, *(f"{row[figure]:.2f}" if figure in row else "–" for figure in used))
     return table
+
+
+def other_figures(summary: Mapping[str, float]) -> list[str]:
+    """A line for each figure that is no test accuracy: whether branches parted, what was mined, how much was pruned."""
+    said = {
+        "separation/corrected/last": "the shallow branch corrects {:.1f} % of the deep one's training mistakes",
+        "separation/conflicting/last": "the shallow branch is {:.1f} points ahead on conflicting test images",
+        "mined/share/train": "{:.2f} % of the training images are suspects",
+        "mined/precision/train": "precision of the suspects {:.1f} % (read off true bias labels)",
+        "mined/recall/train": "recall of the suspects {:.1f} %",
+        "mined/average_precision/train": "average precision of the conflict score {:.1f} %",
+        "pseudo_bias/accuracy/train": "{:.2f} % of the pseudo bias labels are right",
+        "pseudo_bias/conflicting/train": "{:.2f} % of those of conflicting images",
+        "sparsity/all/last": "{:.1f} % of the gated weights are pruned",
+    }
+    return [text.format(summary[name]) for name, text in said.items() if name in summary]
 
 
 def show(*parts: Any) -> None:
@@ -67,7 +85,7 @@ def show_help(experiment: Experiment, usage: str, words: Sequence[str]) -> None:
                 if path.startswith(f"{word}."):
                     show(Text(f"  {path}: {line}"))
         else:
-            show(Text(f"nothing is known of {word!r}"))
+            raise UserError(f"nothing is known of {word!r}{nearest(word, [*docs, *commands])}")
     if words:
         return
     show(Text(usage.strip()))

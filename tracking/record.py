@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.text import Text
 from sacred.run import Run
 
 from config import resolve
@@ -20,7 +21,7 @@ from stages.evaluate import group_matrices
 from stages.recipes import stages_of
 from stages.run import Outcome, run_stages
 from stages.store import Store
-from tracking.console import figures_table, say, show
+from tracking.console import figures_table, other_figures, say, show
 from tracking.plots import plot_curves, plot_images, plot_matrix
 from tracking.suspects import write_suspects
 
@@ -53,6 +54,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
             outcome.summary, f"{settings['method']} on {task.name}, seed {settings['seed']}: test accuracy, %"
         )
     )
+    show(*(Text(line) for line in other_figures(outcome.summary)))
     _say_where(run)
     return _result(outcome.summary)
 

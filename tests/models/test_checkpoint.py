@@ -31,7 +31,10 @@ def artifact(spec: dict[str, Any], build: Callable[[Any], nn.Module]) -> dict[st
 
 @pytest.fixture
 def artifacts() -> dict[str, Any]:
-    return {"branches": artifact(BRANCHES, build_branches), "model": artifact(MODEL, build_classifier) | {"read_out": "target"}}
+    return {
+        "branches": artifact(BRANCHES, build_branches),
+        "model": artifact(MODEL, build_classifier) | {"read_out": "target"},
+    }
 
 
 def save(artifacts: dict[str, Any], folder: Path, **options: str) -> Path:
