@@ -128,12 +128,13 @@ def fit(job: Job, ctx: Context) -> Fitted:
             started = time.monotonic()
             losses = loop.train(epoch)
             loop.measure(epoch, losses, time.monotonic() - started)
-            if epoch + 1 < job.epochs:
-                loop.checkpoint_if_due()
             bar.set_postfix_str(loop.headline(), refresh=False)
             bar.update()
+            # Before the checkpoint: whoever goes on from it is not asked about this epoch again.
             if job.stop is not None and job.stop(epoch + 1):
                 return Fitted(loop.history, loop.selected, stopped=True)
+            if epoch + 1 < job.epochs:
+                loop.checkpoint_if_due()
     loop.measure_mean()
     return Fitted(loop.history, loop.selected)
 
