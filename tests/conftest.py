@@ -1,0 +1,109 @@
+"""What all tests share: one thread, and a pipeline on 600 embedded digits, which need no download."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from sacred.arg_parser import get_config_updates
+
+import main
+from config import DebiasExperiment, build_experiment, resolve
+from data.registry import load_task
+from data.split import Task
+from stages.recipes import stages_of
+from stages.run import Outcome, run_stages
+from stages.store import Store
+from tests.pipeline import TINY
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of built data sets that outlives the session: the digits take some ten seconds to make."""
+    cache = getattr(pytestconfig, "cache", None)
+    return tmp_path_factory.mktemp("cache") if cache is None else cache.mkdir("debias")
+
+
+@pytest.fixture(scope="session")
+def experiment() -> DebiasExperiment:
+    return build_experiment()
+
+
+@pytest.fixture(scope="session")
+def configured(experiment: DebiasExperiment) -> Callable[..., dict[str, Any]]:
+    """Words as after `with` -> the configuration that a run of them would have; nothing is run."""
+
+    def configure(*words: str) -> dict[str, Any]:
+        updates, named = get_config_updates(list(words))
+        run = experiment._create_run("print_config", updates, named, None, None, {"--unobserved": True})
+        return dict(run.config)
+
+    return configure
+
+
+@pytest.fixture(scope="session")
+def tiny(configured: Callable[..., dict[str, Any]], cache_dir: Path) -> Callable[..., dict[str, Any]]:
+    """Words as after `with` -> checked settings on the tiny data set."""
+    return lambda *words: resolve(configured(*TINY, f"cache_dir={cache_dir}", *words))
+
+
+@pytest.fixture(scope="session")
+def task(tiny: Callable[..., dict[str, Any]]) -> Task:
+    """The tiny data set under its default settings, a fifth of it held out."""
+    return load_task(tiny("valid_fraction=0.2"))
+
+
+@pytest.fixture
+def run_tiny(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Outcome]:
+    """Run stages without Sacred: run_tiny("erm", "pretrain.epochs=2", task=..., store=...)."""
+
+    def run(
+        *words: str, last: str | None = None, task: Task | None = None, store: Path | None = None, **also: Any
+    ) -> Outcome:
+        settings = tiny(*words)
+        also.setdefault("say", lambda line: None)
+        return run_stages(
+            stages_of(settings["method"], last),
+            load_task(settings) if task is None else task,
+            settings,
+            torch.device("cpu"),
+            Store(store or tmp_path / "stages"),
+            progress=False,
+            **also,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Processes that start from one in which torch is imported and no training has begun, as autograd wants it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.pipeline"])
+    return context
+
+
+@pytest.fixture
+def command(cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """A command line on the tiny data set, in this process, with empty pictures; gives the exit status."""
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", lambda canvas, path, **options: Path(path).write_bytes(b""))
+
+    def run(*words: str, name: str | None = None, store: Path | None = None) -> int:
+        before = [] if name is None else [name]
+        return main.main(
+            [*before, "with", *TINY, f"cache_dir={cache_dir}", f"store={store or tmp_path / 'runs'}", *words]
+        )
+
+    return run

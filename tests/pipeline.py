@@ -1,0 +1,107 @@
+"""Command lines that make every stage small, and what tests run in processes of their own."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo  # optimisers import it in their first step, so each of many processes would
+from torch import Tensor
+
+import main
+from data.batches import Batch, Batches
+from stages.recipes import RECIPES, STAGES, stages_of
+from stages.store import StageFolder
+
+TINY = ("dataset=colored_digits", "limit=600", "skew=0.2", "device=cpu", "threads=1", "progress=False")
+
+
+def short(method: str, epochs: int = 2) -> list[str]:
+    """Words that choose a method (its name or `[a, b]`) and make each stage a few passes of a small network."""
+    names = RECIPES[method].stages if method in RECIPES else method.strip("[]").split(",")
+    words = [f"method={method}"]
+    for stage in (STAGES[name.strip()] for name in names):
+        sizes = {"epochs": epochs, "steps": 0, "network": "mlp3", "batch_size": 128}
+        words += [f"{stage.name}.{name}={value}" for name, value in sizes.items() if name in stage.settings]
+    return words
+
+
+def method_with(stage: str) -> str:
+    """The shortest method that has a stage: a recipe where one does, else its needs filled one by one."""
+    recipes = [name for name, recipe in RECIPES.items() if stage in recipe.stages]
+    if recipes:
+        return min(recipes, key=lambda name: RECIPES[name].stages.index(stage))
+    names = [stage]
+    for need in STAGES[stage].needs:
+        giver = next(other.name for other in STAGES.values() if need in other.gives and not other.needs)
+        names.insert(0, giver)
+    stages_of(names)
+    return f"[{','.join(names)}]"
+
+
+def same(one: Any, other: Any, where: str = "") -> None:
+    """Assert that two results are equal to the last bit, but for the seconds they took."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert list(one) == list(other), where
+        for name in one:
+            if name != "seconds":
+                same(one[name], other[name], f"{where}/{name}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for place, (left, right) in enumerate(zip(one, other, strict=True)):
+            same(left, right, f"{where}/{place}")
+    elif isinstance(one, Tensor):
+        assert one.dtype == other.dtype and torch.equal(one, other), where
+    else:
+        assert one == other or (one != one and other != other), where
+
+
+def run_and_die(stage: str, checkpoints: int, batches: int, words: list[str], output: str) -> None:
+    """Run a command line, and be killed in `stage`: after so many checkpoints, on the n-th training batch from there.
+
+    With `batches=0` the end comes at once, with `batches=-1` while the next checkpoint is being written.
+    """
+    written, seen = 0, 0
+    save, epoch = StageFolder.save_checkpoint, Batches.epoch
+
+    def half_a_file(value: Any, handle: Any) -> None:
+        handle.write(b"half of a file")
+        handle.flush()
+        _die()
+
+    def saving(folder: StageFolder, state: Any) -> None:
+        nonlocal written
+        if written == checkpoints and batches == -1 and folder.path.name.startswith(f"{stage}-"):
+            torch.save = half_a_file  # type: ignore[assignment]
+        save(folder, state)
+        written += folder.path.name.startswith(f"{stage}-")
+        if written == checkpoints and batches == 0:
+            _die()
+
+    def passing(self: Batches, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        nonlocal seen
+        for batch in epoch(self, generator):
+            if self.shuffle and written == checkpoints > 0:
+                seen += 1
+                if seen == batches:
+                    _die()
+            yield batch
+
+    StageFolder.save_checkpoint = saving  # type: ignore[method-assign,assignment]
+    Batches.epoch = passing  # type: ignore[method-assign]
+    run_command(words, output)
+
+
+def run_command(words: list[str], output: str) -> None:
+    """Run a command line with its standard error in a file, and exit with its status."""
+    handle = Path(output).open("w", buffering=1, encoding="utf-8")  # noqa: SIM115
+    sys.__stderr__ = sys.stderr = handle  # type: ignore[misc]
+    sys.exit(main.main(words))
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
