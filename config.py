@@ -11,6 +11,7 @@ from sacred.config.config_summary import ConfigSummary
 from sacred.run import Run
 from sacred.utils import iterate_flattened
 
+from data.colored import PLACEMENTS
 from data.registry import DATASETS
 from errors import UserError
 from settings import Setting, nearest
@@ -27,6 +28,11 @@ RUN_SETTINGS: dict[str, Setting] = {
     "skew": Setting(0.05, "share of conflicting training images", low=0.0, high=1.0),
     "severity": Setting(4, "how little colours vary (5: least) or how strong corruptions are", low=1, high=5),
     "type": Setting(0, "which ten corruptions Corrupted CIFAR-10 uses", choices=(0, 1)),
+    "placement": Setting(
+        "blocks",
+        "which images of a class conflict: blocks, as in the released generator, or its last ones",
+        choices=PLACEMENTS,
+    ),
     "reverse": Setting(False, "exchange target and bias"),
     "optimiser": Setting("adam", "optimiser of all stages", choices=tuple(OPTIMISERS)),
     "seed": Setting(1, "the only seed: data, weights, order", low=0, high=2**32 - 1),

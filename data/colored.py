@@ -11,7 +11,8 @@ from data.sources import Source
 from data.split import Split, Task
 from errors import UserError
 
-VERSION = 1
+VERSION = 2
+PLACEMENTS = ("blocks", "last")
 TEST_SKEW = 0.9
 # Spread of the colour by severity 1..5.
 SIGMA = (0.05, 0.02, 0.01, 0.005, 0.002)
@@ -31,27 +32,36 @@ COLOUR_NAMES = ("orange", "yellow", "mauve", "sage", "sky", "mint", "blue", "pur
 CHUNK = 1000
 
 
-def assign_bias(target: np.ndarray, skew: float, n_classes: int) -> np.ndarray:
+def assign_bias(target: np.ndarray, skew: float, n_classes: int, placement: str = "blocks") -> np.ndarray:
     """Tie each class to the bias of the same number, but for a share `skew` of conflicting images.
 
-    Of the n images of a class the first round(n * (1 - skew)), in data set order, are aligned; the rest are cut evenly,
-    in order, over the other classes in increasing order (sizes differ by one at most).
+    Of the n images of a class round(n * (1 - skew)) are aligned; the rest are cut evenly over the other biases (sizes
+    differ by one at most, the larger ones where the division puts them). Images are handed out in data set order:
+
+    blocks : bias by bias in increasing order, as the released generator of LfF and DeNetDM does; the conflicting images
+        of a class stand before and after its aligned ones
+    last : the aligned ones first, so that all conflicting images are the last ones of their class
 
     target : int [N]; returns int64 [N].
 
     Raises
     ------
     UserError
-        `skew` outside [0, 1].
+        `skew` outside [0, 1], or an unknown placement.
     """
     if not 0 <= skew <= 1:
         raise UserError(f"skew={skew}: the share of conflicting training images must be in [0, 1]")
+    if placement not in PLACEMENTS:
+        raise UserError(f"placement={placement!r}: one of {', '.join(PLACEMENTS)}")
     bias = np.asarray(target, dtype=np.int64).copy()
     for label in range(n_classes):
         members = np.flatnonzero(target == label)
-        conflicting = members[round(len(members) * (1 - skew)) :]
-        other = np.arange(len(conflicting)) * (n_classes - 1) // max(len(conflicting), 1)
-        bias[conflicting] = other + (other >= label)
+        aligned = round(len(members) * (1 - skew))
+        rest = len(members) - aligned
+        sizes = np.bincount(np.arange(rest) * (n_classes - 1) // max(rest, 1), minlength=n_classes - 1)
+        order = np.delete(np.arange(n_classes), label)
+        place = label if placement == "blocks" else 0
+        bias[members] = np.repeat(np.insert(order, place, label), np.insert(sizes, place, aligned))
     return bias
 
 
@@ -71,14 +81,20 @@ def colour_images(grey: np.ndarray, bias: np.ndarray, sigma: float, generator: t
     return images.view(n, 3, height, width).numpy()
 
 
-def data_key(source: Source, skew: float, severity: int, seed: int) -> str:
+def data_key(source: Source, skew: float, severity: int, seed: int, placement: str = "blocks") -> str:
     """Hex digest naming the arrays of `build_arrays` with the same arguments."""
     return key_of(
-        builder="colored", version=VERSION, source=source.digest, skew=float(skew), severity=severity, seed=seed
+        builder="colored",
+        version=VERSION,
+        source=source.digest,
+        skew=float(skew),
+        severity=severity,
+        seed=seed,
+        placement=placement,
     )
 
 
-def build_arrays(source: Source, skew: float, severity: int, seed: int) -> Arrays:
+def build_arrays(source: Source, skew: float, severity: int, seed: int, placement: str = "blocks") -> Arrays:
     """Colour a source: `skew` of the training images conflict with their class, 90 % of the test images do.
 
     Returns {train,test}_{images,target,bias,ids}. `seed` draws the colour noise, of each part on its own; which image
@@ -96,7 +112,7 @@ def build_arrays(source: Source, skew: float, severity: int, seed: int) -> Array
         ("train", source.train_images, source.train_labels, source.train_ids, skew),
         ("test", source.test_images, source.test_labels, source.test_ids, TEST_SKEW),
     ):
-        bias = assign_bias(labels, share, len(source.names))
+        bias = assign_bias(labels, share, len(source.names), placement)
         noise = stream(seed, f"colour {part}")
         arrays[f"{part}_images"] = colour_images(images, bias, SIGMA[severity - 1], noise)
         arrays[f"{part}_target"], arrays[f"{part}_bias"], arrays[f"{part}_ids"] = labels, bias, ids

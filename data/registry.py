@@ -35,7 +35,8 @@ def load_task(settings: Settings) -> Task:
 
     settings : mapping with
         dataset (name in `DATASETS`), data_dir (folder with source files; None: environment variable DATA_DIR),
-        cache_dir, skew (share of conflicting training images), severity (1..5), reverse (exchange target and bias),
+        cache_dir, skew (share of conflicting training images),
+        severity (1..5), placement (optional: blocks or last), reverse (exchange target and bias),
         valid_fraction (share of the training images held out, [0, 1)), seed, limit (None, or keep so many random
         training images and limit // 6 test images before any bias is assigned)
 
@@ -73,8 +74,9 @@ def _load_colored(settings: Settings, name: str, read: Callable[[str | None, Pat
     source = read(settings["data_dir"] or os.environ.get("DATA_DIR") or None, cache_dir)
     if limit is not None:
         source = source.limited(limit, seed)
-    key = colored.data_key(source, skew, severity, seed)
-    arrays = cached(cache_dir, name, key, lambda: colored.build_arrays(source, skew, severity, seed))
+    placement = settings.get("placement", "blocks")
+    key = colored.data_key(source, skew, severity, seed, placement)
+    arrays = cached(cache_dir, name, key, lambda: colored.build_arrays(source, skew, severity, seed, placement))
     return colored.as_task(arrays, name=name, names=source.names, key=key, reverse=settings["reverse"])
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.colored import PALETTE, assign_bias, build, build_arrays, colour_images, data_key
+from data.colored import PALETTE, PLACEMENTS, assign_bias, build, build_arrays, colour_images, data_key
 from data.sources import MNIST_NAMES, Source
 from errors import UserError
 
@@ -47,7 +47,20 @@ def test_counts_on_mnist(skew, aligned):
 def test_bias_follows_the_order_of_the_data():
     # Two of four images of class 1 conflict, in order over classes 0 and 2; likewise in class 0 over 1 and 2.
     target = np.array([1, 0, 1, 0, 1, 0, 1, 0])
-    assert assign_bias(target, 0.5, 3).tolist() == [1, 0, 1, 0, 0, 1, 2, 2]
+    assert assign_bias(target, 0.5, 3, "last").tolist() == [1, 0, 1, 0, 0, 1, 2, 2]
+    # Class 1: biases 0, 1, 1, 2; class 0: 0, 0, 1, 2.
+    assert assign_bias(target, 0.5, 3, "blocks").tolist() == [0, 0, 1, 0, 1, 1, 2, 2]
+
+
+def test_placements_agree_in_counts():
+    target = mnist_labels()
+    cells = [np.bincount(target * 10 + assign_bias(target, 0.03, 10, name), minlength=100) for name in PLACEMENTS]
+    assert cells[0].tolist() == cells[1].tolist()
+
+
+def test_unknown_placement():
+    with pytest.raises(UserError, match="blocks, last"):
+        assign_bias(np.arange(10), 0.1, 10, "first")
 
 
 def test_uneven_rest():
