@@ -33,6 +33,9 @@ def read_runs(store: Path) -> Iterator[RunRecord]:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             info_file = folder / "info.json"
             info = json.loads(info_file.read_text(encoding="utf-8")) if info_file.exists() else {}
-            yield RunRecord(folder, run["command"], run["status"], config, info.get("summary", {}))
-        except (OSError, ValueError, KeyError):
+            if not {"dataset", "method"} <= config.keys():
+                continue
+            record = RunRecord(folder, run["command"], run["status"], config, info.get("summary", {}))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
+        yield record

@@ -29,15 +29,16 @@ def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: 
     """
     train = task.train
     score = values_for(artifact, "score", train, "suspects").cpu()
+    # Compared as tensors, as `flags_for` does: a float32 score is not the Python number that it prints as.
+    flags = (score > artifact["threshold"]).tolist()
     table = folder / "suspects.csv"
     ids, targets = train.ids.tolist(), train.target.tolist()
     with table.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["id", "target", "score", "suspect"])
         for place in torch.argsort(score, descending=True, stable=True).tolist():
-            value = float(score[place])
             name = task.target_names[targets[place]]
-            writer.writerow([ids[place], name, f"{value:.6f}", int(value > artifact["threshold"])])
+            writer.writerow([ids[place], name, f"{float(score[place]):.6f}", int(flags[place])])
     chosen = top_of_each_class(train, score, each)
     captions = [f"{task.target_names[targets[i]]}\n{float(score[i]):.3f}" for i in chosen.tolist()]
     sheet = plot_images(
