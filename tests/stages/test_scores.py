@@ -46,7 +46,7 @@ def test_unknown_images(ids, says):
 def test_an_artifact_of_no_images():
     empty = bias_artifact(torch.tensor([], dtype=torch.int64), torch.tensor([]), 3, "true")
     assert values_for(empty, "label", split_of([]), "group_dro").shape == (0,)
-    with pytest.raises(UserError, match="group_dro: 2 of 2 training images have no label .first id 7."):
+    with pytest.raises(UserError, match=r"group_dro: 2 of 2 training images have no label .first id 7."):
         values_for(empty, "label", split_of([7, 8]), "group_dro")
 
 
@@ -61,7 +61,7 @@ def test_artifacts_are_plain_and_on_the_cpu():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite(bad):
-    with pytest.raises(UserError, match="mine_gce: scores are not finite; .* lower the learning rate"):
+    with pytest.raises(UserError, match=r"mine_gce: scores are not finite; .* lower the learning rate"):
         score_artifact(torch.tensor([1, 2]), torch.tensor([0.5, bad]), 0.5, "mine_gce")
 
 
