@@ -109,6 +109,7 @@ def test_suspects_are_drawn_so_many_times_as_often(run_tiny, task, monkeypatch, 
     run_tiny(f"method=[pretrain,mine_oracle,{stage}]", "pretrain.epochs=1", *words, task=task)
     (batches,) = drawn
     conflicting = task.train.bias != task.train.target
+    assert batches.weights is not None
     assert torch.equal(batches.weights, torch.where(conflicting, 9.0, 1.0))
     generator = torch.Generator().manual_seed(0)
     index = torch.cat([batch.index for _ in range(40) for batch in batches.epoch(generator)])
