@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.nn.functional import cross_entropy
@@ -85,7 +86,12 @@ def test_selections(run_tiny, task):
 def test_the_example_of_a_method_runs(run_tiny, configured, task, monkeypatch):
     """One class and one line give settings, a command, a resume and a reuse."""
     (block,) = re.findall(r"```python\n(class .*?)```", README, flags=re.DOTALL)
-    names = {"__name__": "stages.yours", "Stage": base.Stage, "Setting": Setting, "cross_entropy": cross_entropy}
+    names: dict[str, Any] = {
+        "__name__": "stages.yours",
+        "Stage": base.Stage,
+        "Setting": Setting,
+        "cross_entropy": cross_entropy,
+    }
     for module in (budget, classifier, fit):
         names |= {name: value for name, value in vars(module).items() if not name.startswith("_")}
     exec(compile(block, "README.md", "exec"), names)

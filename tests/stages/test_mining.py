@@ -208,7 +208,7 @@ def test_pseudo_bias_labels_are_the_colours_that_the_deep_branch_sees(context, t
     summary = result["report"]["summary"]
     for name in ("pseudo_bias/accuracy", "pseudo_bias/conflicting", "mined/precision", "mined/recall"):
         assert summary[f"{name}/train"] == 100.0
-    same(before, kept)
+    same(dict(before), kept)
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -96,7 +96,7 @@ def test_the_pruned_read_out_is_the_hard_mask(run, task):
     model.load_state_dict(state_of(outcome.artifacts["model"]))
     with torch.no_grad():
         for name, kept in outcome.artifacts["mask"].items():
-            model.get_submodule(name).weight.mul_(kept)
+            model.get_parameter(f"{name}.weight").mul_(kept)
     right = map_images(model.eval(), task, task.test).argmax(1) == task.test.target
     assert outcome.summary["pruned/average/last"] == pytest.approx(100 * float(right.double().mean()))
 
@@ -223,9 +223,9 @@ def test_finetuning_without_a_mask(run_tiny, task, store):
 
 @pytest.mark.parametrize("stage", ["prune", "finetune"])
 def test_a_training_that_diverges(run, tmp_path, stage):
-    words = (f"{stage}.optimiser=sgd", f"{stage}.learning_rate=1e30", f"{stage}.contrastive_weight=0")
+    words = [f"{stage}.optimiser=sgd", f"{stage}.learning_rate=1e30", f"{stage}.contrastive_weight=0"]
     if stage == "prune":
-        words = (*words, "prune.sparsity_weight=1e9")
+        words.append("prune.sparsity_weight=1e9")
     with pytest.raises(UserError, match=f"{stage}: the loss is .*; lower {stage}.learning_rate"):
         run(*words, last=stage)
     assert Store(tmp_path / "other").folder(stage, "x").load_result() is None

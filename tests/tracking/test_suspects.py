@@ -1,6 +1,7 @@
 """What a person sees of a miner: the table of all images and the sheet of the most suspicious ones."""
 
 import csv
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_a_score_at_the_threshold_is_no_suspect(small, tmp_path):
 
 
 def test_the_sheet(small, tmp_path, monkeypatch):
-    shown = {}
+    shown: dict[str, Any] = {}
     plot = suspects.plot_images
 
     def spy(images, captions, **options):
