@@ -171,7 +171,7 @@ def test_each_epoch_has_a_generator_of_its_own(context):
         noise: list[float] = []
 
         def loss(batch: Any) -> Tensor:
-            noise.append(float(torch.rand((), generator=ctx.generator) + torch.rand(())))
+            noise.extend((float(torch.rand((), generator=ctx.generator)), float(torch.rand(()))))
             return -model.turned
 
         job.updates = [Update(loss, SGD(model.parameters(), lr=1.0))]
@@ -180,4 +180,4 @@ def test_each_epoch_has_a_generator_of_its_own(context):
 
     drawn = {"a": run("a"), "again": run("b"), "seed": run("c", seed=2), "stage": run("d", stage="other")}
     assert drawn["a"] == drawn["again"]
-    assert len({value for name in ("a", "seed", "stage") for value in drawn[name]}) == 9
+    assert len({value for name in ("a", "seed", "stage") for value in drawn[name]}) == 18

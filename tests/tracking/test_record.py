@@ -110,6 +110,23 @@ def test_the_weights_of_a_run_evaluate_to_its_figures(finished, command, tmp_pat
         assert value == trained[figure.replace("/given", "/last")]
 
 
+def test_the_weights_are_those_of_the_last_epoch(command, tmp_path, monkeypatch):
+    """Never those of an epoch that was chosen on the test set: here all others are zero."""
+    train = Pretrain.run
+
+    def only_last(stage, inputs, ctx):
+        result = train(stage, inputs, ctx)
+        states = result["model"]["states"]
+        zero = {name: torch.zeros_like(value) for name, value in states["last"].items()}
+        result["model"]["states"] = dict.fromkeys(states, zero) | {"last": states["last"]}
+        return result
+
+    monkeypatch.setattr(Pretrain, "run", only_last)
+    assert command(*short("erm", 1)) == 0
+    weights = load_file(tmp_path / "runs" / "1" / "weights.safetensors")
+    assert weights and all(bool(value.any()) for value in weights.values())
+
+
 def test_the_same_command_again_computes_nothing(finished, runs, command, monkeypatch, capfd):
     for stage in ("branches", "distill"):
         monkeypatch.setattr(STAGES[stage], "run", None)
