@@ -65,15 +65,13 @@ def comparison(records: Sequence[RunRecord], title: str) -> Table:
 
 
 def final_figures(record: RunRecord) -> dict[str, float]:
-    """Figures of a run's final model at the last epoch."""
+    """Figures of a run's final model at the last epoch; of one taught by an oracle, too, which its record says."""
     for read_out in _FINAL:
-        figures = {
-            figure: record.summary[f"{read_out}/{figure}/last"]
-            for figure in FIGURES
-            if f"{read_out}/{figure}/last" in record.summary
-        }
-        if figures:
-            return figures
+        for selection in ("last", "last_of_oracle_teacher"):
+            names = {figure: f"{read_out}/{figure}/{selection}" for figure in FIGURES}
+            figures = {figure: record.summary[name] for figure, name in names.items() if name in record.summary}
+            if figures:
+                return figures
     return {}
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from errors import UserError
 from models.backbone import Backbone
 from models.branches import Branches, build_branches
 from models.mlp import MLP
@@ -52,7 +53,7 @@ def test_hand_computed_read_outs() -> None:
 
 
 def test_branches_of_different_width_are_refused() -> None:
-    with pytest.raises(ValueError, match="100 and 50"):
+    with pytest.raises(UserError, match="100 features and the deep one 50"):
         Branches(MLP((3, 2, 2), 2), MLP((3, 2, 2), 4, width=50), classes=3)
 
 
