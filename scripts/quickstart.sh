@@ -15,4 +15,8 @@ for method in erm denetdm; do
     say "python main.py with colored_digits skewed3 severity4 $method quick $*"
     python main.py with colored_digits skewed3 severity4 "$method" quick "$@"
 done
-python -m tracking.compare --dataset colored_digits erm denetdm
+store=runs
+for word in "$@"; do
+    case "$word" in store=*) store=${word#store=} ;; esac
+done
+python -m tracking.compare --store "$store" --dataset colored_digits erm denetdm

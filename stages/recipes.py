@@ -112,6 +112,8 @@ def check(names: Sequence[str]) -> None:
     if not names:
         raise UserError("method: an empty list of stages")
     given: set[str] = set()
+    if len(set(names)) < len(names):
+        raise UserError("method: a stage comes twice; its settings and its record go by its name, so once is possible")
     for name in names:
         for need in STAGES[name].needs:
             if need not in given:

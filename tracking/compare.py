@@ -17,7 +17,7 @@ _FINAL = ("target", "model", "shallow")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the newest completed run of each method, and what each gains over the first."""
+    """Print the newest completed run of each method on equal data, and what each gains over the first."""
     parser = argparse.ArgumentParser(prog="python -m tracking.compare", description=main.__doc__)
     parser.add_argument("methods", nargs="+", metavar="METHOD")
     parser.add_argument("--dataset", default="colored_mnist")
@@ -27,7 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     for record in read_runs(options.store):
         trained = record.status == "COMPLETED" and record.command == "train" and record.summary
         if trained and record.config["dataset"] == options.dataset and record.method in options.methods:
-            newest[record.method] = record
+            same = {name: kept for name, kept in newest.items() if _setting(kept) == _setting(record)}
+            newest = {**same, record.method: record}
     missing = [method for method in options.methods if method not in newest]
     if missing:
         print(
@@ -60,7 +61,7 @@ def comparison(records: Sequence[RunRecord], title: str) -> Table:
                 cells.append(f"{figures[figure]:.1f}")
             else:
                 cells.append(f"{figures[figure]:.1f} ({figures[figure] - first[figure]:+.1f})")
-        table.add_row(record.method, *cells, str(record.folder))
+        table.add_row(record.method + _teacher(record), *cells, str(record.folder))
     return table
 
 
@@ -73,6 +74,18 @@ def final_figures(record: RunRecord) -> dict[str, float]:
             if figures:
                 return figures
     return {}
+
+
+def _setting(record: RunRecord) -> tuple[object, ...]:
+    """What two runs must share to stand in one table."""
+    names = ("skew", "severity", "placement", "reverse", "limit", "seed")
+    return tuple(record.config.get(name) for name in names)
+
+
+def _teacher(record: RunRecord) -> str:
+    """A mark for a run whose last epoch was taught by weights that were chosen on the test set."""
+    tainted = any(name.endswith("_of_oracle_teacher") for name in record.summary)
+    return " (oracle teacher)" if tainted else ""
 
 
 if __name__ == "__main__":
