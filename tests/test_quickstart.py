@@ -30,4 +30,4 @@ def test_quickstart_trains_both_methods_and_shows_the_gain(cache_dir: Path, tmp_
     gain = records[1].summary["target/unbiased/last"] - records[0].summary["model/unbiased/last"]
     last = done.stdout[done.stdout.rindex("method") :]
     assert f"({gain:+.1f})" in last
-    assert "runs/2" in last.replace("\n", "")
+    assert done.stdout.splitlines()[-2:] == [f"erm: {store}/1", f"denetdm: {store}/2"]

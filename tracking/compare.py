@@ -39,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     config = records[0].config
     title = f"{options.dataset}, {100 * config['skew']:g} % conflicting, seed {config['seed']}: last epoch on test, %"
     show(comparison(records, title))
+    for record in records:
+        print(f"{record.method}: {record.folder}")
     return 0
 
 
@@ -50,7 +52,6 @@ def comparison(records: Sequence[RunRecord], title: str) -> Table:
     table.add_column("method")
     for figure in used:
         table.add_column(figure, justify="right")
-    table.add_column("run folder")
     first = rows[0][1]
     for number, (record, figures) in enumerate(rows):
         cells = []
@@ -61,7 +62,7 @@ def comparison(records: Sequence[RunRecord], title: str) -> Table:
                 cells.append(f"{figures[figure]:.1f}")
             else:
                 cells.append(f"{figures[figure]:.1f} ({figures[figure] - first[figure]:+.1f})")
-        table.add_row(record.method + _teacher(record), *cells, str(record.folder))
+        table.add_row(record.method + _teacher(record), *cells)
     return table
 
 
