@@ -32,10 +32,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from config import Defaults, resolve
 from data.split import Split, Task
 from errors import UserError
+from stages.machine import device_name, pick_device, prepare_cpu
 from stages.recipes import RECIPES, STAGES, stages_of
 from stages.run import Outcome, run_stages
 from stages.store import Store
-from tracking.record import device_name, pick_device
 
 STAGE_NAMES = ("branches", "distill", "pretrain", "prune", "finetune")
 SHAPE = (3, 28, 28)
@@ -221,10 +221,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if given.batch < 1 or given.epochs < 1 or given.samples < given.batch:
         parser.error("at least one epoch of one batch is needed")
-    if given.threads is not None:
-        if given.threads < 1:
-            parser.error("at least one thread is needed")
-        torch.set_num_threads(given.threads)
+    if given.threads is not None and given.threads < 1:
+        parser.error("at least one thread is needed")
+    prepare_cpu(given.threads)
     try:
         device = pick_device(given.device)
         samples = given.samples // given.batch * given.batch

@@ -10,6 +10,7 @@ import torch
 from data.split import Task
 from stages.base import Artifact, Context, Settings, Stage
 from stages.code import code_digest
+from stages.machine import prepare_cpu
 from stages.store import Store, digest
 
 
@@ -52,6 +53,7 @@ def run_stages(
     log, say, progress
         Take metrics and lines for the person; whether to draw progress bars.
     """
+    prepare_cpu()
     outcome = Outcome()
     keys: dict[str, str] = {}
     on_device: Task | None = None

@@ -14,10 +14,10 @@ from sacred.run import Run
 from config import resolve
 from data.registry import load_task
 from data.split import Split, Task
-from errors import UserError
 from metrics import GroupMatrix
 from models.checkpoint import load_read_outs, save_weights
 from stages.evaluate import group_matrices
+from stages.machine import device_name, pick_device, prepare_cpu
 from stages.recipes import stages_of
 from stages.run import Outcome, run_stages
 from stages.store import Store
@@ -33,8 +33,8 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     """
     settings = _prepare(run)
     stages = stages_of(settings["method"], last)
-    task = _load(settings)
     device = pick_device(settings["device"])
+    task = _load(settings)
     store = Store(Path(settings["store"]) / "stages")
     _describe(task, settings, device)
 
@@ -63,8 +63,8 @@ def evaluate_checkpoint(run: Run) -> float | None:
     """The full table of stored weights on the test set; the result in percent."""
     settings = _prepare(run)
     path = Path(settings["checkpoint"])
-    task = _load(settings)
     device = pick_device(settings["device"])
+    task = _load(settings)
     model, read_outs = load_read_outs(path, task.image_shape, task.n_targets)
     model.to(device)
     matrices = group_matrices(model, read_outs, task, task.test.to(device))
@@ -83,35 +83,9 @@ def evaluate_checkpoint(run: Run) -> float | None:
     return _result(summary)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device a setting names; `auto` is a CUDA GPU when there is one, else the CPU.
-
-    Raises
-    ------
-    UserError
-        When there is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device={name}: not available here ({str(error).splitlines()[0]}); try device=auto") from error
-    return device
-
-
-def device_name(device: torch.device) -> str:
-    """What the figures were computed on, for the record."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
-
-
 def _prepare(run: Run) -> dict[str, Any]:
     settings = resolve(run.config)
-    if settings["threads"] is not None:
-        torch.set_num_threads(settings["threads"])
+    prepare_cpu(settings["threads"])
     return settings
 
 
