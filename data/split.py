@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -72,6 +73,10 @@ class Task:
     mean, std : per channel, applied after scaling to [0, 1]; None: no normalisation
     augment : name in `data.augment.AUGMENTATIONS` for training batches; None: none
     bias_colours : float [n_biases, 3] in [0, 1] for the axes of plots; None where the bias is no colour
+    extra_tests : further test sets by name (a word such as `grey`), measured every epoch as <read-out>@<name>; they
+        select nothing
+    selection : what choosing an epoch on `valid` is called: `valid` where these are held-out training images, biased
+        as they come; `valid_<how>` where they are not, so that its figures never pass for that
     """
 
     name: str
@@ -85,6 +90,16 @@ class Task:
     std: tuple[float, ...] | None = None
     augment: str | None = None
     bias_colours: Tensor | None = None
+    extra_tests: Mapping[str, Split] = field(default_factory=dict)
+    selection: str = "valid"
+
+    def __post_init__(self) -> None:
+        # Names stand in figures as <read-out>@<test>/<figure>/<selection>.
+        for name in self.extra_tests:
+            if not name.isidentifier():
+                raise ValueError(f"extra test {name!r}: a name is one word of letters, digits and underscores")
+        if not (self.selection.isidentifier() and self.selection.startswith("valid")):
+            raise ValueError(f"selection {self.selection!r}: `valid`, or a word that begins with it")
 
     @property
     def n_targets(self) -> int:
@@ -103,7 +118,8 @@ class Task:
 
     def to(self, device: torch.device | str) -> Task:
         valid = None if self.valid is None else self.valid.to(device)
-        return replace(self, train=self.train.to(device), test=self.test.to(device), valid=valid)
+        extra = {name: split.to(device) for name, split in self.extra_tests.items()}
+        return replace(self, train=self.train.to(device), test=self.test.to(device), valid=valid, extra_tests=extra)
 
 
 def stratified_choice(target: Tensor, fraction: float, generator: torch.Generator) -> Tensor:

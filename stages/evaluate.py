@@ -44,6 +44,18 @@ def group_matrices(model: nn.Module, read_outs: ReadOuts, task: Task, split: Spl
     return {name: GroupMatrix.from_counts(c) for name, c in count_groups(model, read_outs, task, split).items()}
 
 
+def matrices_on_tests(model: nn.Module, read_outs: ReadOuts, task: Task) -> dict[str, GroupMatrix]:
+    """The matrix of every read-out on the test set, and as <read-out>@<name> on every extra one. A CPU-GPU sync point.
+
+    A read-out's name holds no @ of its own, so none is ever mistaken for another's.
+    """
+    matrices = group_matrices(model, read_outs, task, task.test)
+    for test, split in task.extra_tests.items():
+        found = group_matrices(model, read_outs, task, split)
+        matrices |= {f"{name}@{test}": matrix for name, matrix in found.items()}
+    return matrices
+
+
 @torch.inference_mode()
 def map_images(function: Callable[[Tensor], Tensor], task: Task, split: Split) -> Tensor:
     """`function` of every image of a split, not augmented, concatenated in order."""

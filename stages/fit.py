@@ -14,16 +14,20 @@ from tqdm.auto import tqdm
 from data.batches import Batch, Batches
 from metrics import GroupMatrix
 from stages.base import Context
-from stages.evaluate import ReadOuts, group_matrices
+from stages.evaluate import ReadOuts, group_matrices, matrices_on_tests
 from stages.seeds import derive, generator_for
 
 Logs = Mapping[str, Tensor]
-Loss = Callable[[Batch], Tensor]
+Loss = Callable[[Batch], Tensor | tuple[Tensor, Logs]]
 
 
 @dataclass
 class Update:
-    """One optimiser step on each batch; a method with two adversaries has two updates."""
+    """One optimiser step on each batch; a method with two adversaries has two updates.
+
+    The loss may come with scalars by name, such as `train/accuracy`: their means over an epoch stand in its row of the
+    history. They stay on the device until then.
+    """
 
     loss: Loss
     optimiser: Optimizer
@@ -81,7 +85,8 @@ class Fitted:
 
     `history` has a row of plain floats per epoch; `selected` maps a selection to its epoch, its state dict (on the CPU)
     and its matrices, int64 [2, T, B] per read-out. Selections: `last`; `mean`, the average of the weights after each
-    epoch of the last quarter; `valid`, best on held-out training images; `oracle`, best on the test set.
+    epoch of the last quarter; `valid` (or what `Task.selection` says), best on the validation images; `oracle`, best on
+    the test set. Extra test sets are measured as read-outs <read-out>@<test> and select nothing.
     """
 
     history: list[dict[str, float]]
@@ -126,8 +131,8 @@ def fit(job: Job, ctx: Context) -> Fitted:
     ) as bar:
         for epoch in range(loop.done, job.epochs):
             started = time.monotonic()
-            losses = loop.train(epoch)
-            loop.measure(epoch, losses, time.monotonic() - started)
+            means = loop.train(epoch)
+            loop.measure(epoch, means, time.monotonic() - started)
             bar.set_postfix_str(loop.headline(), refresh=False)
             bar.update()
             # Before the checkpoint: whoever goes on from it is not asked about this epoch again.
@@ -165,8 +170,8 @@ class _Loop:
         for row in self.history:
             self._log(row)
 
-    def train(self, epoch: int) -> list[float]:
-        """One pass over the batches; the mean loss of every update, read from the device once."""
+    def train(self, epoch: int) -> dict[str, float]:
+        """One pass over the batches; the mean of every loss and log, read from the device once."""
         job = self.job
         generator = generator_for(self.ctx.device, self.ctx.seed, self.ctx.stage, epoch)
         self.ctx.generator = generator
@@ -175,35 +180,38 @@ class _Loop:
         for module in job.frozen:
             module.eval()
         self._set_rates(epoch)
-        totals = [torch.zeros((), device=self.ctx.device) for _ in job.updates]
+        totals: dict[str, Tensor] = {}
         for batch in job.batches.epoch(generator):
-            for update, total in zip(job.updates, totals, strict=True):
-                loss = update.loss(batch)
+            for number, update in enumerate(job.updates):
+                given = update.loss(batch)
+                loss, logs = (given, {}) if isinstance(given, Tensor) else given
                 loss.backward()
                 update.optimiser.step()
                 update.optimiser.zero_grad()
-                total += loss.detach()
+                for name, value in {f"loss{number or ''}": loss, **logs}.items():
+                    value = value.detach()
+                    totals[name] = totals[name] + value if name in totals else value
         if job.after_epoch is not None:
             job.after_epoch()
-        return [total / len(job.batches) for total in torch.stack(totals).tolist()]
+        values = torch.stack([total.float() for total in totals.values()]).tolist()
+        return {name: value / len(job.batches) for name, value in zip(totals, values, strict=True)}
 
-    def measure(self, epoch: int, losses: list[float], seconds: float) -> None:
+    def measure(self, epoch: int, means: Mapping[str, float], seconds: float) -> None:
         """Evaluate every read-out, note the figures, and keep the weights of the best epochs."""
         task, job = self.ctx.task, self.job
-        row: dict[str, float] = {"epoch": float(epoch + 1), "seconds": seconds}
-        row |= {f"loss{number or ''}": value for number, value in enumerate(losses)}
-        tested = group_matrices(job.model, job.read_outs, task, task.test)
+        row: dict[str, float] = {"epoch": float(epoch + 1), "seconds": seconds, **means}
+        tested = matrices_on_tests(job.model, job.read_outs, task)
         row |= _figures(tested)
         self._keep("last", epoch, tested)
         rule = job.rule if f"{job.main}/{job.rule}" in row else "average"
         if self._best(row, f"{job.main}/{rule}"):
             self._keep("oracle", epoch, tested)
         if task.valid is not None:
-            # Held-out training images: their bias labels are not looked at either.
+            # Their bias labels are not looked at either.
             held_out = group_matrices(job.model, job.read_outs, task, task.valid.without_bias())
-            row |= {f"valid/{name}": value for name, value in _figures(held_out).items()}
-            if self._best(row, f"valid/{job.main}/average"):
-                self._keep("valid", epoch, tested)
+            row |= {f"{task.selection}/{name}": value for name, value in _figures(held_out).items()}
+            if self._best(row, f"{task.selection}/{job.main}/average"):
+                self._keep(task.selection, epoch, tested)
         self.history.append(row)
         self._log(row)
         self._average(epoch)
@@ -212,7 +220,7 @@ class _Loop:
         """Evaluate the mean of the weights, and leave the model with its last ones."""
         last = {name: value.detach().clone() for name, value in self.job.model.state_dict().items()}
         self.job.model.load_state_dict(self._mean)
-        tested = group_matrices(self.job.model, self.job.read_outs, self.ctx.task, self.ctx.task.test)
+        tested = matrices_on_tests(self.job.model, self.job.read_outs, self.ctx.task)
         self._keep("mean", len(self.history) - 1, tested)
         self.job.model.load_state_dict(last)
 

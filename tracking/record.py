@@ -4,6 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from data.registry import load_task
 from data.split import Split, Task
 from metrics import GroupMatrix
 from models.checkpoint import load_read_outs, save_weights
-from stages.evaluate import group_matrices
+from stages.evaluate import matrices_on_tests
 from stages.machine import device_name, pick_device, prepare_cpu
 from stages.recipes import stages_of
 from stages.run import Outcome, run_stages
@@ -67,7 +68,8 @@ def evaluate_checkpoint(run: Run) -> float | None:
     task = _load(settings)
     model, read_outs = load_read_outs(path, task.image_shape, task.n_targets)
     model.to(device)
-    matrices = group_matrices(model, read_outs, task, task.test.to(device))
+    extra = {name: split.to(device) for name, split in task.extra_tests.items()}
+    matrices = matrices_on_tests(model, read_outs, replace(task, test=task.test.to(device), extra_tests=extra))
     summary = {
         f"{name}/{figure}/given": value
         for name, matrix in matrices.items()

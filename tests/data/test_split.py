@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -91,6 +93,17 @@ def test_task_counts_classes_by_their_names():
     split = make_split([0, 1])
     task = Task("t", split, split, None, ("a", "b", "c"), None, "key")
     assert (task.n_targets, task.n_biases, task.image_shape) == (3, 0, (3, 2, 2))
-    moved = task.to("meta")
-    assert moved.train.device.type == moved.test.device.type == "meta"
+    moved = replace(task, extra_tests={"grey": split}).to("meta")
+    assert moved.train.device.type == moved.test.device.type == moved.extra_tests["grey"].device.type == "meta"
     assert moved.valid is None
+
+
+@pytest.mark.parametrize("name", ["grey/unbiased", "a@b", "", "two words"])
+def test_names_that_could_be_read_as_another_figure(name):
+    split = make_split([0, 1])
+    task = Task("t", split, split, None, ("a", "b"), None, "key")
+    with pytest.raises(ValueError, match="one word"):
+        replace(task, extra_tests={name: split})
+    for selection in (name, f"valid_{name}/x", "oracle", "last"):
+        with pytest.raises(ValueError, match="valid"):
+            replace(task, selection=selection)

@@ -1,6 +1,7 @@
 """The training loop on a model whose accuracy in every epoch is written down beforehand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,33 @@ def test_held_out_images_select_without_test_set_or_bias_labels(context):
     assert not any(name.startswith("valid/") and "average" not in name for name in fitted.history[0])
 
 
+def test_validation_images_that_are_no_held_out_ones_select_under_their_own_name(context):
+    task = replace(task_of(valid=split(2)), selection="valid_unbiased")
+    fitted = fit(turn(Dial([0, 1, 4, 2], [0, 1, 2, 4]), task, 3), context(task))
+    assert chosen(fitted) == {"last": (3, 3.0), "oracle": (2, 2.0), "valid_unbiased": (3, 3.0)}
+    assert "dial/unbiased/valid_unbiased" in fitted.report()["summary"]
+    assert not any(name.startswith("valid/") for name in fitted.history[0])
+
+
+def test_extra_test_sets_are_measured_and_decide_nothing(context):
+    """Best on the test set in epoch 2, on the extra one (images of part 2) in epoch 3."""
+    tested, other = [0, 1, 4, 2], [0, 3, 1, 4]
+    task = replace(task_of(), extra_tests={"grey": split(2, bias=None)})
+    fitted = fit(turn(Dial(tested, other), task, 3), context(task))
+    plain = fit(turn(Dial(tested, other), task_of(), 3), context(task_of(), "plain"))
+    assert chosen(fitted) == chosen(plain) == {"last": (3, 3.0), "oracle": (2, 2.0)}
+    assert [row["dial@grey/average"] for row in fitted.history] == [75, 25, 100]
+    assert [row["dial/average"] for row in fitted.history] == [25, 100, 50]
+    report = fitted.report()
+    assert report["summary"]["dial@grey/average/last"] == report["summary"]["dial@grey/average/mean"] == 100
+    assert report["summary"]["dial@grey/average/oracle"] == 25
+    # No bias labels, so no groups; and the main test set's figures are as without the extra one.
+    assert "dial@grey/unbiased/last" not in report["summary"]
+    assert report["matrices"]["last"]["dial@grey"].tolist() == [[[2], [2]], [[2], [2]]]
+    mine = {name: value for name, value in report["summary"].items() if "@" not in name}
+    assert mine == plain.report()["summary"]
+
+
 def test_test_labels_decide_nothing_but_the_oracle(context):
     other = task_of(test=split(1, target=[1, 0, 1, 0]), valid=split(2))
     honest = task_of(valid=split(2))
@@ -129,6 +157,24 @@ def test_updates_are_done_in_order_and_losses_are_means_over_batches(context):
     job.updates, job.batches = updates, Batches(task.train, 2)
     row = fit(job, context(task)).history[0]
     assert (row["loss"], row["loss1"]) == (-0.5, 1.5)
+
+
+def test_scalars_that_come_with_a_loss_are_means_over_the_epoch(context):
+    task = task_of()
+    model = Dial([0] * 9)
+
+    def loss(batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        return -model.turned, {"train/place": batch.index.sum(), "end/turned": 2 * model.turned}
+
+    logged: list[tuple[str, float, int]] = []
+    job = turn(model, task, 2)
+    job.updates, job.batches = [Update(loss, SGD(model.parameters(), lr=1.0))], Batches(task.train, 2)
+    rows = fit(job, context(task, log=lambda *entry: logged.append(entry))).history
+    # Two batches of two of the images 0 to 3; the dial stands at 0 and 1, then at 2 and 3.
+    assert [row["train/place"] for row in rows] == [3, 3]
+    assert [row["end/turned"] for row in rows] == [1, 5]
+    assert [row["loss"] for row in rows] == [-0.5, -2.5]
+    assert ("dial/train/place", 3.0, 2) in logged
 
 
 def test_modules_train_while_training_and_frozen_ones_never(context):
