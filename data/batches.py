@@ -12,12 +12,21 @@ from errors import UserError
 
 
 class Batch(NamedTuple):
-    """images float32 [B, C, H, W]; target int64 [B]; index int64 [B], position in the split; bias int64 [B] or None."""
+    """images float32 [B, C, H, W]; target int64 [B]; index int64 [B], position in the split; bias int64 [B] or None.
+
+    vector : float32 [B, V], the second modality as the split holds it, or None
+    """
 
     images: Tensor
     target: Tensor
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody calls on a batch
     bias: Tensor | None
+    vector: Tensor | None = None
+
+    @property
+    def inputs(self) -> Tensor | tuple[Tensor, Tensor]:
+        """What a network is given: the images, or images and vectors."""
+        return self.images if self.vector is None else (self.images, self.vector)
 
 
 class Batches:
@@ -117,15 +126,17 @@ class Batches:
             order = torch.multinomial(self.weights, self.draws, replacement=True, generator=generator)
         for index in order.split(self.batch_size)[: len(self)]:
             bias = None if self.split.bias is None else self.split.bias.index_select(0, index)
+            vector = None if self.split.vector is None else self.split.vector.index_select(0, index)
             images = self._prepare(self._rows.index_select(0, index), generator)
-            yield Batch(images, self.split.target.index_select(0, index), index, bias)
+            yield Batch(images, self.split.target.index_select(0, index), index, bias, vector)
 
     def _in_order(self, generator: torch.Generator | None) -> Iterator[Batch]:
         order = torch.arange(self.draws, device=self.split.device)
         for number in range(len(self)):
             part = slice(number * self.batch_size, (number + 1) * self.batch_size)
             bias = None if self.split.bias is None else self.split.bias[part]
-            yield Batch(self._prepare(self._rows[part], generator), self.split.target[part], order[part], bias)
+            vector = None if self.split.vector is None else self.split.vector[part]
+            yield Batch(self._prepare(self._rows[part], generator), self.split.target[part], order[part], bias, vector)
 
     def _prepare(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Turn uint8 rows [B, C*H*W] into augmented, normalised float32 images [B, C, H, W]."""

@@ -20,12 +20,14 @@ class Split:
     target : int64 [N], class to predict
     bias : int64 [N], nuisance attribute; None where it is unknown or withheld
     ids : int64 [N], position of each image in its source; survives subsets and hold-outs
+    vector : float32 [N, V], a second modality beside the image; None where there is none
     """
 
     images: Tensor
     target: Tensor
     bias: Tensor | None
     ids: Tensor
+    vector: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -37,6 +39,12 @@ class Split:
                 raise ValueError(f"{name} must be int64 [{len(self)}], got {column.dtype} {list(column.shape)}")
             if column.device != self.images.device:
                 raise ValueError(f"{name} is on {column.device}, images are on {self.images.device}")
+        vector = self.vector
+        if vector is not None:
+            if vector.dtype != torch.float32 or vector.ndim != 2 or len(vector) != len(self):
+                raise ValueError(f"vector must be float32 [{len(self)}, V], got {vector.dtype} {list(vector.shape)}")
+            if vector.device != self.images.device:
+                raise ValueError(f"vector is on {vector.device}, images are on {self.images.device}")
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -51,7 +59,8 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         bias = None if self.bias is None else self.bias.to(device)
-        return Split(self.images.to(device), self.target.to(device), bias, self.ids.to(device))
+        vector = None if self.vector is None else self.vector.to(device)
+        return Split(self.images.to(device), self.target.to(device), bias, self.ids.to(device), vector)
 
     def subset(self, index: Tensor) -> Split:
         """Return the images at positions `index` (int64 [M], in that order, repeats allowed)."""
@@ -62,6 +71,7 @@ class Split:
             self.target.index_select(0, index),
             bias,
             self.ids.index_select(0, index),
+            None if self.vector is None else self.vector.index_select(0, index),
         )
 
 
@@ -115,6 +125,11 @@ class Task:
         """(C, H, W)."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def vector_size(self) -> int:
+        """Length of the second modality's vector, 0 where there is no second modality."""
+        return 0 if self.train.vector is None else self.train.vector.shape[1]
 
     def to(self, device: torch.device | str) -> Task:
         valid = None if self.valid is None else self.valid.to(device)

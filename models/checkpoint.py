@@ -18,7 +18,7 @@ from models.branches import Branches, build_branches
 from models.registry import Classifier, build_classifier
 from models.released import convert_released
 
-ReadOuts = Callable[[Tensor], Mapping[str, Tensor]]
+ReadOuts = Callable[[Any], Mapping[str, Tensor]]
 FORMAT = "debias-1"
 
 
@@ -30,14 +30,14 @@ class Bundle(nn.Module):
         self.networks = nn.ModuleDict(dict(networks))
         self._names = dict(read_outs)
 
-    def read_outs(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits [B, classes] of every read-out of images [B, C, H, W]."""
+    def read_outs(self, inputs: Any) -> dict[str, Tensor]:
+        """Logits [B, classes] of every read-out of images [B, C, H, W], or of images and vectors."""
         logits: dict[str, Tensor] = {}
         for name, network in self.networks.items():
             if isinstance(network, Classifier):
-                logits[self._names[name]] = network(images)
+                logits[self._names[name]] = network(inputs)
             elif isinstance(network, Branches):
-                logits |= network.read_outs(images)
+                logits |= network.read_outs(inputs)
         return logits
 
 
@@ -68,7 +68,9 @@ def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, s
     save_file(tensors, path, metadata=metadata)
 
 
-def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, ReadOuts]:
+def load_read_outs(
+    path: Path, shape: tuple[int, int, int], classes: int, vector: int = 0
+) -> tuple[nn.Module, ReadOuts]:
     """The networks of a checkpoint, in evaluation mode, and the function that gives their logits by read-out.
 
     Read-outs are `poe`, `shallow` and `deep` of branches and that of the model itself, as it was saved (`target` of a
@@ -79,8 +81,9 @@ def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int) -> tup
     ----------
     path
         A file of `save_weights`, or a stage-1 or stage-2 `.th` state dict of the authors' release, of any float type.
-    shape, classes
-        Image shape (C, H, W) and number of classes of the data the checkpoint is evaluated on.
+    shape, classes, vector
+        Image shape (C, H, W), number of classes and length of the second modality's vector (0: none) of the data the
+        checkpoint is evaluated on.
 
     Raises
     ------
@@ -101,6 +104,11 @@ def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int) -> tup
             raise UserError(
                 f"checkpoint={path}: made for {spec['classes']} classes of images {tuple(spec['shape'])}, "
                 f"but the data set has {classes} classes of images {shape}"
+            )
+        if int(spec.get("vector", 0)) != vector:
+            raise UserError(
+                f"checkpoint={path}: made for images with {spec.get('vector', 0)} values of a second modality, "
+                f"but the data set has {vector}"
             )
         try:
             network: nn.Module = build_branches(spec) if name == "branches" else build_classifier(spec)

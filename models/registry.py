@@ -19,24 +19,31 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
 }
 
 
-class Classifier(nn.Module):
-    """A backbone and a linear head.
+Inputs = Tensor | tuple[Tensor, Tensor]
 
-    `features(images)` is what regularisers and miners read; `forward` gives logits [B, classes].
+
+class Classifier(nn.Module):
+    """A backbone and a linear head; a second modality joins the backbone's features in front of the head.
+
+    `features(inputs)` is what regularisers and miners read; `forward` gives logits [B, classes]. Inputs are images
+    [B, C, H, W], or images and vectors [B, vector].
     """
 
-    def __init__(self, backbone: Backbone, classes: int) -> None:
+    def __init__(self, backbone: Backbone, classes: int, vector: int = 0) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.features, classes)
+        self.head = nn.Linear(backbone.features + vector, classes)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Features [B, F] of images [B, C, H, W]."""
-        return self.backbone(images)
+    def features(self, inputs: Inputs) -> Tensor:
+        """Features [B, F], or with a second modality [B, F + vector]."""
+        if isinstance(inputs, Tensor):
+            return self.backbone(inputs)
+        images, vector = inputs
+        return torch.cat([self.backbone(images), vector], dim=1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] of images [B, C, H, W]."""
-        return self.head(self.features(images))
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits [B, classes]."""
+        return self.head(self.features(inputs))
 
 
 def build_backbone(name: str, shape: tuple[int, int, int]) -> Backbone:
@@ -53,9 +60,10 @@ def build_backbone(name: str, shape: tuple[int, int, int]) -> Backbone:
 
 
 def build_classifier(spec: Mapping[str, Any]) -> Classifier:
-    """The classifier a spec describes: {"backbone": name, "shape": [C, H, W], "classes": n}."""
+    """The classifier a spec describes: {"backbone": name, "shape": [C, H, W], "classes": n}, and "vector": size."""
     channels, height, width = (int(side) for side in spec["shape"])
-    return Classifier(build_backbone(str(spec["backbone"]), (channels, height, width)), int(spec["classes"]))
+    backbone = build_backbone(str(spec["backbone"]), (channels, height, width))
+    return Classifier(backbone, int(spec["classes"]), int(spec.get("vector", 0)))
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:

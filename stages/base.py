@@ -79,6 +79,8 @@ class Stage:
         Names of artifacts that it takes when an earlier stage made them.
     needs_bias_labels
         Whether it reads bias labels of training images; results then say so.
+    takes_vector
+        Whether it can train on data with a second modality (`Split.vector`).
     settings
         Its settings by name.
     shared
@@ -91,6 +93,7 @@ class Stage:
     gives: ClassVar[tuple[str, ...]]
     uses: ClassVar[tuple[str, ...]] = ()
     needs_bias_labels: ClassVar[bool] = False
+    takes_vector: ClassVar[bool] = False
     settings: ClassVar[Mapping[str, Setting]]
     shared: ClassVar[tuple[str, ...]] = ("optimiser",)
 

@@ -32,6 +32,7 @@ class GroupDROStage(Stage):
     summary = "GroupDRO: minimise the loss of the groups that do worst (needs bias labels, true or pseudo)"
     needs = ("bias",)
     gives = ("model",)
+    takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),
         eta=Setting(0.01, "step size of the group weights", low=0, search=("log", 1e-3, 1e-1)),
@@ -46,7 +47,7 @@ class GroupDROStage(Stage):
         q = torch.full((n_groups,), 1 / n_groups, device=ctx.device)
 
         def loss(batch: Batch) -> Tensor:
-            each = cross_entropy(model(batch.images), batch.target, reduction="none")
+            each = cross_entropy(model(batch.inputs), batch.target, reduction="none")
             group = batch.target * n_biases + labels.index_select(0, batch.index)
             total, weights = group_dro(q, *group_losses(each, group, n_groups), eta=ctx.own["eta"])
             q.copy_(weights.detach())
@@ -76,6 +77,7 @@ class BiasBalanced(Stage):
     summary = "bias-balanced cross-entropy (needs bias labels, true or pseudo)"
     needs = ("bias",)
     gives = ("model",)
+    takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),
         epochs=Setting(20, "passes over the training images", low=1, quick=6),
@@ -88,7 +90,7 @@ class BiasBalanced(Stage):
         spec, model = new_classifier(ctx, ctx.own["network"], self.name)
 
         def loss(batch: Batch) -> Tensor:
-            return bias_balanced(model(batch.images), batch.target, labels.index_select(0, batch.index), prior)
+            return bias_balanced(model(batch.inputs), batch.target, labels.index_select(0, batch.index), prior)
 
         batches, rounds = training_batches(ctx, ctx.own)
         fitted = fit(

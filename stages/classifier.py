@@ -53,7 +53,13 @@ def optimiser_for(ctx: Context, parameters: Iterable[nn.Parameter]) -> Optimizer
 
 def new_classifier(ctx: Context, network: str, use: str) -> tuple[dict[str, Any], Classifier]:
     """The spec and a freshly initialised classifier on the device; equal seed and `use`, equal weights."""
-    spec = {"backbone": network, "shape": list(ctx.task.image_shape), "classes": ctx.task.n_targets}
+    spec: dict[str, Any] = {
+        "backbone": network,
+        "shape": list(ctx.task.image_shape),
+        "classes": ctx.task.n_targets,
+    }
+    if ctx.task.vector_size:
+        spec["vector"] = ctx.task.vector_size
     return spec, initial_classifier(ctx, spec, use)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from data.batches import Batches
 from data.split import Split, Task
 from metrics import GroupMatrix, group_counts
 
-ReadOuts = Callable[[Tensor], Mapping[str, Tensor]]
+# Given images [B, C, H, W], or images and vectors where there is a second modality (`Batch.inputs`).
+ReadOuts = Callable[[Any], Mapping[str, Tensor]]
 
 # Values of one evaluation batch: large enough to be limited by arithmetic, small enough for any memory.
 _VALUES = 5_000_000
@@ -32,7 +34,7 @@ def count_groups(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split
     training = model.training
     model.eval()
     for batch in in_order(task, split).epoch():
-        for name, logits in read_outs(batch.images).items():
+        for name, logits in read_outs(batch.inputs).items():
             counts = group_counts(logits.argmax(1), batch.target, batch.bias, task.n_targets, task.n_biases)
             totals[name] = totals[name] + counts if name in totals else counts
     model.train(training)
@@ -57,6 +59,6 @@ def matrices_on_tests(model: nn.Module, read_outs: ReadOuts, task: Task) -> dict
 
 
 @torch.inference_mode()
-def map_images(function: Callable[[Tensor], Tensor], task: Task, split: Split) -> Tensor:
-    """`function` of every image of a split, not augmented, concatenated in order."""
-    return torch.cat([function(batch.images) for batch in in_order(task, split).epoch()])
+def map_images(function: Callable[[Any], Tensor], task: Task, split: Split) -> Tensor:
+    """`function` of the inputs of every image of a split, not augmented, concatenated in order."""
+    return torch.cat([function(batch.inputs) for batch in in_order(task, split).epoch()])

@@ -33,6 +33,7 @@ class Finetune(Stage):
     needs = ("model", "conflict_score")
     uses = ("mask",)
     gives = ("model",)
+    takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         start=Setting(
             "trained",
@@ -72,7 +73,7 @@ class Finetune(Stage):
         contrast = own["contrastive_weight"]
 
         def loss(batch: Batch) -> Tensor:
-            features = model.features(batch.images)
+            features = model.features(batch.inputs)
             total = cross_entropy(model.head(features), batch.target)
             if contrast:
                 flag = flags.index_select(0, batch.index)

@@ -27,6 +27,7 @@ class LfF(Stage):
     name = "lff"
     summary = "LfF: weigh images by how much harder a biased network finds them"
     gives = ("model",)
+    takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting("network of both"),
         q=Setting(0.7, "exponent of the generalised cross-entropy", low=0.01, high=1, search=("uniform", 0.3, 0.9)),
@@ -47,7 +48,7 @@ class LfF(Stage):
             return class_normalised(averages[name], batch.index, train.target, classes)
 
         def loss(batch: Batch) -> Tensor:
-            logits = {name: network(batch.images) for name, network in model.items()}
+            logits = {name: network(batch.inputs) for name, network in model.items()}
             each = {name: cross_entropy(z, batch.target, reduction="none") for name, z in logits.items()}
             known = {name: weigh(name, batch, each[name]) for name in each}
             weights = relative_difficulty(known["biased"], known["debiased"])

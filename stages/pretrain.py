@@ -20,6 +20,7 @@ class Pretrain(Stage):
     name = "pretrain"
     summary = "train a classifier by cross-entropy alone (ERM)"
     gives = ("model",)
+    takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(dcwp="cnn", mrm="cnn"),
         epochs=Setting(100, "passes over the training images", low=1, quick=14),
@@ -33,7 +34,7 @@ class Pretrain(Stage):
         batches, rounds = training_batches(ctx, ctx.own)
 
         def loss(batch: Batch) -> Tensor:
-            return cross_entropy(model(batch.images), batch.target)
+            return cross_entropy(model(batch.inputs), batch.target)
 
         fitted = fit(
             Job(

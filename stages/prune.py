@@ -68,7 +68,7 @@ class Prune(Stage):
         def loss(batch: Batch) -> Tensor:
             assert ctx.generator is not None
             gates.sample(ctx.generator)
-            features = model.features(batch.images)
+            features = model.features(batch.inputs)
             total = cross_entropy(model.head(features), batch.target) + sparsity * gates.logit_sum()
             if contrast:
                 flag = flags.index_select(0, batch.index)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from data.split import Task
+from errors import UserError
 from stages.base import Artifact, Context, Settings, Stage
 from stages.code import code_digest
 from stages.machine import prepare_cpu
@@ -52,7 +53,16 @@ def run_stages(
         Where finished stages are looked up and stored.
     log, say, progress
         Take metrics and lines for the person; whether to draw progress bars.
+
+    Raises
+    ------
+    UserError
+        The data has a second modality and a stage cannot use it.
     """
+    if task.vector_size and (blind := [stage.name for stage in stages if not stage.takes_vector]):
+        raise UserError(
+            f"{task.name} has a second modality beside the image, which the stage {blind[0]} cannot use; method=erm can"
+        )
     prepare_cpu()
     outcome = Outcome()
     keys: dict[str, str] = {}

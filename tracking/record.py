@@ -66,7 +66,7 @@ def evaluate_checkpoint(run: Run) -> float | None:
     path = Path(settings["checkpoint"])
     device = pick_device(settings["device"])
     task = _load(settings)
-    model, read_outs = load_read_outs(path, task.image_shape, task.n_targets)
+    model, read_outs = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
     model.to(device)
     extra = {name: split.to(device) for name, split in task.extra_tests.items()}
     matrices = matrices_on_tests(model, read_outs, replace(task, test=task.test.to(device), extra_tests=extra))

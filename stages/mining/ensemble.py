@@ -23,6 +23,7 @@ class MineEnsemble(Stage):
     name = "mine_ensemble"
     summary = "suspects: training images a confidence-trained network finds hard throughout its training"
     gives = ("conflict_score",)
+    takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting("network that is biased on purpose"),
         eta=Setting(0.05, "images with p(target) below this are not learnt from", low=0, high=1),
@@ -38,14 +39,14 @@ class MineEnsemble(Stage):
         total = torch.zeros(len(train), device=ctx.device)
 
         def loss(batch: Batch) -> Tensor:
-            return confident_cross_entropy(model(batch.images), batch.target, own["eta"])
+            return confident_cross_entropy(model(batch.inputs), batch.target, own["eta"])
 
         @torch.no_grad()
         def score_all() -> None:
             model.eval()
             parts = []
             for batch in in_order(ctx.task, train).epoch():
-                p = torch.softmax(model(batch.images), dim=1)
+                p = torch.softmax(model(batch.inputs), dim=1)
                 parts.append(1 - p.gather(1, batch.target[:, None]).squeeze(1))
             total.add_(torch.cat(parts))
 

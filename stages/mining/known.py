@@ -18,6 +18,7 @@ class MineOracle(Stage):
     name = "mine_oracle"
     summary = "suspects: the truly conflicting images (reads bias labels)"
     gives = ("conflict_score",)
+    takes_vector = True
     needs_bias_labels = True
     settings: ClassVar[Mapping[str, Setting]] = {}
     shared = ()
@@ -34,6 +35,7 @@ class TrueBias(Stage):
     name = "true_bias"
     summary = "true bias labels, for methods that need bias labels"
     gives = ("bias",)
+    takes_vector = True
     needs_bias_labels = True
     settings: ClassVar[Mapping[str, Setting]] = {}
     shared = ()
@@ -49,6 +51,7 @@ class MineNone(Stage):
     name = "mine_none"
     summary = "no suspects at all"
     gives = ("conflict_score",)
+    takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = {}
     shared = ()
 

@@ -35,6 +35,7 @@ class MineWrong(Stage):
     summary = "suspects: training images the trained model gets wrong"
     needs = ("model",)
     gives = ("conflict_score",)
+    takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = {}
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
@@ -49,6 +50,7 @@ class MineGCE(Stage):
     name = "mine_gce"
     summary = "suspects: training images that a network trained by GCE gets wrong"
     gives = ("conflict_score",)
+    takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting("network that is biased on purpose", dcwp="cnn"),
         q=Setting(0.7, "exponent of the generalised cross-entropy", low=0.01, high=1, search=("uniform", 0.3, 0.9)),
@@ -70,7 +72,7 @@ class MineGCE(Stage):
         batches, rounds = training_batches(ctx, own)
 
         def loss(batch: Batch) -> Tensor:
-            return gce_lff(model(batch.images), batch.target, own["q"])
+            return gce_lff(model(batch.inputs), batch.target, own["q"])
 
         fitted = fit(
             Job(
@@ -95,5 +97,5 @@ def difficulties(model: Classifier, ctx: Context) -> Tensor:
     """`difficulty` of every training image, [N], without augmentation and in evaluation mode."""
     model.eval()
     with torch.inference_mode():
-        parts = [difficulty(model(batch.images), batch.target) for batch in in_order(ctx.task, ctx.train).epoch()]
+        parts = [difficulty(model(batch.inputs), batch.target) for batch in in_order(ctx.task, ctx.train).epoch()]
     return torch.cat(parts).clone()

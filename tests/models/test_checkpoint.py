@@ -210,3 +210,12 @@ def test_the_shallow_branch_is_not_saved_twice(artifacts: dict[str, Any], tmp_pa
     shallow = artifact({**MODEL, "backbone": "mlp3"}, build_classifier) | {"read_out": "shallow"}
     _, read_outs = load_read_outs(save({**artifacts, "model": shallow}, tmp_path), SHAPE, CLASSES)
     assert list(read_outs(images())) == ["poe", "shallow", "deep"]
+
+
+def test_a_second_modality_must_be_the_one_it_was_made_for(tmp_path: Path) -> None:
+    spec = MODEL | {"vector": 2}
+    path = save({"model": artifact(spec, build_classifier) | {"read_out": "model"}}, tmp_path)
+    with pytest.raises(UserError, match="2 values of a second modality, but the data set has 0"):
+        load_read_outs(path, SHAPE, CLASSES)
+    _, read_outs = load_read_outs(path, SHAPE, CLASSES, vector=2)
+    assert read_outs((images(), torch.rand(7, 2)))["model"].shape == (7, CLASSES)

@@ -55,3 +55,14 @@ def test_a_seed_decides_the_weights_alone() -> None:
     assert torch.equal(build(1), first)
     assert not torch.equal(build(2), first)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_second_modality_joins_the_features_in_front_of_the_head() -> None:
+    spec = {"backbone": "mlp3", "shape": list(SHAPE), "classes": 10, "vector": 3}
+    network, vector = build_classifier(spec), torch.rand(8, 3)
+    features = network.features((images(), vector))
+    assert torch.equal(features, torch.cat([network.backbone(images()), vector], dim=1))
+    assert torch.equal(network((images(), vector)), network.head(features))
+    # linear in the vector: twice the step, twice the change
+    one, two = (network((images(), vector + step)) - network((images(), vector)) for step in (1.0, 2.0))
+    torch.testing.assert_close(two, 2 * one, rtol=1e-4, atol=1e-5)
