@@ -140,11 +140,12 @@ class Batches:
 
     def _prepare(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Turn uint8 rows [B, C*H*W] into augmented, normalised float32 images [B, C, H, W]."""
-        images = rows.to(torch.float32).view(-1, *self.split.images.shape[1:])
+        images = rows.view(-1, *self.split.images.shape[1:])
         if self._augment is not None:
             # Padding is black only before normalisation.
-            images = self._augment(images, generator)
-        images = images.mul_(self._scale)
+            images = self._augment(images.to(torch.float32), generator)
+        # Converts and scales in one pass.
+        images = images * self._scale
         return images if self._shift is None else images.add_(self._shift)
 
 

@@ -12,16 +12,13 @@ from losses.group import group_dro, group_losses
 from losses.reweight import bias_balanced, log_prior
 from settings import Setting
 from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
 from stages.classifier import (
-    finite_or_stop,
+    fit_classifier,
     model_artifact,
     network_setting,
     new_classifier,
-    optimiser_for,
     training_settings,
 )
-from stages.fit import Job, Update, fit
 from stages.scores import values_for
 
 
@@ -53,20 +50,7 @@ class GroupDROStage(Stage):
             q.copy_(weights.detach())
             return total
 
-        batches, rounds = training_batches(ctx, ctx.own)
-        fitted = fit(
-            Job(
-                model=model,
-                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
-                batches=batches,
-                epochs=rounds,
-                read_outs=lambda images: {"model": model(images)},
-                main="model",
-                tensors={"q": q},
-            ),
-            ctx,
-        )
-        finite_or_stop(fitted, self.name)
+        fitted = fit_classifier(ctx, model, loss, tensors={"q": q})
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": fitted.report()}
 
 
@@ -92,17 +76,5 @@ class BiasBalanced(Stage):
         def loss(batch: Batch) -> Tensor:
             return bias_balanced(model(batch.inputs), batch.target, labels.index_select(0, batch.index), prior)
 
-        batches, rounds = training_batches(ctx, ctx.own)
-        fitted = fit(
-            Job(
-                model=model,
-                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
-                batches=batches,
-                epochs=rounds,
-                read_outs=lambda images: {"model": model(images)},
-                main="model",
-            ),
-            ctx,
-        )
-        finite_or_stop(fitted, self.name)
+        fitted = fit_classifier(ctx, model, loss)
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": fitted.report()}

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from data.batches import Batches
 from errors import UserError
 from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from settings import Setting
 from stages.base import Artifact, Context
-from stages.budget import EVALUATE_EVERY, STEPS
-from stages.fit import Fitted
+from stages.budget import EVALUATE_EVERY, STEPS, training_batches
+from stages.fit import Fitted, Job, Loss, Update, fit
 from stages.optimisers import OPTIMISERS, make_optimiser
 from stages.seeds import derive
 
@@ -90,6 +91,50 @@ def difficulty(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """
     missing = 1 - torch.softmax(logits, dim=1).gather(1, target[:, None]).squeeze(1)
     return ((logits.argmax(1) != target).to(missing.dtype) + missing) / 2
+
+
+def fit_classifier(
+    ctx: Context,
+    model: nn.Module,
+    loss: Loss,
+    *,
+    read_out: str = "model",
+    training: tuple[Batches, int] | None = None,
+    **job: Any,
+) -> Fitted:
+    """Train one classifier by one loss as the running stage's settings say.
+
+    Parameters
+    ----------
+    ctx, model, loss
+        The running stage's surroundings, what is trained and reported, and the loss of a batch.
+    read_out
+        The name under which the model's logits are reported.
+    training
+        Batches and rounds, as `training_batches` gives them; None: all training images, drawn uniformly.
+    job
+        Further fields of `fit.Job`.
+
+    Raises
+    ------
+    UserError
+        When the training diverged.
+    """
+    batches, rounds = training or training_batches(ctx, ctx.own)
+    fitted = fit(
+        Job(
+            model=model,
+            updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
+            batches=batches,
+            epochs=rounds,
+            read_outs=lambda images: {read_out: model(images)},
+            main=read_out,
+            **job,
+        ),
+        ctx,
+    )
+    finite_or_stop(fitted, ctx.stage)
+    return fitted
 
 
 def finite_or_stop(fitted: Fitted, stage: str) -> None:

@@ -13,10 +13,8 @@ from losses.poe import distillation
 from models.branches import build_branches
 from settings import Setting
 from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
-from stages.classifier import model_artifact, network_setting, new_classifier, optimiser_for, training_settings
+from stages.classifier import fit_classifier, model_artifact, network_setting, new_classifier, training_settings
 from stages.evaluate import map_images
-from stages.fit import Job, Update, fit
 
 
 class Distill(Stage):
@@ -59,7 +57,6 @@ class Distill(Stage):
         model.head.load_state_dict(branches.head.state_dict())
 
         train = ctx.train
-        batches, rounds = training_batches(ctx, own)
 
         def frozen(images: Tensor) -> Tensor:
             """Deep features and teacher logits side by side, [B, F + classes]."""
@@ -81,17 +78,7 @@ class Distill(Stage):
             beside = cross_entropy(model.head(features + deep), batch.target)
             return poe_weight * beside + dist_weight * distillation(model.head(features), teacher, temperature)
 
-        fitted = fit(
-            Job(
-                model=model,
-                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
-                batches=batches,
-                epochs=rounds,
-                read_outs=lambda images: {"target": model(images)},
-                main="target",
-            ),
-            ctx,
-        )
+        fitted = fit_classifier(ctx, model, loss, read_out="target")
         report = fitted.report()
         if own["teacher"] == "oracle":
             # Nothing that was taught by weights chosen on the test set may pass for an honest selection.

@@ -13,14 +13,12 @@ from settings import Setting
 from stages.base import Artifact, Context, Stage
 from stages.budget import training_batches
 from stages.classifier import (
-    finite_or_stop,
+    fit_classifier,
     initial_classifier,
     model_artifact,
-    optimiser_for,
     stored_classifier,
     training_settings,
 )
-from stages.fit import Job, Update, fit
 from stages.prune import CONTRASTIVE
 from stages.scores import flags_for
 
@@ -61,7 +59,7 @@ class Finetune(Stage):
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, train, source = ctx.own, ctx.train, inputs["model"]
         flags = flags_for(inputs["conflict_score"], train, ctx).float()
-        batches, rounds = training_batches(ctx, own, weights=1 + (own["upweight"] - 1) * flags)
+        training = training_batches(ctx, own, weights=1 + (own["upweight"] - 1) * flags)
         if own["start"] == "initial":
             model = initial_classifier(ctx, source["spec"], source["initial"])
         else:
@@ -82,17 +80,6 @@ class Finetune(Stage):
                 )
             return total
 
-        fitted = fit(
-            Job(
-                model=model,
-                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
-                batches=batches,
-                epochs=rounds,
-                read_outs=lambda images: {"target": model(images)},
-                main="target",
-            ),
-            ctx,
-        )
-        finite_or_stop(fitted, self.name)
+        fitted = fit_classifier(ctx, model, loss, read_out="target", training=training)
         artifact = model_artifact(source["spec"], fitted, "target", source["initial"])
         return {"model": artifact, "report": fitted.report()}

@@ -9,9 +9,8 @@ from torch.nn.functional import cross_entropy
 from data.batches import Batch
 from settings import Setting
 from stages.base import Artifact, Context, Stage
-from stages.budget import STEPS, training_batches
-from stages.classifier import model_artifact, network_setting, new_classifier, optimiser_for, training_settings
-from stages.fit import Job, Update, fit
+from stages.budget import STEPS
+from stages.classifier import fit_classifier, model_artifact, network_setting, new_classifier, training_settings
 
 
 class Pretrain(Stage):
@@ -31,20 +30,9 @@ class Pretrain(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         spec, model = new_classifier(ctx, ctx.own["network"], self.name)
-        batches, rounds = training_batches(ctx, ctx.own)
 
         def loss(batch: Batch) -> Tensor:
             return cross_entropy(model(batch.inputs), batch.target)
 
-        fitted = fit(
-            Job(
-                model=model,
-                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
-                batches=batches,
-                epochs=rounds,
-                read_outs=lambda images: {"model": model(images)},
-                main="model",
-            ),
-            ctx,
-        )
+        fitted = fit_classifier(ctx, model, loss)
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": fitted.report()}

@@ -11,18 +11,15 @@ from losses.gce import gce_lff
 from models.registry import Classifier
 from settings import Setting
 from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
 from stages.classifier import (
     difficulty,
-    finite_or_stop,
+    fit_classifier,
     network_setting,
     new_classifier,
-    optimiser_for,
     stored_classifier,
     training_settings,
 )
 from stages.evaluate import in_order
-from stages.fit import Job, Update, fit
 from stages.scores import mining_figures, report_of, score_artifact
 
 THRESHOLD = 0.5
@@ -69,24 +66,13 @@ class MineGCE(Stage):
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own = ctx.own
         _, model = new_classifier(ctx, own["network"], self.name)
-        batches, rounds = training_batches(ctx, own)
 
         def loss(batch: Batch) -> Tensor:
             return gce_lff(model(batch.inputs), batch.target, own["q"])
 
-        fitted = fit(
-            Job(
-                model=model,
-                updates=[Update(loss, optimiser_for(ctx, model.parameters()))],
-                batches=batches,
-                epochs=rounds,
-                read_outs=lambda images: {"biased": model(images)},
-                main="biased",
-                schedule=lambda done: 0.1 ** (done // own["decay_rounds"]),
-            ),
-            ctx,
+        fitted = fit_classifier(
+            ctx, model, loss, read_out="biased", schedule=lambda done: 0.1 ** (done // own["decay_rounds"])
         )
-        finite_or_stop(fitted, self.name)
         score = difficulties(model, ctx)
         report = fitted.report()
         report["summary"] |= mining_figures(score, THRESHOLD, ctx.task.train)
