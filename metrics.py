@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from errors import UserError
-
-FIGURES = ("unbiased", "average", "aligned", "conflicting", "worst")
+from vocabulary import FIGURES
 
 
 def group_counts(prediction: Tensor, target: Tensor, bias: Tensor | None, n_targets: int, n_biases: int) -> Tensor:

@@ -19,4 +19,4 @@ store=runs
 for word in "$@"; do
     case "$word" in store=*) store=${word#store=} ;; esac
 done
-python -m tracking.compare --store "$store" --dataset colored_digits erm denetdm
+python results.py compare erm denetdm dataset=colored_digits --store "$store"

@@ -1,5 +1,6 @@
 """What all tests share: one thread, and a pipeline on 600 embedded digits, which need no download."""
 
+import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
@@ -107,3 +108,28 @@ def command(cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
 
     return run
+
+
+@pytest.fixture
+def add_run(tmp_path: Path) -> Callable[..., Path]:
+    """add_run("erm", unbiased=50.0) writes a run folder into tmp_path, numbered from 1."""
+
+    def add_run(
+        method: str | list[str], *, status: str = "COMPLETED", command: str = "train", read_out: str = "model",
+        config: dict[str, Any] | None = None, started: str | None = None, **figures: float,
+    ) -> Path:  # fmt: skip
+        number = 1 + len([path for path in tmp_path.iterdir() if path.name.isdigit()])
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        settings = {"dataset": "colored_digits", "method": method, "skew": 0.01, "seed": 3} | (config or {})
+        run = {
+            "command": command,
+            "status": status,
+            "start_time": started or f"2026-01-01T{number // 60:02}:{number % 60:02}:00.000001",
+        }
+        info = {"summary": {f"{read_out}/{name}/last": value for name, value in figures.items()}}
+        for name, content in (("run", run), ("config", settings), ("info", info)):
+            (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+        return folder
+
+    return add_run

@@ -9,11 +9,13 @@ import pytest
 from torch.nn.functional import cross_entropy
 
 import main
+import results
 from data.registry import DATASETS
 from settings import Setting
 from stages import base, budget, classifier, fit
 from stages.recipes import RECIPES, STAGES, Recipe, stages_of
 from tests.pipeline import same
+from tracking.results.gather import Filter
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +47,16 @@ def test_a_command_resolves(configured, line):
         main._check_words(experiment, words)
     # A stage's command must be one of the method that is chosen.
     stages_of(settings["method"], command if command in STAGES or command == "mine" else None)
+
+
+def test_commands_about_results_parse():
+    lines = [line.strip() for line in README.splitlines() if line.startswith("    python results.py")]
+    assert len(lines) >= 4
+    for line in lines:
+        words = shlex.split(re.split(r"\s{2,}", line)[0])[2:]
+        if words != ["--help"]:
+            options = results._parse(words)
+            assert all(Filter.parse(word) for word in options.words if "=" in word)
 
 
 def test_scripts_and_linked_folders_exist():

@@ -1,27 +1,55 @@
-"""Run folders as records: what was run, how it ended, and its figures."""
+"""Runs as records, wherever they are kept: what was run, how it ended, and its figures. Imports nothing heavy."""
 
+import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from vocabulary import FIGURES, FINAL_READ_OUTS
+
+# A living run reports every ten seconds.
+SILENT_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run of a store: its folder, status, settings and summary (figures in percent)."""
+    """One run: where it is kept, command, status, settings and summary (figures in percent).
+
+    `folder` is its run folder, or a path that only names where it is kept (a database, a line of a CSV file). `uid` is
+    the same wherever a run is kept; `started` is in UTC, as in 2026-01-31T12:00:00.
+    """
 
     folder: Path
     command: str
     status: str
     config: dict[str, Any]
     summary: dict[str, float]
+    uid: str = ""
+    started: str = ""
+    device: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
         """The recipe's name, or its stages."""
         method = self.config["method"]
         return method if isinstance(method, str) else " + ".join(method)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a whole recipe was trained to its end and has figures; nothing else may enter a mean."""
+        return self.status == "COMPLETED" and self.command == "train" and bool(self.final_read_out)
+
+    @property
+    def final_read_out(self) -> str:
+        """The read-out that is the final model; empty when the run has no figure of one."""
+        return next((name for name in FINAL_READ_OUTS if any(self._has(name, figure) for figure in FIGURES)), "")
+
+    def _has(self, read_out: str, figure: str) -> bool:
+        return any(name.startswith(f"{read_out}/{figure}/") for name in self.summary)
 
 
 def read_runs(store: Path) -> Iterator[RunRecord]:
@@ -33,9 +61,59 @@ def read_runs(store: Path) -> Iterator[RunRecord]:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             info_file = folder / "info.json"
             info = json.loads(info_file.read_text(encoding="utf-8")) if info_file.exists() else {}
-            if not {"dataset", "method"} <= config.keys():
-                continue
-            record = RunRecord(folder, run["command"], run["status"], config, info.get("summary", {}))
+            record = make_record(folder, run, config, info)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        yield record
+        if record is not None:
+            yield record
+
+
+def make_record(
+    folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], info: Mapping[str, Any]
+) -> RunRecord | None:
+    """A record of what Sacred writes about a run; None when it is a run of something else.
+
+    Raises KeyError, TypeError or AttributeError for what is no record at all.
+    """
+    if not {"dataset", "method"} <= config.keys():
+        return None
+    return RunRecord(
+        folder,
+        run["command"],
+        _status(run),
+        dict(config),
+        {name: float(value) for name, value in info.get("summary", {}).items() if isinstance(value, int | float)},
+        uid=run_uid(run),
+        started=_time(run.get("start_time")),
+        device=str(info.get("device", "")),
+        info=info,
+    )
+
+
+def run_uid(run: Mapping[str, Any]) -> str:
+    """What names a run in every place it is kept: drawn when it started or, in older records, its host and start."""
+    given = (run.get("meta") or {}).get("uid")
+    if given:
+        return str(given)
+    host = (run.get("host") or {}).get("hostname", "")
+    return hashlib.sha256(f"{host} {_time(run.get('start_time'))}".encode()).hexdigest()[:16]
+
+
+def _status(run: Mapping[str, Any]) -> str:
+    """Sacred's word, but KILLED for a run that says it is running and has not been heard of for two minutes."""
+    status = str(run["status"])
+    heard = run.get("heartbeat") or run.get("start_time")
+    if status != "RUNNING" or not heard:
+        return status
+    moment = heard if isinstance(heard, datetime) else datetime.fromisoformat(str(heard))
+    silent = datetime.now(UTC) - moment.replace(tzinfo=UTC)
+    return "KILLED" if silent.total_seconds() > SILENT_SECONDS else status
+
+
+def _time(moment: Any) -> str:
+    """To the millisecond, which is what a database keeps."""
+    if not moment:
+        return ""
+    if not isinstance(moment, datetime):
+        moment = datetime.fromisoformat(str(moment))
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds")

@@ -1,0 +1,119 @@
+"""Runs as rows of a CSV file that can be committed: settings, figures, and where they were measured."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from errors import UserError
+from tracking.runs import RunRecord
+
+# Columns of a run itself; those with a slash are figures, all others settings.
+ABOUT = ("run", "started", "status", "command", "device")
+
+# Settings that say where a run works and what it shows, not what it computes.
+MACHINE = frozenset(
+    (
+        "device", "threads", "data_dir", "cache_dir", "store", "fresh", "checkpoint_seconds", "progress", "train",
+        "checkpoint", "mongo_url", "mongo_required", "mongo_file_mb", "tensorboard", "csv",
+    )
+)  # fmt: skip
+
+
+def settings_of(record: RunRecord) -> dict[str, Any]:
+    """The settings that decide a run's figures, by dotted name: those of the run and of the stages it went through."""
+    stages = set(record.info.get("stages", {})) or {n for n, v in record.config.items() if isinstance(v, Mapping)}
+    settings: dict[str, Any] = {}
+    for name, value in record.config.items():
+        if isinstance(value, Mapping):
+            settings |= {f"{name}.{own}": setting for own, setting in value.items()} if name in stages else {}
+        elif name not in MACHINE:
+            settings[name] = value
+    return settings
+
+
+def write_records(records: Iterable[RunRecord], path: Path) -> int:
+    """Add runs to a CSV file, in place of rows of the same runs; gives the number of rows it has then.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be written, or is there and is no such file.
+    """
+    kept = _read_rows(path) if path.exists() else []
+    # Rows carried over from before runs were recorded have no name; each stays.
+    rows = {row["run"] or str(number): row for number, row in enumerate(kept)}
+    for record in records:
+        rows[record.uid] = _row(record)
+    names = list(dict.fromkeys(name for row in rows.values() for name in row if row[name] != ""))
+    settings = [name for name in names if "/" not in name and name not in ABOUT]
+    figures = [name for name in names if "/" in name]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(
+                handle, [*ABOUT, *settings, *figures], restval="", extrasaction="ignore", lineterminator="\n"
+            )
+            writer.writeheader()
+            writer.writerows(rows.values())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    return len(rows)
+
+
+def read_records(path: Path) -> Iterator[RunRecord]:
+    """The runs of a CSV file, in its order."""
+    for number, row in enumerate(_read_rows(path), start=2):
+        try:
+            config: dict[str, Any] = {}
+            for name, text in row.items():
+                if name in ABOUT or "/" in name or text == "":
+                    continue
+                group, _, own = name.rpartition(".")
+                (config.setdefault(group, {}) if group else config)[own] = _parse(text)
+            figures = {name: float(text) for name, text in row.items() if "/" in name and text != ""}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{path}, line {number}: {error}") from error
+        if not {"dataset", "method"} <= config.keys():
+            raise UserError(f"{path}, line {number}: a run has at least the columns dataset and method")
+        yield RunRecord(
+            path / str(number),
+            row["command"],
+            row["status"],
+            config,
+            figures,
+            uid=row["run"],
+            started=row["started"],
+            device=row["device"],
+        )
+
+
+def _row(record: RunRecord) -> dict[str, str]:
+    about = (record.uid, record.started, record.status, record.command, record.device)
+    row = dict(zip(ABOUT, about, strict=True))
+    row |= {name: _text(value) for name, value in settings_of(record).items()}
+    return row | {name: f"{value:.4f}" for name, value in record.summary.items()}
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle, restval="")
+            missing = set(ABOUT) - set(reader.fieldnames or ())
+            if missing:
+                raise UserError(f"{path}: no record of runs, as it has no column {', '.join(sorted(missing))}")
+            return [{name: text for name, text in row.items() if name is not None} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

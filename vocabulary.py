@@ -1,0 +1,13 @@
+"""The words in which results are kept: figures, selections, and which read-out is the final model. Imports nothing."""
+
+# Of the target x bias matrix, in percent.
+FIGURES = ("unbiased", "average", "aligned", "conflicting", "worst")
+
+# Which epoch's weights a figure is of; `oracle` was chosen on the test set.
+SELECTIONS = ("last", "mean", "valid", "oracle")
+
+# Behind a selection: the run was taught by weights that had been chosen on the test set.
+TAINT = "_of_oracle_teacher"
+
+# The read-out that is the final model: the first of these that a run has.
+FINAL_READ_OUTS = ("target", "model", "shallow", "poe")
