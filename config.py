@@ -11,6 +11,7 @@ from sacred.config.config_summary import ConfigSummary
 from sacred.run import Run
 from sacred.utils import iterate_flattened
 
+from data.biased import VALIDATIONS
 from data.colored import PLACEMENTS
 from data.registry import DATASETS
 from errors import UserError
@@ -25,7 +26,17 @@ SETTINGS.CAPTURE_MODE = "sys"
 RUN_SETTINGS: dict[str, Setting] = {
     "dataset": Setting("colored_mnist", "data set", choices=tuple(DATASETS)),
     "method": Setting("denetdm", "recipe, or a list of stages such as [branches, distill]", kind=object),
-    "skew": Setting(0.05, "share of conflicting training images", low=0.0, high=1.0),
+    "skew": Setting(
+        0.05, "share of conflicting training images", low=0.0, high=1.0,
+        at={"biased_mnist": 0.003, "biased_fashion": 0.003, "biased_digits": 0.003},
+    ),
+    "rho": Setting(
+        None, "the same said the other way, 1 - skew; None: as skew says", low=0.0, high=1.0,
+        optional=True, kind=float,
+    ),
+    "n_confusing_labels": Setting(
+        9, "how many other colours the conflicting training images of a class of biased_* get", low=1, high=9
+    ),
     "severity": Setting(4, "how little colours vary (5: least) or how strong corruptions are", low=1, high=5),
     "type": Setting(0, "which ten corruptions Corrupted CIFAR-10 uses", choices=(0, 1)),
     "placement": Setting(
@@ -36,7 +47,16 @@ RUN_SETTINGS: dict[str, Setting] = {
     "reverse": Setting(False, "exchange target and bias"),
     "optimiser": Setting("adam", "optimiser of all stages", choices=tuple(OPTIMISERS)),
     "seed": Setting(1, "the only seed: data, weights, order", low=0, high=2**32 - 1),
-    "valid_fraction": Setting(0.0, "share of training images held out for the selection `valid`", low=0.0, high=0.9),
+    "valid_fraction": Setting(
+        0.0, "share of training images held out for the selection `valid`", low=0.0, high=0.9,
+        at={"biased_mnist": 0.1, "biased_fashion": 0.1, "biased_digits": 0.1},
+    ),
+    "validation": Setting(
+        "unbiased",
+        "validation images of biased_*: held out and coloured without bias, training images coloured anew without bias "
+        "(overlapping, as published), or held out with the bias they have",
+        choices=tuple(VALIDATIONS),
+    ),
     "limit": Setting(
         None, "use only this many training images (and a sixth as many test images)",
         low=60, optional=True, kind=int,
@@ -64,7 +84,10 @@ RUN_SETTINGS: dict[str, Setting] = {
 NAMED_CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "data set": {name: {"dataset": name} for name in DATASETS},
     "method": {name: {"method": name} for name in RECIPES},
-    "skew": {f"skewed{i}": {"skew": skew} for i, skew in enumerate((0.9, 0.05, 0.02, 0.01, 0.005))},
+    "skew": {
+        **{f"skewed{i}": {"skew": skew} for i, skew in enumerate((0.9, 0.05, 0.02, 0.01, 0.005))},
+        **{f"rho{thousandths}": {"rho": thousandths / 1000} for thousandths in (999, 997, 995, 990)},
+    },
     "severity": {f"severity{i}": {"severity": i} for i in range(1, 5)},
     "type": {f"type{i}": {"type": i} for i in range(2)},
     "optimiser": {name: {"optimiser": name} for name in OPTIMISERS},
@@ -168,11 +191,23 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"no setting is called {path!r}{nearest(path, known)} (`print_config` lists them all)")
         group, _, name = path.rpartition(".")
         (checked[group] if group else checked)[name] = known[path].check(path, value)
+    checked["skew"] = _one_share(checked)
     checked["method"] = parse_method(checked["method"])
     stages_of(checked["method"])
     if DATASETS[checked["dataset"]].load is None:
         raise UserError(str(DATASETS[checked["dataset"]].missing))
     return checked
+
+
+def _one_share(checked: Mapping[str, Any]) -> float:
+    """The share of conflicting training images, by whichever of skew and rho it was given."""
+    skew, rho = checked["skew"], checked["rho"]
+    if rho is None:
+        return skew
+    said = round(1 - rho, 12)
+    if skew not in (said, RUN_SETTINGS["skew"].default_for(None, checked["dataset"])):
+        raise UserError(f"rho={rho:g} and skew={skew:g} contradict each other; give one of them")
+    return said
 
 
 def known_settings() -> dict[str, Setting]:
@@ -210,9 +245,15 @@ def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[
             raise UserError("nothing to evaluate: set checkpoint=FILE")
         if not Path(checked["checkpoint"]).is_file():
             raise UserError(f"checkpoint={checked['checkpoint']}: there is no such file")
-    elif checked["distill"]["teacher"] == "valid" and checked["valid_fraction"] == 0:
-        raise UserError("distill.teacher=valid needs held-out images: set valid_fraction, as in valid_fraction=0.1")
-    return {"method": checked["method"]}
+    elif checked["distill"]["teacher"] == "valid":
+        if checked["valid_fraction"] == 0:
+            raise UserError("distill.teacher=valid needs held-out images: set valid_fraction, as in valid_fraction=0.1")
+        if checked["dataset"].startswith("biased_") and checked["validation"] != "biased":
+            raise UserError(
+                "distill.teacher=valid needs held-out images that are as biased as the training images: "
+                "set validation=biased"
+            )
+    return {"method": checked["method"], "skew": checked["skew"]}
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:

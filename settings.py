@@ -28,7 +28,7 @@ class Setting:
     kind
         The accepted type, when the default is None.
     quick
-        The default under the named config `quick`.
+        The default under the named config `quick`; or, as in `at`, those of some data sets and methods.
     at
         Defaults that hold for a data set, a method, or both: keys are a name or a pair (method, data set); the most
         specific one wins, a method before a data set.
@@ -49,12 +49,16 @@ class Setting:
 
     def default_for(self, method: Any, dataset: str, quick: bool = False) -> Any:
         """The default under a method, a data set and a budget."""
-        if quick and self.quick is not None:
-            return self.quick
         name = method if isinstance(method, str) else None
-        for key in ((name, dataset), name, dataset):
-            if key in self.at:
-                return self.at[key]
+        tables = [self.at]
+        if quick and self.quick is not None:
+            if not isinstance(self.quick, Mapping):
+                return self.quick
+            tables.insert(0, self.quick)
+        for table in tables:
+            for key in ((name, dataset), name, dataset):
+                if key in table:
+                    return table[key]
         return self.default
 
     def check(self, name: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data import colored
+from data import biased, colored
 from data.cache import cached, key_of
 from data.digits import digits
 from data.sources import Source, fashion_mnist, mnist
@@ -38,7 +38,8 @@ def load_task(settings: Settings) -> Task:
         cache_dir, skew (share of conflicting training images),
         severity (1..5), placement (optional: blocks or last), reverse (exchange target and bias),
         valid_fraction (share of the training images held out, [0, 1)), seed, limit (None, or keep so many random
-        training images and limit // 6 test images before any bias is assigned)
+        training images and limit // 6 test images before any bias is assigned), n_confusing_labels and validation
+        (optional, of biased_*: colours of conflicting images; unbiased, overlapping or biased validation images)
 
     Tensors are on the CPU.
 
@@ -57,7 +58,7 @@ def load_task(settings: Settings) -> Task:
         raise UserError(spec.missing or f"{name} is not built in yet; available: {available()}")
     task = spec.load(settings)
     fraction, seed = settings["valid_fraction"], settings["seed"]
-    if fraction == 0:
+    if fraction == 0 or task.valid is not None:
         return task
     train, valid = hold_out(task.train, fraction, seed)
     return replace(task, train=train, valid=valid, key=key_of(data=task.key, valid_fraction=fraction, seed=seed))
@@ -80,6 +81,22 @@ def _load_colored(settings: Settings, name: str, read: Callable[[str | None, Pat
     return colored.as_task(arrays, name=name, names=source.names, key=key, reverse=settings["reverse"])
 
 
+def _load_biased(settings: Settings, name: str, read: Callable[[str | None, Path], Source]) -> Task:
+    cache_dir = Path(settings["cache_dir"])
+    skew, seed, limit, fraction = (settings[field] for field in ("skew", "seed", "limit", "valid_fraction"))
+    confusing, validation = settings.get("n_confusing_labels", 9), settings.get("validation", "unbiased")
+    # Without the rounding 1 - .003 could fall short of .997, and of a whole number of images with it.
+    rho = round(1 - skew, 12)
+    source = read(settings["data_dir"] or os.environ.get("DATA_DIR") or None, cache_dir)
+    if limit is not None:
+        source = source.limited(limit, seed)
+    made = (rho, confusing, seed, validation, fraction)
+    key = biased.data_key(source, *made)
+    arrays = cached(cache_dir, name, key, lambda: biased.build_arrays(source, *made))
+    reverse = settings["reverse"]
+    return biased.as_task(arrays, name=name, names=source.names, key=key, reverse=reverse, validation=validation)
+
+
 def _read_digits(data_dir: str | None, cache_dir: Path) -> Source:
     return digits(cache_dir)
 
@@ -88,10 +105,17 @@ def _colored(name: str, summary: str, read: Callable[[str | None, Path], Source]
     return DatasetSpec(name, summary, partial(_load_colored, name=name, read=read))
 
 
+def _biased(name: str, summary: str, read: Callable[[str | None, Path], Source]) -> DatasetSpec:
+    return DatasetSpec(name, summary, partial(_load_biased, name=name, read=read))
+
+
 _BUILT = (
     _colored("colored_mnist", "MNIST digits, each tied to a colour", mnist),
     _colored("colored_fashion", "Fashion-MNIST garments, each tied to a colour", fashion_mnist),
     _colored("colored_digits", "embedded handwritten digits, each tied to a colour; no download", _read_digits),
+    _biased("biased_mnist", "white MNIST digits, each tied to a background colour", mnist),
+    _biased("biased_fashion", "white Fashion-MNIST garments, each tied to a background colour", fashion_mnist),
+    _biased("biased_digits", "white embedded digits, each tied to a background colour; no download", _read_digits),
 )
 _NAMES = ", ".join(spec.name for spec in _BUILT)
 _UNBUILT = (

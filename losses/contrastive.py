@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from errors import UserError
+from losses.unit import unit_rows
 
 Mask = Literal["column", "either"]
 
@@ -42,7 +43,7 @@ def supervised_contrastive(
     if target.shape != flag.shape or target.shape != features.shape[:1]:
         raise ValueError(f"features {features.shape}, target {target.shape}, flag {flag.shape}: want [B, D], [B], [B]")
 
-    unit = _unit_rows(features)
+    unit = unit_rows(features)
     similarity = unit @ unit.T / temperature
     own = torch.eye(len(target), dtype=torch.bool, device=target.device)
     # A finite filler: with -inf a batch of one image would give NaN.
@@ -58,10 +59,3 @@ def supervised_contrastive(
     anchor = (n_positive > 0).to(similarity.dtype)
     loss = log_all - (positive * similarity).sum(dim=1) / n_positive.clamp_min(1)
     return (anchor * loss).sum() / anchor.sum().clamp_min(1)
-
-
-def _unit_rows(features: Tensor) -> Tensor:
-    """Rows scaled to length 1; dividing a row of zeros by a small epsilon would hand it a huge gradient instead."""
-    tiny = 1e-12
-    length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return torch.where(length > tiny, features, 0.0) / length.clamp_min(tiny)

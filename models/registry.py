@@ -10,12 +10,16 @@ from errors import UserError
 from models.backbone import Backbone
 from models.cnn import CNN
 from models.mlp import MLP
+from models.simpleconv import SimpleConv
 from settings import nearest
 
 BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "mlp3": lambda shape: MLP(shape, layers=2),
     "mlp5": lambda shape: MLP(shape, layers=4),
     "cnn": lambda shape: CNN(shape[0]),
+    "end_cnn": lambda shape: SimpleConv(shape[0]),
+    "end_cnn_small": lambda shape: SimpleConv(shape[0], kernel=3, stride=2),
+    "rebias_cnn": lambda shape: SimpleConv(shape[0], unit=False),
 }
 
 

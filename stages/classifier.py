@@ -1,6 +1,6 @@
 """What stages that train one classifier have in common: settings, building, optimiser, artifact."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -35,9 +35,14 @@ def training_settings(**changes: Setting) -> dict[str, Setting]:
     return common | changes
 
 
+# The network that a data set's papers train; one that a processor trains in minutes for the small budget.
+NETWORK_OF = dict.fromkeys(("biased_mnist", "biased_fashion", "biased_digits"), "end_cnn")
+QUICK_NETWORK_OF = dict.fromkeys(NETWORK_OF, "end_cnn_small")
+
+
 def network_setting(help: str = "network that is trained", **at: str) -> Setting:
     """The setting that names a network; `at` gives it per method."""
-    return Setting("mlp5", help, choices=tuple(BACKBONES), at=at)
+    return Setting("mlp5", help, choices=tuple(BACKBONES), at=NETWORK_OF | at, quick=QUICK_NETWORK_OF)
 
 
 def optimiser_for(ctx: Context, parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -81,6 +86,16 @@ def stored_classifier(ctx: Context, artifact: Mapping[str, Any], selection: str 
 def model_artifact(spec: Mapping[str, Any], fitted: Fitted, read_out: str, use: str) -> Artifact:
     """The artifact `model`: spec, weights of every selection, its read-out, and the use its first weights came from."""
     return {"spec": dict(spec), "states": fitted.states(), "read_out": read_out, "initial": use}
+
+
+def hit_rate(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Percent of a batch that is predicted right; a scalar that stays on the device."""
+    return 100 * (logits.detach().argmax(1) == target).float().mean()
+
+
+def step_decay(every: int, factor: float) -> Callable[[int], float]:
+    """A schedule of `fit.Job`: the learning rate is multiplied by `factor` after every `every` epochs."""
+    return lambda epoch: factor ** (epoch // every)
 
 
 def difficulty(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -11,9 +11,10 @@ from data.batches import Batch
 from errors import UserError
 from losses.poe import distillation
 from models.branches import build_branches
+from models.registry import BACKBONES
 from settings import Setting
 from stages.base import Artifact, Context, Stage
-from stages.classifier import fit_classifier, model_artifact, network_setting, new_classifier, training_settings
+from stages.classifier import fit_classifier, model_artifact, new_classifier, training_settings
 from stages.evaluate import map_images
 
 
@@ -29,7 +30,8 @@ class Distill(Stage):
     needs = ("branches",)
     gives = ("model",)
     settings: ClassVar[Mapping[str, Setting]] = {
-        "network": network_setting("network of the target branch"),
+        # Not the data set's network: it has to give as many features as the branches.
+        "network": Setting("mlp5", "network of the target branch", choices=tuple(BACKBONES)),
         "teacher": Setting(
             "mean",
             "which weights of stage 1 teach: the mean of its last quarter, its last, the best on held-out images, or "

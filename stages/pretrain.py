@@ -10,7 +10,15 @@ from data.batches import Batch
 from settings import Setting
 from stages.base import Artifact, Context, Stage
 from stages.budget import STEPS
-from stages.classifier import fit_classifier, model_artifact, network_setting, new_classifier, training_settings
+from stages.classifier import (
+    fit_classifier,
+    hit_rate,
+    model_artifact,
+    network_setting,
+    new_classifier,
+    training_settings,
+)
+from stages.fit import Logs
 
 
 class Pretrain(Stage):
@@ -31,8 +39,9 @@ class Pretrain(Stage):
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         spec, model = new_classifier(ctx, ctx.own["network"], self.name)
 
-        def loss(batch: Batch) -> Tensor:
-            return cross_entropy(model(batch.inputs), batch.target)
+        def loss(batch: Batch) -> tuple[Tensor, Logs]:
+            logits = model(batch.inputs)
+            return cross_entropy(logits, batch.target), {"train/accuracy": hit_rate(logits, batch.target)}
 
         fitted = fit_classifier(ctx, model, loss)
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": fitted.report()}

@@ -9,6 +9,7 @@ from stages.base import Stage
 from stages.biaslabels import BiasBalanced, GroupDROStage
 from stages.branches import BranchesStage
 from stages.distill import Distill
+from stages.end import EnD
 from stages.finetune import Finetune
 from stages.lff import LfF
 from stages.mining.depth import MineDepth
@@ -36,6 +37,7 @@ STAGES: dict[str, Stage] = {
         LfF(),
         GroupDROStage(),
         BiasBalanced(),
+        EnD(),
     )
 }
 
@@ -57,10 +59,12 @@ RECIPES: dict[str, Recipe] = {
     "lff": Recipe(("lff",), "Learning from Failure"),
     "group_dro": Recipe(("true_bias", "group_dro"), "GroupDRO on true bias labels"),
     "bias_balanced": Recipe(("true_bias", "bias_balanced"), "bias-balanced training on true bias labels"),
+    "end": Recipe(("true_bias", "end"), "EnD: disentangle bias from features, on true bias labels"),
     "depth_balanced": Recipe(
         ("branches", "mine_depth", "bias_balanced"), "DeNetDM's branches give pseudo labels for bias-balanced training"
     ),
     "depth_dro": Recipe(("branches", "mine_depth", "group_dro"), "DeNetDM's branches give pseudo labels for GroupDRO"),
+    "depth_end": Recipe(("branches", "mine_depth", "end"), "DeNetDM's branches give pseudo labels for EnD"),
     "depth_prune": Recipe(
         ("branches", "mine_depth", "prune", "finetune"),
         "DCWP's pruning of DeNetDM's shallow branch on depth-mined suspects",

@@ -128,6 +128,40 @@ def test_the_skews(configured, name, value):
     assert configured(name)["skew"] == value
 
 
+@pytest.mark.parametrize(
+    ("name", "rho", "skew"), [("rho999", 0.999, 0.001), ("rho997", 0.997, 0.003), ("rho995", 0.995, 0.005),
+                              ("rho990", 0.99, 0.01)]
+)  # fmt: skip
+def test_rho_is_the_skew_said_the_other_way(configured, tiny, name, rho, skew):
+    for settings in (configured(name), configured("biased_mnist", name), tiny(f"rho={rho}", "skew=0.05")):
+        assert (settings["rho"], settings["skew"]) == (rho, skew)
+    with pytest.raises(UserError, match="two skews at once"):
+        configured(name, "skewed2")
+    assert configured(f"rho={rho}", f"skew={skew}")["skew"] == skew
+    with pytest.raises(UserError, match=f"rho={rho:g} and skew=0.2 contradict each other"):
+        configured(name, "skew=0.2")
+
+
+@pytest.mark.parametrize("value", ["-0.001", "1.001", "nan"])
+def test_rho_out_of_range(configured, value):
+    with pytest.raises(UserError, match="setting rho: .* a number from 0 to 1 or None"):
+        configured(f"rho={value}")
+
+
+def test_what_biased_mnist_changes(configured):
+    settings = configured("biased_mnist", "erm")
+    assert (settings["skew"], settings["valid_fraction"], settings["validation"]) == (0.003, 0.1, "unbiased")
+    assert settings["pretrain"]["network"] == "end_cnn"
+    assert configured("biased_mnist", "erm", "quick")["pretrain"]["network"] == "end_cnn_small"
+    assert configured("biased_mnist")["distill"]["network"] == "mlp5"
+
+
+def test_a_teacher_chosen_on_biased_images_needs_such_images(configured):
+    configured("biased_digits", "validation=biased", "distill.teacher=valid")
+    with pytest.raises(UserError, match="set validation=biased"):
+        configured("biased_digits", "distill.teacher=valid")
+
+
 def test_named_configs_set_what_they_are_called(configured):
     for name, (setting, value) in {
         "severity2": ("severity", 2),
@@ -185,7 +219,9 @@ def test_quick_changes_budgets_and_an_explicit_budget_wins(configured, quick):
     assert explicit["pretrain"]["epochs"] == 77
     for stage in STAGES.values():
         for name, setting in stage.settings.items():
-            expected = plain[stage.name][name] if setting.quick is None else setting.quick
+            # A table holds what other data sets have.
+            own = setting.quick is not None and not isinstance(setting.quick, Mapping)
+            expected = setting.quick if own else plain[stage.name][name]
             assert short[stage.name][name] == expected, f"{stage.name}.{name}"
             if (stage.name, name) != ("pretrain", "epochs"):
                 assert explicit[stage.name][name] == expected

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 import main
 import results
+from data.biased import VALIDATIONS
 from data.registry import DATASETS
 from settings import Setting
 from stages import base, budget, classifier, fit
@@ -79,8 +81,8 @@ def test_methods():
 
 def test_skews_and_other_settings(configured):
     row = ROWS["share of conflicting images"]
-    pairs = re.findall(r"`(skewed\d)` (\.\d+)", row)
-    assert len(pairs) == 5
+    pairs = re.findall(r"`((?:skewed|rho)\d+)` (\.\d+)", row)
+    assert len(pairs) == 9
     for name, share in pairs:
         assert configured(name)["skew"] == float(share)
     for row in ("share of conflicting images", "colour noise", "your own order of stages", "other"):
@@ -89,10 +91,11 @@ def test_skews_and_other_settings(configured):
 
 
 def test_selections(run_tiny, task):
-    outcome = run_tiny("erm", "pretrain.epochs=1", task=task)
-    assert set(outcome.stages["pretrain"]["report"]["epochs"]) == {
-        ticked(name)[0] for name in ROWS if ticked(name) and name.startswith("`") and name.endswith("`")
-    }
+    found = set()
+    for selection in VALIDATIONS.values():
+        outcome = run_tiny("erm", "pretrain.epochs=1", task=replace(task, selection=selection, key=selection))
+        found |= set(outcome.stages["pretrain"]["report"]["epochs"])
+    assert found == {ticked(name)[0] for name in ROWS if ticked(name) and name.startswith("`") and name.endswith("`")}
 
 
 def test_the_example_of_a_method_runs(run_tiny, configured, task, monkeypatch):

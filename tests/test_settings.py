@@ -56,6 +56,14 @@ def test_what_is_refused(setting, value):
         setting.check("group.name", value)
 
 
+def test_a_table_of_small_budgets():
+    setting = Setting(1, "", at={"erm": 2}, quick={"set": 3, ("erm", "set"): 4})
+    found = [setting.default_for(method, name, quick=True) for method, name in
+             (("erm", "set"), ("lff", "set"), ("erm", "other"), ("lff", "other"))]  # fmt: skip
+    assert found == [4, 3, 2, 1]
+    assert setting.default_for("erm", "set") == 2
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from losses.contrastive import supervised_contrastive
+from losses.end import entangle_disentangle
 from losses.gce import confident_cross_entropy, gce, gce_lff
 from losses.group import group_dro, group_losses
 from losses.poe import distillation
@@ -35,6 +36,8 @@ LOSSES = {
     "contrastive_column": lambda x, y, b: supervised_contrastive(x, y, y != b, "column"),
     "contrastive_either": lambda x, y, b: supervised_contrastive(x, y, y != b, "either"),
     "bias_balanced": lambda x, y, b: bias_balanced(x, y, b, torch.full((3, 3), -1.1, dtype=x.dtype, device=x.device)),
+    "end_all": lambda x, y, b: sum(entangle_disentangle(x, y, b, 3, 3), x.new_zeros(())),
+    "end_half": lambda x, y, b: sum(entangle_disentangle(x, y, b, 3, 3, "half"), x.new_zeros(())),
     "group_dro": group_robust,
     "lff": learning_from_failure,
 }
@@ -45,6 +48,8 @@ WITHOUT_DETACHED_FACTOR = [
     "contrastive_column",
     "contrastive_either",
     "bias_balanced",
+    "end_all",
+    "end_half",
 ]
 
 
