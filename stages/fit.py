@@ -153,6 +153,8 @@ class _Loop:
         self.selected: dict[str, dict[str, Any]] = {}
         self._mean: dict[str, Tensor] = {}
         self._saved = time.monotonic()
+        own = (p for update in job.updates for group in update.optimiser.param_groups for p in group["params"])
+        self._parameters = list(dict.fromkeys([*job.model.parameters(), *own]))
         self._rates = [[group["lr"] for group in update.optimiser.param_groups] for update in job.updates]
 
     def resume(self) -> None:
@@ -187,7 +189,10 @@ class _Loop:
                 loss, logs = (given, {}) if isinstance(given, Tensor) else given
                 loss.backward()
                 update.optimiser.step()
-                update.optimiser.zero_grad()
+                # By hand: `zero_grad` and its hooks cost 3 % of a step of an MLP. All are cleared, so that one update
+                # leaves nothing behind for another one's step.
+                for parameter in self._parameters:
+                    parameter.grad = None
                 for name, value in {f"loss{number or ''}": loss, **logs}.items():
                     value = value.detach()
                     totals[name] = totals[name] + value if name in totals else value

@@ -159,6 +159,22 @@ def test_updates_are_done_in_order_and_losses_are_means_over_batches(context):
     assert (row["loss"], row["loss1"]) == (-0.5, 1.5)
 
 
+def test_an_update_leaves_no_gradient_behind_for_the_next_one(context):
+    task = task_of()
+    first, second = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
+    model = Dial([0] * 9)
+    model.first, model.second = first, second
+    updates = [
+        Update(lambda batch: first * second, SGD([first], lr=0.0)),
+        Update(lambda batch: second, SGD([second], 1.0)),
+    ]
+    job = turn(model, task, 1)
+    job.updates = updates
+    fit(job, context(task))
+    # One step against a slope of 1; with the first loss's slope it would have been 2.
+    assert float(second.detach()) == 0.0
+
+
 def test_scalars_that_come_with_a_loss_are_means_over_the_epoch(context):
     task = task_of()
     model = Dial([0] * 9)
