@@ -2,6 +2,7 @@
 
     python -m benchmarks.throughput                                stage 1 of DeNetDM in batches of 64, on the CPU
     python -m benchmarks.throughput --stage distill --threads 1 --json
+    python -m benchmarks.throughput --stage prune --samples 5120   images a second beside dense training of its network
 
 The stage runs exactly as in a real run, through the recipe and its training loop, on synthetic images of the size and
 sparsity of Colored MNIST. After every epoch a float32 product of two 2048 x 2048 matrices is timed in the same process
@@ -11,6 +12,7 @@ and on the same threads, so that a share compares what was measured side by side
     standard   three times the forward pass, the convention of most papers
 
 The median over epochs says what to expect on this machine, the best what it can do when nothing else runs on it.
+A stage that adds something to a plain step is timed in turn with that step, and the ratio is taken pair by pair.
 """
 
 import argparse
@@ -20,8 +22,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,34 @@ from stages.recipes import RECIPES, STAGES, stages_of
 from stages.run import Outcome, run_stages
 from stages.store import Store
 
-STAGE_NAMES = ("branches", "distill", "pretrain", "prune", "finetune")
 SHAPE = (3, 28, 28)
 CLASSES = 10
 FOREGROUND = 0.19  # share of MNIST's pixels that are not black
 PRODUCT = 2048
 PRODUCTS = 3  # timed after each epoch
 COUNTED = 4  # training batches of the run in which FLOPs are counted
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stage to time: the data set whose defaults it takes, and the plain step it is timed beside.
+
+    `beside` is the stage of the plain step in the same recipe, with the settings `plain`; None: nothing is beside it.
+    """
+
+    dataset: str = "colored_mnist"
+    beside: str | None = None
+    plain: Mapping[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "branches": Case(),
+    "distill": Case(),
+    "pretrain": Case(),
+    "prune": Case(beside="pretrain"),
+    "finetune": Case(beside="pretrain"),
+    "end": Case("biased_mnist", beside="end", plain={"alpha": 0.0, "beta": 0.0}),
+}
 
 
 @dataclass
@@ -72,22 +95,47 @@ def synthetic_task(samples: int, tests: int) -> Task:
     return Task("synthetic", split(samples), split(tests), None, names, names, key=f"synthetic-{samples}-{tests}")
 
 
+def settings_for(
+    case: Case, method: str, stage: str, batch: int | None, epochs: int, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings under which a stage of a recipe trains `epochs` epochs, and every stage before it one."""
+    fixed: dict[str, Any] = {"dataset": case.dataset, "method": method, "checkpoint_seconds": 1e9, "fresh": True}
+    for each in stages_of(method, stage):
+        budget: dict[str, Any] = {"steps": 0, "epochs": epochs if each.name == stage else 1}
+        if batch is not None:
+            budget["batch_size"] = batch
+        if each.name == stage:
+            budget |= changes
+        fixed[each.name] = {name: value for name, value in budget.items() if name in each.settings}
+    return resolve(Defaults()(fixed=fixed))
+
+
+def recipe_with(stage: str) -> str:
+    """The first recipe that has a stage."""
+    return next(name for name, recipe in RECIPES.items() if stage in recipe.stages)
+
+
+def default_batch(stage: str) -> int:
+    """Images in a batch of a stage by its recipe's default."""
+    method = recipe_with(stage)
+    return int(settings_for(CASES[stage], method, stage, None, 1, {})[stage]["batch_size"])
+
+
 def run_stage(
-    stage: str, task: Task, device: torch.device, batch: int, epochs: int, after_epoch: Callable[[float], None]
+    method: str,
+    stage: str,
+    settings: Mapping[str, Any],
+    task: Task,
+    device: torch.device,
+    after_epoch: Callable[[float], None] = lambda seconds: None,
 ) -> Outcome:
-    """Run the first recipe with a stage, up to and including it; stages before it get one epoch.
+    """Run a recipe up to and including a stage.
 
     Parameters
     ----------
     after_epoch
         Called after each epoch of the stage, evaluation included, with the seconds its training loop took.
     """
-    method = next(name for name, recipe in RECIPES.items() if stage in recipe.stages)
-    fixed: dict[str, Any] = {"dataset": "colored_mnist", "method": method, "checkpoint_seconds": 1e9, "fresh": True}
-    for earlier in stages_of(method, stage):
-        budget = {"steps": 0, "epochs": epochs if earlier.name == stage else 1, "batch_size": batch}
-        fixed[earlier.name] = {name: value for name, value in budget.items() if name in earlier.settings}
-    settings = resolve(Defaults()(fixed=fixed))
 
     def log(name: str, value: float, epoch: int) -> None:
         if name == f"{stage}/seconds":
@@ -122,8 +170,26 @@ def measure(stage: str, task: Task, device: torch.device, batch: int, epochs: in
         started = time.perf_counter()
 
     product_speed(*sides)
-    run_stage(stage, task, device, batch, epochs + 1, after_epoch)
+    method = recipe_with(stage)
+    settings = settings_for(CASES[stage], method, stage, batch, epochs + 1, {})
+    run_stage(method, stage, settings, task, device, after_epoch)
     return speed
+
+
+def measure_beside(
+    stage: str, task: Task, device: torch.device, batch: int, epochs: int, rounds: int
+) -> list[tuple[float, float]]:
+    """Seconds of an epoch (the stage, the plain step beside it), timed in turn; an epoch of warm-up before each."""
+    case, method = CASES[stage], recipe_with(stage)
+    assert case.beside is not None
+
+    def seconds(name: str, changes: Mapping[str, Any]) -> float:
+        times: list[float] = []
+        settings = settings_for(case, method, name, batch, epochs + 1, changes)
+        run_stage(method, name, settings, task, device, times.append)
+        return statistics.median(times[1:])
+
+    return [(seconds(stage, {}), seconds(case.beside, case.plain)) for _ in range(rounds)]
 
 
 def product_speed(left: Tensor, right: Tensor) -> float:
@@ -138,17 +204,19 @@ def product_speed(left: Tensor, right: Tensor) -> float:
 
 def step_flops(stage: str, batch: int) -> tuple[float, float | None]:
     """FLOPs of one training step, (executed, standard); standard is None for networks that are no MLPs."""
+    method = recipe_with(stage)
+    settings = settings_for(CASES[stage], method, stage, batch, 2, {})
 
     def one_epoch(tests: int) -> tuple[int, Outcome]:
         totals: list[int] = []
         with FlopCounterMode(display=False) as counter:
             outcome = run_stage(
+                method,
                 stage,
+                settings,
                 synthetic_task(COUNTED * batch, tests),
                 torch.device("cpu"),
-                batch,
-                epochs=2,
-                after_epoch=lambda _: totals.append(counter.get_total_flops()),
+                lambda _: totals.append(counter.get_total_flops()),
             )
         return totals[1] - totals[0], outcome
 
@@ -187,6 +255,35 @@ def describe(speed: Speed, samples: int, batch: int, executed: float, standard: 
     }
 
 
+def describe_beside(stage: str, pairs: Sequence[tuple[float, float]], samples: int) -> dict[str, Any]:
+    """Images a second of both, and the speed of the stage as a share of the plain step's, pair by pair."""
+    shares = [plain / own for own, plain in pairs]
+    case = CASES[stage]
+    plain = " ".join([str(case.beside), *(f"{name}={value:g}" for name, value in case.plain.items())])
+    return {
+        "beside": plain,
+        "images_per_second": samples / statistics.median(own for own, _ in pairs),
+        "plain_images_per_second": samples / statistics.median(plain for _, plain in pairs),
+        "speed_ratio": {"median": statistics.median(shares), "least": min(shares), "most": max(shares)},
+        "raw": {"pairs": [list(pair) for pair in pairs]},
+    }
+
+
+def table_beside(about: dict[str, Any], figures: dict[str, Any]) -> str:
+    """The figures of a stage beside its plain step as lines of text."""
+    ratio = figures["speed_ratio"]
+    return "\n".join(
+        [
+            f"stage                    {about['stage']}, {about['samples']} images in batches of {about['batch']}",
+            f"device                   {about['device']}",
+            f"timed in turn            {len(figures['raw']['pairs'])} pairs, {about['epochs']} epochs each",
+            f"training loop, images/s  {figures['images_per_second']:.0f}",
+            f"the plain step beside it {figures['plain_images_per_second']:.0f} ({figures['beside']})",
+            f"speed, stage : plain     {ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})",
+        ]
+    )
+
+
 def table(about: dict[str, Any], figures: dict[str, Any]) -> str:
     """The figures as lines of text."""
 
@@ -211,31 +308,40 @@ def table(about: dict[str, Any], figures: dict[str, Any]) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; the exit status."""
     parser = argparse.ArgumentParser(prog="benchmarks.throughput", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--stage", choices=STAGE_NAMES, default="branches")
+    parser.add_argument("--stage", choices=tuple(CASES), default="branches")
     parser.add_argument("--samples", type=int, default=60000, help="training images; a sixth as many test images")
-    parser.add_argument("--batch", type=int, default=64, help="images in a training batch")
+    parser.add_argument("--batch", type=int, help="images in a training batch; default: the stage's own")
     parser.add_argument("--epochs", type=int, default=5, help="epochs that are timed")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs that are timed, for stages with a plain step")
     parser.add_argument("--threads", type=int, help="CPU threads; left to torch when not given")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON object")
     given = parser.parse_args(arguments)
-    if given.batch < 1 or given.epochs < 1 or given.samples < given.batch:
+    batch = default_batch(given.stage) if given.batch is None else given.batch
+    if batch < 1 or given.epochs < 1 or given.rounds < 1 or given.samples < batch:
         parser.error("at least one epoch of one batch is needed")
     if given.threads is not None and given.threads < 1:
         parser.error("at least one thread is needed")
     prepare_cpu(given.threads)
+    samples = given.samples // batch * batch
+    task = synthetic_task(samples, max(1, samples // 6))
+    about: dict[str, Any] = {"stage": given.stage, "batch": batch, "epochs": given.epochs}
+    about |= {"samples": samples, "tests": len(task.test)}
     try:
         device = pick_device(given.device)
-        samples = given.samples // given.batch * given.batch
-        task = synthetic_task(samples, max(1, samples // 6))
-        speed = measure(given.stage, task, device, given.batch, given.epochs)
-        figures = describe(speed, samples, given.batch, *step_flops(given.stage, given.batch))
+        about["device"] = device_name(device)
+        if CASES[given.stage].beside is None:
+            speed = measure(given.stage, task, device, batch, given.epochs)
+            figures = describe(speed, samples, batch, *step_flops(given.stage, batch))
+            text = table
+        else:
+            pairs = measure_beside(given.stage, task, device, batch, given.epochs, given.rounds)
+            figures = describe_beside(given.stage, pairs, samples)
+            text = table_beside
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    about = {name: getattr(given, name) for name in ("stage", "batch", "epochs")}
-    about |= {"samples": samples, "tests": len(task.test), "device": device_name(device)}
-    print(json.dumps(about | figures) if given.json else table(about, figures))
+    print(json.dumps(about | figures) if given.json else text(about, figures))
     return 0
 
 

@@ -68,6 +68,32 @@ def test_shares_by_hand() -> None:
     assert found["share_standard"] is None
 
 
+def test_a_stage_is_timed_beside_its_plain_step(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = ["--samples", "40", "--epochs", "1", "--batch", "20", "--rounds", "2", "--stage", "finetune"]
+    assert throughput.main([*tiny, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["beside"], len(found["raw"]["pairs"])) == ("pretrain", 2)
+    assert throughput.main(tiny) == 0
+    assert "speed, stage : plain" in capsys.readouterr().out
+
+
+def test_the_ratio_of_pairs_by_hand() -> None:
+    found = throughput.describe_beside("end", [(2.0, 1.0), (4.0, 3.0), (10.0, 1.0)], samples=120)
+    assert found["speed_ratio"] == {"median": 0.5, "least": 0.1, "most": 0.75}
+    assert (found["images_per_second"], found["plain_images_per_second"]) == (30.0, 120.0)
+    assert found["beside"] == "end alpha=0 beta=0"
+
+
+@pytest.mark.parametrize("stage", throughput.CASES)
+def test_every_case_is_a_stage_of_a_recipe_and_so_is_its_plain_step(stage: str) -> None:
+    case = throughput.CASES[stage]
+    stages = throughput.RECIPES[throughput.recipe_with(stage)].stages
+    assert stage in stages
+    assert case.beside is None or case.beside in stages
+    assert set(case.plain) <= set(throughput.STAGES[case.beside or stage].settings)
+    assert throughput.default_batch(stage) in (64, 128, 256)
+
+
 @pytest.mark.parametrize("wrong", [["--epochs", "0"], ["--samples", "10"], ["--threads", "0"], ["--stage", "brunches"]])
 def test_impossible_sizes_are_refused(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refusal:
