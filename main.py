@@ -4,6 +4,7 @@ python main.py with colored_mnist skewed1 severity4          both stages of DeNe
 python main.py with colored_digits skewed3 erm quick         a baseline in a minute, no download
 python main.py branches with colored_mnist                   the recipe up to and including one stage
 python main.py evaluate with colored_mnist checkpoint=FILE   the full table of stored weights
+python main.py samples with biased_mnist                     what the images look like
 python main.py print_config with ...                         every setting, its value and its meaning
 python main.py help                                          data sets, methods, named configs, commands
 """
@@ -22,6 +23,7 @@ from settings import nearest
 from stages.recipes import STAGES
 from tracking import console
 from tracking.record import evaluate_checkpoint, train_recipe
+from tracking.samples import show_samples
 
 
 def build() -> DebiasExperiment:
@@ -39,6 +41,11 @@ def build() -> DebiasExperiment:
     def evaluate(_run: Run) -> float | None:
         """Print and record the full table of the weights in `checkpoint`."""
         return evaluate_checkpoint(_run)
+
+    @experiment.command
+    def samples(_run: Run) -> None:
+        """Draw some images of every class, of the training images and of each test set."""
+        show_samples(_run)
 
     experiment.command(_stage_command("mine", "finds the training images that look unusual for their class"))
     for stage in STAGES.values():

@@ -18,8 +18,8 @@ from errors import UserError
 from vocabulary import FIGURES
 
 
-def group_counts(prediction: Tensor, target: Tensor, bias: Tensor | None, n_targets: int, n_biases: int) -> Tensor:
-    """Hits and images of every target x bias cell.
+def prediction_counts(prediction: Tensor, target: Tensor, bias: Tensor | None, n_targets: int, n_biases: int) -> Tensor:
+    """How often each class is predicted in every target x bias cell.
 
     Parameters
     ----------
@@ -28,29 +28,27 @@ def group_counts(prediction: Tensor, target: Tensor, bias: Tensor | None, n_targ
 
     Returns
     -------
-    int64 [2, T, B] on the device of `target`: hits, then counts. The sum over batches is the result for all of them.
+    int64 [T, B, T] on the device of `target`, the last axis for predictions. The sum over batches is that of them all.
 
     Raises
     ------
     RuntimeError
-        A target or bias label is outside its range (on CUDA: a device-side assertion).
+        A prediction, target or bias label is outside its range (on CUDA: a device-side assertion).
     """
     if bias is None:
         n_biases, bias = 1, torch.zeros_like(target)
-    n_cells = n_targets * n_biases
-    cell = target * n_biases + bias + n_cells * (prediction == target)
     # A label out of range would be counted in a neighbouring cell; -1 makes the scatter refuse it, without a sync.
     inside = (target >= 0) & (target < n_targets) & (bias >= 0) & (bias < n_biases)
-    cell = torch.where(inside, cell, -1)
+    inside &= (prediction >= 0) & (prediction < n_targets)
+    cell = torch.where(inside, (target * n_biases + bias) * n_targets + prediction, -1)
     # Not torch.bincount: it reads the largest value back to the host to size its result, a CPU-GPU sync per batch.
-    histogram = torch.zeros(2 * n_cells, dtype=torch.int64, device=target.device)
-    misses, hits = histogram.scatter_add_(0, cell, torch.ones_like(cell)).view(2, n_targets, n_biases)
-    return torch.stack((hits, misses + hits))
+    histogram = torch.zeros(n_targets * n_biases * n_targets, dtype=torch.int64, device=target.device)
+    return histogram.scatter_add_(0, cell, torch.ones_like(cell)).view(n_targets, n_biases, n_targets)
 
 
 @dataclass(frozen=True, eq=False)
 class GroupMatrix:
-    """Hits and counts, int64 [T, B], of one model on one data set.
+    """Hits and counts, int64 [T, B], of one model on one data set; where they are known its predictions, [T, B, T].
 
     A cell is aligned when its bias is the one its target is tied to: the bias of the same index, or
     `aligned_bias[target]` where a data set ties them otherwise. Figures are in percent, and None when no cell they
@@ -67,6 +65,7 @@ class GroupMatrix:
     hits: NDArray[np.int64]
     counts: NDArray[np.int64]
     aligned_bias: tuple[int, ...] | None = None
+    predictions: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.hits.ndim != 2 or self.hits.shape != self.counts.shape:
@@ -83,10 +82,16 @@ class GroupMatrix:
 
     @classmethod
     def from_counts(cls, counts: Tensor, aligned_bias: Sequence[int] | None = None) -> GroupMatrix:
-        """From the int64 [2, T, B] of `group_counts`, summed over batches. A CPU-GPU sync point."""
+        """From int64 [2, T, B], hits and counts. A CPU-GPU sync point."""
         # A copy, as on the CPU .numpy() shares memory with a tensor that may still be accumulated into.
         hits, images = counts.cpu().numpy().copy()
         return cls(hits, images, None if aligned_bias is None else tuple(int(bias) for bias in aligned_bias))
+
+    @classmethod
+    def from_predictions(cls, predictions: Tensor) -> GroupMatrix:
+        """From the int64 [T, B, T] of `prediction_counts`, summed over batches. A CPU-GPU sync point."""
+        found = predictions.cpu().numpy().copy()
+        return cls(found.diagonal(axis1=0, axis2=2).T.copy(), found.sum(axis=2), predictions=found)
 
     @property
     def has_bias(self) -> bool:

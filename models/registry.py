@@ -18,7 +18,7 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "mlp5": lambda shape: MLP(shape, layers=4),
     "cnn": lambda shape: CNN(shape[0]),
     "end_cnn": lambda shape: SimpleConv(shape[0]),
-    "end_cnn_small": lambda shape: SimpleConv(shape[0], kernel=3, stride=2),
+    "end_cnn_small": lambda shape: SimpleConv(shape[0], kernel=3, stride=2, widths=(8, 16, 32, 64)),
     "rebias_cnn": lambda shape: SimpleConv(shape[0], unit=False),
 }
 

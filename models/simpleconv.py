@@ -20,7 +20,7 @@ class SimpleConv(Backbone):
     kernel
         Side of every kernel, odd; images are padded so that stride 1 keeps their size.
     stride
-        Stride of the first two convolutions; 2 makes the network some ten times cheaper.
+        Stride of the first two convolutions.
     unit
         EnD's network: Tanh instead of the last ReLU, and features scaled to length 1 (they can be negative).
     widths

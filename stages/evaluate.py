@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data.batches import Batches
 from data.split import Split, Task
-from metrics import GroupMatrix, group_counts
+from metrics import GroupMatrix, prediction_counts
 
 # Given images [B, C, H, W], or images and vectors where there is a second modality (`Batch.inputs`).
 ReadOuts = Callable[[Any], Mapping[str, Tensor]]
@@ -25,8 +25,8 @@ def in_order(task: Task, split: Split) -> Batches:
 
 
 @torch.inference_mode()
-def count_groups(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split) -> dict[str, Tensor]:
-    """Hits and counts of every read-out, int64 [2, T, B] each, on the split's device.
+def count_predictions(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split) -> dict[str, Tensor]:
+    """Images of every target, bias and prediction, int64 [T, B, T] for each read-out, on the split's device.
 
     The model is put into evaluation mode for the pass and back into the mode it was in.
     """
@@ -35,7 +35,7 @@ def count_groups(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split
     model.eval()
     for batch in in_order(task, split).epoch():
         for name, logits in read_outs(batch.inputs).items():
-            counts = group_counts(logits.argmax(1), batch.target, batch.bias, task.n_targets, task.n_biases)
+            counts = prediction_counts(logits.argmax(1), batch.target, batch.bias, task.n_targets, task.n_biases)
             totals[name] = totals[name] + counts if name in totals else counts
     model.train(training)
     return totals
@@ -43,7 +43,8 @@ def count_groups(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split
 
 def group_matrices(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split) -> dict[str, GroupMatrix]:
     """The matrix of every read-out. A CPU-GPU sync point."""
-    return {name: GroupMatrix.from_counts(c) for name, c in count_groups(model, read_outs, task, split).items()}
+    counts = count_predictions(model, read_outs, task, split)
+    return {name: GroupMatrix.from_predictions(found) for name, found in counts.items()}
 
 
 def matrices_on_tests(model: nn.Module, read_outs: ReadOuts, task: Task) -> dict[str, GroupMatrix]:

@@ -83,10 +83,11 @@ class Job:
 class Fitted:
     """What the loop gives back.
 
-    `history` has a row of plain floats per epoch; `selected` maps a selection to its epoch, its state dict (on the CPU)
-    and its matrices, int64 [2, T, B] per read-out. Selections: `last`; `mean`, the average of the weights after each
-    epoch of the last quarter; `valid` (or what `Task.selection` says), best on the validation images; `oracle`, best on
-    the test set. Extra test sets are measured as read-outs <read-out>@<test> and select nothing.
+    `history` has a row of plain floats per epoch; `selected` maps a selection to its epoch, its state dict (on the
+    CPU), and per read-out its matrices, int64 [2, T, B], and predictions, int64 [T, B, T]. Selections: `last`; `mean`,
+    the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection` says), best on
+    the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs <read-out>@<test>
+    and select nothing.
     """
 
     history: list[dict[str, float]]
@@ -102,8 +103,15 @@ class Fitted:
             for figure, value in GroupMatrix.from_counts(counts).figures().items()
         }
         matrices = {selection: chosen["matrices"] for selection, chosen in self.selected.items()}
+        predictions = {selection: chosen["predictions"] for selection, chosen in self.selected.items()}
         epochs = {selection: chosen["epoch"] for selection, chosen in self.selected.items()}
-        return {"history": self.history, "summary": summary, "matrices": matrices, "epochs": epochs}
+        return {
+            "history": self.history,
+            "summary": summary,
+            "matrices": matrices,
+            "predictions": predictions,
+            "epochs": epochs,
+        }
 
     def states(self) -> dict[str, dict[str, Tensor]]:
         """State dict of every selection."""
@@ -271,6 +279,7 @@ class _Loop:
             "epoch": epoch + 1,
             "state": {name: value.detach().cpu().clone() for name, value in self.job.model.state_dict().items()},
             "matrices": {name: _counts(matrix) for name, matrix in matrices.items()},
+            "predictions": {name: torch.from_numpy(matrix.predictions) for name, matrix in matrices.items()},
         }
 
     def _set_rates(self, epoch: int) -> None:

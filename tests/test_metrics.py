@@ -6,11 +6,17 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from errors import UserError
-from metrics import FIGURES, GroupMatrix, average_precision, group_counts, pick, precision_recall
+from metrics import FIGURES, GroupMatrix, average_precision, pick, precision_recall, prediction_counts
 
 
 def matrix(hits, counts, aligned_bias=None):
     return GroupMatrix.from_counts(torch.tensor([hits, counts]), aligned_bias)
+
+
+def group_counts(*labels) -> torch.Tensor:
+    """Hits and counts, int64 [2, T, B], as they are read off the predictions."""
+    found = GroupMatrix.from_predictions(prediction_counts(*labels))
+    return torch.from_numpy(np.stack([found.hits, found.counts]))
 
 
 def draw() -> torch.Tensor:
@@ -26,6 +32,17 @@ def test_counts_by_hand():
     hits, counts = group_counts(prediction, target, bias, 3, 2)
     assert hits.tolist() == [[1, 0], [0, 1], [1, 1]]
     assert counts.tolist() == [[2, 0], [0, 1], [1, 2]]
+
+
+def test_predictions_by_hand():
+    prediction, target, bias = torch.tensor([[0, 1, 1, 2, 2, 0], [0, 0, 1, 2, 2, 2], [0, 0, 1, 0, 1, 1]])
+    counts = prediction_counts(prediction, target, bias, 3, 2)
+    assert counts.tolist() == [[[1, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 1, 0]], [[0, 0, 1], [1, 0, 1]]]
+    found = GroupMatrix.from_predictions(counts)
+    assert found.predictions is not None and np.array_equal(found.predictions, counts.numpy())
+    # What a matrix holds is its own: counting goes on in the tensor.
+    counts += 1
+    assert found.hits.sum() == 4 and found.predictions.sum() == 6
 
 
 def test_counts_agree_with_a_plain_loop():
@@ -56,10 +73,12 @@ def test_without_bias_there_is_one_column():
     assert torch.equal(counts, group_counts(prediction, target, bias, 3, 4).sum(2, keepdim=True))
 
 
-@pytest.mark.parametrize(("target", "bias"), [(0, 2), (1, -1), (2, 0), (-1, 1)])
-def test_a_label_out_of_range_is_refused_not_counted_next_door(target, bias):
+@pytest.mark.parametrize(
+    ("prediction", "target", "bias"), [(0, 0, 2), (0, 1, -1), (0, 2, 0), (0, -1, 1), (2, 0, 0), (-1, 1, 0)]
+)
+def test_a_label_out_of_range_is_refused_not_counted_next_door(prediction, target, bias):
     with pytest.raises(RuntimeError, match="out of bounds"):
-        group_counts(torch.tensor([0]), torch.tensor([target]), torch.tensor([bias]), 2, 2)
+        prediction_counts(torch.tensor([prediction]), torch.tensor([target]), torch.tensor([bias]), 2, 2)
 
 
 def test_figures_by_hand_with_an_empty_cell():
@@ -175,10 +194,10 @@ def test_pick_takes_the_first_best_and_passes_over_the_missing():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_counting_does_not_wait_for_the_gpu():
     prediction, target, bias = draw().cuda()
-    group_counts(prediction, target, bias, 3, 4)
+    prediction_counts(prediction, target, bias, 3, 4)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        counts = group_counts(prediction, target, bias, 3, 4)
+        counts = prediction_counts(prediction, target, bias, 3, 4)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(counts.cpu(), group_counts(prediction.cpu(), target.cpu(), bias.cpu(), 3, 4))
+    assert torch.equal(counts.cpu(), prediction_counts(prediction.cpu(), target.cpu(), bias.cpu(), 3, 4))

@@ -111,46 +111,98 @@ def plot_matrix(
     `bias_colours` is float [B, 3] in [0, 1], drawn as swatches along the bias axis. Aligned cells are outlined, empty
     cells hatched. Raises ValueError when names or colours do not fit the matrix.
     """
+    values = {name: getattr(matrix, name) for name in (FIGURES if matrix.has_bias else ("average",))}
+    shown = [f"{name}\u00a0{'-' if value is None else format(value, '.1f')}" for name, value in values.items()]
+    notes = ["accuracy in %", *(["outlined: aligned"] if matrix.has_bias else [])]
+    axes = ("target", "bias" if matrix.has_bias else "")
+    return _plot_cells(
+        matrix, target_names, bias_names, axes, notes, title, " · ".join(shown), path, column_colours=bias_colours
+    )
+
+
+def plot_confusion(
+    counts: NDArray[np.int64],
+    *,
+    class_names: Sequence[str],
+    class_colours: NDArray[np.floating] | None = None,
+    title: str,
+    path: Path,
+) -> Path:
+    """What is predicted for the images of every class, in percent of them; returns `path`.
+
+    Parameters
+    ----------
+    counts : int64 [T, T]
+        Images of each target that are predicted as each class.
+    class_colours : float [T, 3] in [0, 1]
+        The mean colour that a class is tied to, drawn as swatches along both axes.
+    """
+    matrix = GroupMatrix(counts, np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape))
+    right = f"{100.0 * np.trace(counts) / max(1, counts.sum()):.1f} % of the images are predicted right"
+    notes = ["share of a target's images in %", "outlined: right"]
+    return _plot_cells(
+        matrix, class_names, class_names, ("target", "prediction"), notes, title, right, path,
+        row_colours=class_colours, column_colours=class_colours,
+    )  # fmt: skip
+
+
+def _plot_cells(
+    matrix: GroupMatrix,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    axes: tuple[str, str],
+    notes: Sequence[str],
+    title: str,
+    subtitle: str,
+    path: Path,
+    row_colours: NDArray[np.floating] | None = None,
+    column_colours: NDArray[np.floating] | None = None,
+) -> Path:
+    """A page with a matrix, its names along two axes, and swatches beside those that have colours."""
     rows, columns = matrix.counts.shape
-    if (len(target_names), len(bias_names)) != (rows, columns):
-        raise ValueError(f"{len(target_names)} target and {len(bias_names)} bias names for a {rows} x {columns} matrix")
-    if bias_colours is not None and np.shape(bias_colours) != (columns, 3):
-        raise ValueError(f"bias_colours must be [{columns}, 3], not {list(np.shape(bias_colours))}")
+    for axis, number, names, colours in (
+        (axes[0], rows, row_names, row_colours),
+        (axes[1], columns, column_names, column_colours),
+    ):
+        if len(names) != number:
+            raise ValueError(f"{len(names)} {axis} names for a {rows} x {columns} matrix")
+        if colours is not None and np.shape(colours) != (number, 3):
+            raise ValueError(f"{axis}_colours must be [{number}, 3], not {list(np.shape(colours))}")
     with mpl.rc_context(STYLE):
-        targets, biases = [_fit(name, 1.3) for name in target_names], [_fit(name, 1.2) for name in bias_names]
-        longest = max(map(_width, biases))
-        left = MARGIN + 0.36 + max(map(_width, targets))
+        row_labels, column_labels = [_fit(name, 1.3) for name in row_names], [_fit(name, 1.2) for name in column_names]
+        longest = max(map(_width, column_labels))
+        row_swatch = 0.0 if row_colours is None else 0.2
+        left = MARGIN + 0.36 + max(map(_width, row_labels)) + row_swatch
         cell_width = float(np.clip((WIDTH - left - MARGIN) / columns, 0.46, 2.4))
         slanted = longest > cell_width - 0.08
         if slanted:
             left = max(left, MARGIN + 0.75 * longest - cell_width / 2)
             cell_width = max(0.46, (WIDTH - left - MARGIN) / columns)
         cell_height = float(np.clip(0.8 * cell_width, 0.4, 0.66 if rows < 5 else 0.42))
-        values = {name: getattr(matrix, name) for name in (FIGURES if matrix.has_bias else ("average",))}
-        shown = [f"{name}\u00a0{'-' if value is None else format(value, '.1f')}" for name, value in values.items()]
-        swatch = 0.0 if bias_colours is None else 0.2
-        bottom = MARGIN + LINE * (1 + matrix.has_bias) + 0.12 + swatch + (0.75 * longest + 0.05 if slanted else LINE)
+        swatch = 0.0 if column_colours is None else 0.2
+        bottom = MARGIN + LINE * (1 + bool(axes[1])) + 0.12 + swatch + (0.75 * longest + 0.05 if slanted else LINE)
         top = bottom + rows * cell_height
         figure = Figure(dpi=DPI, facecolor="white")
-        _start(figure, max(WIDTH, left + columns * cell_width + MARGIN), top, title, " · ".join(shown))
+        _start(figure, max(WIDTH, left + columns * cell_width + MARGIN), top, title, subtitle)
         _draw_cells(figure, matrix, left, top, cell_width, cell_height)
-        for row, name in enumerate(targets):
-            _text(figure, left - 0.08, top - (row + 0.5) * cell_height, name, ha="right", va="center_baseline")
-        for column, name in enumerate(biases):
+        for row, name in enumerate(row_labels):
+            y = top - (row + 0.5) * cell_height
+            if row_colours is not None:
+                side = min(cell_height - 0.1, 0.32)
+                _swatch(figure, left - 0.19, y - side / 2, 0.13, side, row_colours[row])
+            _text(figure, left - row_swatch - 0.08, y, name, ha="right", va="center_baseline")
+        for column, name in enumerate(column_labels):
             x = left + (column + 0.5) * cell_width
-            if bias_colours is not None:
-                colour = np.clip(np.asarray(bias_colours)[column], 0, 1)
+            if column_colours is not None:
                 side = min(cell_width - 0.1, 0.5)
-                _box(figure, x - side / 2, bottom - 0.19, side, 0.13, facecolor=colour, edgecolor=GREY, linewidth=0.5)
+                _swatch(figure, x - side / 2, bottom - 0.19, side, 0.13, column_colours[column])
             slant = {"ha": "right", "rotation": 45, "rotation_mode": "anchor"} if slanted else {"ha": "center"}
             _text(figure, x, bottom - swatch - 0.06, name, va="top", **slant)
-        _text(figure, MARGIN + 0.08, (top + bottom) / 2, "target", color=GREY, ha="center", va="center", rotation=90)
-        if matrix.has_bias:
-            _text(figure, left + columns * cell_width / 2, MARGIN + LINE + 0.04, "bias", color=GREY, ha="center")
-        notes = ["accuracy in %"]
-        notes += ["outlined: aligned"] if matrix.has_bias else []
-        notes += ["hatched: no images"] if (matrix.counts == 0).any() else []
-        _text(figure, MARGIN, MARGIN - 0.03, ", ".join(notes), color=GREY, fontsize=8)
+        _text(figure, MARGIN + 0.08, (top + bottom) / 2, axes[0], color=GREY, ha="center", va="center", rotation=90)
+        if axes[1]:
+            _text(figure, left + columns * cell_width / 2, MARGIN + LINE + 0.04, axes[1], color=GREY, ha="center")
+        said = [*notes, *(["hatched: no images"] if (matrix.counts == 0).any() else [])]
+        _text(figure, MARGIN, MARGIN - 0.03, ", ".join(said), color=GREY, fontsize=8)
         return _save(figure, path)
 
 
@@ -329,6 +381,10 @@ def _text(figure: Figure, x: float, y: float, text: str, **look: Any) -> None:
 
 def _box(figure: Figure, x: float, y: float, width: float, height: float, **look: Any) -> None:
     figure.add_artist(Rectangle((x, y), width, height, transform=figure.dpi_scale_trans, **look))
+
+
+def _swatch(figure: Figure, x: float, y: float, width: float, height: float, colour: NDArray[np.floating]) -> None:
+    _box(figure, x, y, width, height, facecolor=np.clip(np.asarray(colour), 0, 1), edgecolor=GREY, linewidth=0.5)
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from stages.recipes import stages_of
 from stages.run import Outcome, run_stages
 from stages.store import Store
 from tracking.console import figures_table, other_figures, say, show
-from tracking.plots import plot_curves, plot_images, plot_matrix
+from tracking.plots import plot_confusion, plot_curves, plot_images, plot_matrix
 from tracking.suspects import write_suspects
 
 
@@ -32,10 +32,10 @@ def train_recipe(run: Run, last: str | None) -> float | None:
 
     The result is the unbiased accuracy of the final model at the last epoch; without bias labels its accuracy.
     """
-    settings = _prepare(run)
+    settings = prepare(run)
     stages = stages_of(settings["method"], last)
     device = pick_device(settings["device"])
-    task = _load(settings)
+    task = load_data(settings)
     store = Store(Path(settings["store"]) / "stages")
     _describe(task, settings, device)
 
@@ -56,16 +56,16 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         )
     )
     show(*(Text(line) for line in other_figures(outcome.summary)))
-    _say_where(run)
+    say_where(run)
     return _result(outcome.summary)
 
 
 def evaluate_checkpoint(run: Run) -> float | None:
     """The full table of stored weights on the test set; the result in percent."""
-    settings = _prepare(run)
+    settings = prepare(run)
     path = Path(settings["checkpoint"])
     device = pick_device(settings["device"])
-    task = _load(settings)
+    task = load_data(settings)
     model, read_outs = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
     model.to(device)
     extra = {name: split.to(device) for name, split in task.extra_tests.items()}
@@ -81,17 +81,19 @@ def evaluate_checkpoint(run: Run) -> float | None:
         for name, matrix in matrices.items():
             _leave_matrix(run, Path(folder), task, name, "given", matrix)
     show(figures_table(summary, f"{path.name} on {task.name}: test accuracy, %"))
-    _say_where(run)
+    say_where(run)
     return _result(summary)
 
 
-def _prepare(run: Run) -> dict[str, Any]:
+def prepare(run: Run) -> dict[str, Any]:
+    """The run's settings, checked, with the CPU set up as they say."""
     settings = resolve(run.config)
     prepare_cpu(settings["threads"])
     return settings
 
 
-def _load(settings: Mapping[str, Any]) -> Task:
+def load_data(settings: Mapping[str, Any]) -> Task:
+    """The data set, and a line that says how large it is."""
     started = time.monotonic()
     task = load_task(settings)
     seconds = time.monotonic() - started
@@ -120,8 +122,9 @@ def _leave(run: Run, outcome: Outcome, task: Task) -> None:
                     matrix = GroupMatrix.from_counts(pair)
                     if selection == "last":
                         _leave_matrix(run, folder, task, name, f"{stage}, {selection}", matrix)
+                        _leave_confusion(run, folder, task, name, stage, report["predictions"][selection][name])
         _attach(run, folder / "matrices.json", json.dumps(matrices))
-        chosen = _examples(task.train)
+        chosen = examples(task.train)
         plot_images(
             task.train.images[chosen],
             [task.target_names[i] for i in task.train.target[chosen].tolist()],
@@ -143,7 +146,7 @@ def _about(run: Run, task: Task) -> dict[str, str]:
     return about | {"classes": json.dumps(task.target_names)}
 
 
-def _examples(split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor:
+def examples(split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor:
     """`each` images of every target, target by target; where bias labels exist the last few are conflicting ones."""
     places = []
     against = torch.zeros_like(split.target, dtype=torch.bool) if split.bias is None else split.bias != split.target
@@ -155,6 +158,11 @@ def _examples(split: Split, each: int = 10, conflicting: int = 3) -> torch.Tenso
 
 
 def _leave_curves(run: Run, folder: Path, stage: str, history: list[dict[str, float]]) -> None:
+    accuracy = accuracy_series(history)
+    if accuracy:
+        path = folder / f"{stage}-accuracy.png"
+        plot_curves(accuracy, title=f"{stage}: accuracy on each set", ylabel="%", path=path)
+        run.add_artifact(path)
     for figure in ("unbiased", "conflicting", "aligned", "average"):
         series = {
             name.rsplit("/", 1)[0]: [(row["epoch"], row[name]) for row in history if name in row]
@@ -165,6 +173,16 @@ def _leave_curves(run: Run, folder: Path, stage: str, history: list[dict[str, fl
             path = folder / f"{stage}-{figure}.png"
             plot_curves(series, title=f"{stage}: {figure} test accuracy", ylabel="%", path=path, reference=None)
             run.add_artifact(path)
+
+
+def accuracy_series(history: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
+    """Plain accuracy in training, on held-out images and on every test set, as curves; empty without the first."""
+    ends = {"train/accuracy": "training"} | {
+        name: name.removesuffix("/average").replace("/", " ") for name in history[-1] if name.endswith("/average")
+    }
+    if "train/accuracy" not in history[-1]:
+        return {}
+    return {label: [(row["epoch"], row[name]) for row in history if name in row] for name, label in ends.items()}
 
 
 def _leave_matrix(run: Run, folder: Path, task: Task, read_out: str, what: str, matrix: GroupMatrix) -> None:
@@ -180,12 +198,26 @@ def _leave_matrix(run: Run, folder: Path, task: Task, read_out: str, what: str, 
     run.add_artifact(path)
 
 
+def _leave_confusion(run: Run, folder: Path, task: Task, read_out: str, stage: str, predictions: torch.Tensor) -> None:
+    """Target x prediction, with the colours that the classes are tied to where the bias is a colour."""
+    coloured = task.bias_colours is not None and len(task.bias_colours) == task.n_targets
+    path = plot_confusion(
+        predictions.sum(dim=1).numpy(),
+        class_names=task.target_names,
+        class_colours=task.bias_colours.numpy() if coloured and task.bias_colours is not None else None,
+        title=f"{read_out} ({stage}, last)",
+        path=folder / f"confusion-{stage}-{read_out}.png",
+    )
+    run.add_artifact(path)
+
+
 def _attach(run: Run, path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     run.add_artifact(path)
 
 
-def _say_where(run: Run) -> None:
+def say_where(run: Run) -> None:
+    """A line with the folder that the run left."""
     for observer in run.observers:
         if getattr(observer, "dir", None):
             say(f"run folder: {observer.dir}")

@@ -1,3 +1,4 @@
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from matplotlib.image import imread
 
 from metrics import GroupMatrix
 from tracking import plots
-from tracking.plots import plot_curves, plot_images, plot_matrix
+from tracking.plots import plot_confusion, plot_curves, plot_images, plot_matrix
 
 HOSTILE = ["$x_1", "_hidden", "a\nb", "$\\frac{", "\\alpha^_%&#", "数字 \ud800\x00", "", "w" * 400, "long words " * 60]
 BLUE, ORANGE, HATCH = (0, 114, 178), (213, 94, 0), (170, 170, 170)
@@ -194,6 +195,32 @@ def test_names_and_colours_must_fit_the_matrix(tmp_path):
         draw(matrix(2, 3), tmp_path / "a.png", bias_names=names(2))
     with pytest.raises(ValueError, match="bias_colours"):
         draw(matrix(2, 2), tmp_path / "a.png", bias_colours=np.zeros((3, 3)))
+
+
+def test_confusion_is_shares_of_a_row_with_the_classes_colours_along_both_axes(tmp_path, pages):
+    counts = np.array([[6, 2, 0], [0, 0, 0], [1, 0, 3]])
+    colours = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    path = plot_confusion(
+        counts, class_names=["cat", "dog", "owl"], class_colours=colours, title="T", path=tmp_path / "a.png"
+    )
+    written = texts(pages[0])
+    assert [text for text in written if re.fullmatch(r"[\d.]+|-", text)] == [
+        "75.0", "25.0", "0.0", "-", "-", "-", "25.0", "0.0", "75.0",
+    ]  # fmt: skip
+    assert "75.0 % of the images are predicted right" in written
+    assert written.count("cat") == written.count("owl") == 2 and {"target", "prediction"} <= set(written)
+    image = pixels(path)
+    spots = [np.argwhere((image == colour).all(-1)) for colour in (255 * colours).astype(int)]
+    # A column of swatches beside the rows from above to below, a row of swatches below from left to right.
+    assert all(len(spot) > 200 for spot in spots)
+    assert spots[0][:, 0].min() < spots[1][:, 0].min() < spots[2][:, 0].min()
+    assert spots[0][:, 1].max() < spots[1][:, 1].max() < spots[2][:, 1].max()
+    assert len({int(spot[:, 1].min()) for spot in spots}) == len({int(spot[:, 0].max()) for spot in spots}) == 1
+    assert_tidy(pages[0])
+    plain = plot_confusion(counts, class_names=["cat", "dog", "owl"], title="T", path=tmp_path / "b.png")
+    assert count(pixels(plain), (255, 0, 0)) == 0
+    with pytest.raises(ValueError, match="target_colours must be"):
+        plot_confusion(counts, class_names=names(3), class_colours=colours[:2], title="T", path=tmp_path / "c.png")
 
 
 def test_images_are_enlarged_pixel_by_pixel(tmp_path):

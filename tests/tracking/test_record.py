@@ -14,6 +14,7 @@ from data.batches import Batches
 from stages.pretrain import Pretrain
 from stages.recipes import STAGES
 from tests.pipeline import TINY, same, short
+from tracking.record import accuracy_series
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -79,11 +80,32 @@ def test_the_matrices_are_those_of_the_figures(finished):
 def test_pictures_and_weights(finished):
     pictures = {path.name for path in finished.glob("*.png")}
     assert {"examples.png", "distill-unbiased.png", "branches-conflicting.png"} <= pictures
-    assert {f"matrix-branches-{name}.png" for name in ("poe", "shallow", "deep")} <= pictures
+    for kind in ("matrix", "confusion"):
+        assert {f"{kind}-branches-{name}.png" for name in ("poe", "shallow", "deep")} <= pictures
     assert all((finished / name).read_bytes().startswith(PNG) for name in pictures)
     weights = load_file(finished / "weights.safetensors")
     assert {name.split(".")[0] for name in weights} == {"branches", "model"}
     assert set(read(finished, "run.json")["artifacts"]) == pictures | {"weights.safetensors", "matrices.json"}
+
+
+def test_accuracy_on_every_set_by_epoch():
+    history = [
+        {
+            "epoch": 1.0,
+            "train/accuracy": 30.0,
+            "model/average": 20.0,
+            "model/unbiased": 19.0,
+            "model@grey/average": 9.0,
+        },
+        {"epoch": 2.0, "train/accuracy": 50.0, "model/average": 40.0, "valid/model/average": 30.0},
+    ]
+    assert accuracy_series(history) == {
+        "training": [(1.0, 30.0), (2.0, 50.0)],
+        "model": [(1.0, 20.0), (2.0, 40.0)],
+        "valid model": [(2.0, 30.0)],
+    }
+    assert set(accuracy_series(history[:1])) == {"training", "model", "model@grey"}
+    assert accuracy_series([{"epoch": 1.0, "model/average": 20.0}]) == {}
 
 
 def test_the_settings_are_recorded(finished, configured):
