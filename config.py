@@ -37,12 +37,17 @@ RUN_SETTINGS: dict[str, Setting] = {
     "n_confusing_labels": Setting(
         9, "how many other colours the conflicting training images of a class of biased_* get", low=1, high=9
     ),
-    "severity": Setting(4, "how little colours vary (5: least) or how strong corruptions are", low=1, high=5),
+    "severity": Setting(
+        4, "how little colours vary (1 to 5: least) or how strong corruptions are (0 to 4: strongest)", low=0, high=5
+    ),
     "type": Setting(0, "which ten corruptions Corrupted CIFAR-10 uses", choices=(0, 1)),
     "placement": Setting(
         "blocks",
         "which images of a class conflict: blocks, as in the released generator, or its last ones",
         choices=PLACEMENTS,
+    ),
+    "frost_dir": Setting(
+        None, "folder of frost photographs for Corrupted CIFAR-10; None: frost made by rule", optional=True, kind=str
     ),
     "reverse": Setting(False, "exchange target and bias"),
     "optimiser": Setting("adam", "optimiser of all stages", choices=tuple(OPTIMISERS)),

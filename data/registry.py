@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data import biased, colored
+from data import biased, colored, corrupted
 from data.cache import cached, key_of
 from data.digits import digits
 from data.sources import Source, fashion_mnist, mnist
@@ -36,7 +36,8 @@ def load_task(settings: Settings) -> Task:
     settings : mapping with
         dataset (name in `DATASETS`), data_dir (folder with source files; None: environment variable DATA_DIR),
         cache_dir, skew (share of conflicting training images),
-        severity (1..5), placement (optional: blocks or last), reverse (exchange target and bias),
+        severity (1..5; of corruptions 0..4), type (0 or 1, of corruptions), placement (optional: blocks or last),
+        frost_dir (optional: folder of photographs, of corruptions), reverse (exchange target and bias),
         valid_fraction (share of the training images held out, [0, 1)), seed, limit (None, or keep so many random
         training images and limit // 6 test images before any bias is assigned), n_confusing_labels and validation
         (optional, of biased_*: colours of conflicting images; unbiased, overlapping or biased validation images)
@@ -116,15 +117,10 @@ _BUILT = (
     _biased("biased_mnist", "white MNIST digits, each tied to a background colour", mnist),
     _biased("biased_fashion", "white Fashion-MNIST garments, each tied to a background colour", fashion_mnist),
     _biased("biased_digits", "white embedded digits, each tied to a background colour; no download", _read_digits),
+    DatasetSpec("corrupted_cifar10", "CIFAR-10 objects, each tied to an image corruption", corrupted.load),
 )
 _NAMES = ", ".join(spec.name for spec in _BUILT)
 _UNBUILT = (
-    DatasetSpec(
-        "corrupted_cifar10",
-        "CIFAR-10 objects, each tied to an image corruption",
-        None,
-        f"corrupted_cifar10 is not built in yet; available: {_NAMES}",
-    ),
     DatasetSpec(
         "bffhq", "faces, young or old, age tied to gender", None, f"bffhq is not built in yet; available: {_NAMES}"
     ),

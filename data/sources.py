@@ -41,9 +41,10 @@ IDX_FILES = (
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Labelled grey images before any bias is put in.
+    """Labelled images before any bias is put in.
 
-    images : uint8 [N, 28, 28]; labels : int64 [N]; ids : int64 [N], positions in the complete source
+    images : uint8 [N, 28, 28], grey, or [N, 3, 32, 32] of CIFAR-10; labels : int64 [N]
+    ids : int64 [N], positions in the complete source
     """
 
     train_images: np.ndarray

@@ -61,7 +61,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(configured, words, parts):
         ("seed=-1", "a whole number from 0 to 4294967295"),
         ("seed=4294967296", "a whole number from 0 to 4294967295"),
         ("seed=None", "a whole number"),
-        ("severity=6", "a whole number from 1 to 5"),
+        ("severity=6", "a whole number from 0 to 5"),
         ("type=2", "one of 0, 1"),
         ("limit=59", "a whole number of at least 60 or None"),
         ("valid_fraction=0.91", "a number from 0 to 0.9"),

@@ -8,6 +8,7 @@ from data import DATASETS, load_task, registry
 from data.digits import digits
 from data.sources import IDX_FILES
 from errors import UserError
+from tests.data.test_cifar import write_tree
 
 
 def write_set(folder: Path) -> None:
@@ -30,6 +31,7 @@ def settings(tmp_path, monkeypatch):
         "cache_dir": str(tmp_path / "cache"),
         "skew": 0.1,
         "severity": 1,
+        "type": 0,
         "reverse": False,
         "valid_fraction": 0.0,
         "seed": 0,
@@ -120,6 +122,7 @@ def test_digits_need_no_files(settings, monkeypatch):
 def test_every_listed_data_set_loads_or_says_why_not(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "digits", lambda cache_dir: digits(cache_dir, 120, 30))
     write_set(tmp_path / "in" / "fashion-mnist")
+    write_tree(tmp_path / "in" / "cifar10")
     for name, spec in DATASETS.items():
         assert spec.name == name
         assert spec.summary
@@ -144,3 +147,22 @@ def test_unknown_data_set(settings):
 def test_settings_out_of_range(settings, change, message):
     with pytest.raises(UserError, match=message):
         load_task(settings | change)
+
+
+def test_corrupted_cifar10(settings, tmp_path, monkeypatch):
+    write_tree(tmp_path / "in" / "cifar10")
+    settings |= {"dataset": "corrupted_cifar10", "severity": 4}
+    task = load_task(settings)
+    assert (task.name, task.image_shape, task.n_targets, task.n_biases) == ("corrupted_cifar10", (3, 32, 32), 10, 10)
+    assert (task.augment, task.mean, task.std) == ("crop_flip", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    assert task.target_names[0] == "airplane" and task.bias_names is not None and task.bias_names[0] == "snow"
+    changes = [{"type": 1}, {"severity": 0}, {"seed": 1}, {"reverse": True}, {"skew": 0.5}, {"placement": "last"}]
+    changes += [{"limit": 12}]
+    assert len({task.key, *(load_task(settings | change).key for change in changes)}) == 1 + len(changes)
+    back = load_task(settings | {"reverse": True})
+    assert task.train.bias is not None
+    assert back.bias_names == task.target_names and torch.equal(back.train.target, task.train.bias)
+    monkeypatch.setattr(registry.corrupted, "build_arrays", lambda *args: pytest.fail("built again"))
+    assert torch.equal(load_task(settings).train.images, task.train.images)
+    with pytest.raises(UserError, match="severity=5"):
+        load_task(settings | {"severity": 5})
