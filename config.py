@@ -243,21 +243,15 @@ def parse_method(method: Any) -> str | list[str]:
 
 def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
     checked = check_settings(config)
-    if command_name in STAGES or command_name == "mine":
-        stages_of(checked["method"], command_name)
     if command_name == "evaluate" or (command_name == "train" and not checked["train"]):
         if checked["checkpoint"] is None:
             raise UserError("nothing to evaluate: set checkpoint=FILE")
         if not Path(checked["checkpoint"]).is_file():
             raise UserError(f"checkpoint={checked['checkpoint']}: there is no such file")
-    elif checked["distill"]["teacher"] == "valid":
-        if checked["valid_fraction"] == 0:
-            raise UserError("distill.teacher=valid needs held-out images: set valid_fraction, as in valid_fraction=0.1")
-        if checked["dataset"].startswith("biased_") and checked["validation"] != "biased":
-            raise UserError(
-                "distill.teacher=valid needs held-out images that are as biased as the training images: "
-                "set validation=biased"
-            )
+    else:
+        last = command_name if command_name in STAGES or command_name == "mine" else None
+        for stage in stages_of(checked["method"], last):
+            stage.check(checked)
     return {"method": checked["method"], "skew": checked["skew"]}
 
 

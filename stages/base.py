@@ -97,6 +97,13 @@ class Stage:
     settings: ClassVar[Mapping[str, Setting]]
     shared: ClassVar[tuple[str, ...]] = ("optimiser",)
 
+    def check(self, settings: Settings) -> None:
+        """Refuse, with a UserError, settings of the run under which the stage cannot work; called before any work."""
+
+    def content(self, settings: Settings) -> str | None:
+        """A digest of the files that the settings name, for the key under which the result is stored."""
+        return None
+
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         """Compute the artifacts named in `gives`, and a `report` (see `fit.Fitted.report`)."""
         raise NotImplementedError

@@ -13,7 +13,7 @@ from losses.poe import distillation
 from models.branches import build_branches
 from models.registry import BACKBONES
 from settings import Setting
-from stages.base import Artifact, Context, Stage
+from stages.base import Artifact, Context, Settings, Stage
 from stages.classifier import fit_classifier, model_artifact, new_classifier, training_settings
 from stages.evaluate import map_images
 
@@ -43,6 +43,17 @@ class Distill(Stage):
         "poe_weight": Setting(1.0, "weight of the loss beside the deep branch", low=0, search=("uniform", 0.0, 2.0)),
         "dist_weight": Setting(1.0, "weight of the distillation loss", low=0, search=("uniform", 0.0, 2.0)),
     }
+
+    def check(self, settings: Settings) -> None:
+        if settings[self.name]["teacher"] != "valid":
+            return
+        if settings["valid_fraction"] == 0:
+            raise UserError("distill.teacher=valid needs held-out images: set valid_fraction, as in valid_fraction=0.1")
+        if settings["dataset"].startswith("biased_") and settings["validation"] != "biased":
+            raise UserError(
+                "distill.teacher=valid needs held-out images that are as biased as the training images: "
+                "set validation=biased"
+            )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, task = ctx.own, ctx.task

@@ -1,5 +1,6 @@
 """Train a network, pruned or not, on batches in which suspects come more often (DCWP's last stage, JTT's second)."""
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -22,6 +23,14 @@ from stages.classifier import (
 from stages.prune import CONTRASTIVE
 from stages.scores import flags_for
 
+# DCWP's scripts, by the share of conflicting images.
+UPWEIGHT = {0.005: 80.0, 0.01: 50.0, 0.02: 30.0, 0.05: 10.0}
+
+
+def upweight_for(skew: float) -> float:
+    """DCWP's up-weight for the share of conflicting images that is nearest, as a ratio."""
+    return UPWEIGHT[min(UPWEIGHT, key=lambda known: abs(math.log(known / max(skew, 1e-9))))]
+
 
 class Finetune(Stage):
     """CE + contrastive_weight * L_con with suspects drawn `upweight` times as often; pruned weights stay zero."""
@@ -40,9 +49,12 @@ class Finetune(Stage):
             at={"jtt": "initial", "mrm": "initial"},
         ),
         upweight=Setting(
-            80.0,
-            "how many times as often suspects are drawn (DCWP: 80, 50, 30, 10 for .5, 1, 2, 5 % conflicting)",
+            None,
+            "how many times as often suspects are drawn; None: by the nearest skew, 80, 50, 30, 10 for .005, .01, .02, "
+            ".05 (DCWP)",
             low=0,
+            optional=True,
+            kind=float,
             at={"mrm": 1.0, "jtt": 50.0},
             search=("log", 5, 100),
         ),
@@ -59,7 +71,8 @@ class Finetune(Stage):
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, train, source = ctx.own, ctx.train, inputs["model"]
         flags = flags_for(inputs["conflict_score"], train, ctx).float()
-        training = training_batches(ctx, own, weights=1 + (own["upweight"] - 1) * flags)
+        upweight = upweight_for(ctx.settings["skew"]) if own["upweight"] is None else own["upweight"]
+        training = training_batches(ctx, own, weights=1 + (upweight - 1) * flags)
         if own["start"] == "initial":
             model = initial_classifier(ctx, source["spec"], source["initial"])
         else:

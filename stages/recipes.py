@@ -14,6 +14,7 @@ from stages.finetune import Finetune
 from stages.lff import LfF
 from stages.mining.depth import MineDepth
 from stages.mining.ensemble import MineEnsemble
+from stages.mining.file import MineFile
 from stages.mining.known import MineNone, MineOracle, TrueBias
 from stages.mining.wrong import MineGCE, MineWrong
 from stages.pretrain import Pretrain
@@ -31,6 +32,7 @@ STAGES: dict[str, Stage] = {
         MineDepth(),
         MineOracle(),
         MineNone(),
+        MineFile(),
         TrueBias(),
         Prune(),
         Finetune(),

@@ -117,6 +117,7 @@ def stage_key(stage: Stage, task: Task, settings: Settings, device: torch.device
         {
             "stage": stage.name,
             "settings": dict(settings[stage.name]),
+            "content": stage.content(settings),
             "shared": {name: settings[name] for name in stage.shared},
             "inputs": {name: input_keys[name] for name in (*stage.needs, *stage.uses) if name in input_keys},
             "data": task.key,

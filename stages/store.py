@@ -37,12 +37,21 @@ class StageFolder:
         """The stored result, or None when the stage has not finished or its file is damaged."""
         if not (self.path / "done.json").exists():
             return None
+        try:
+            about = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
+            intact = _sha256(self.path / "result.pt") == about["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            intact = False
+        if not intact:
+            warnings.warn(f"{self.path / 'result.pt'} is lost or damaged and is not used", stacklevel=2)
+            return None
         return self._load("result.pt")
 
     def save_result(self, result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Store a finished stage and drop its checkpoint."""
         self._save("result.pt", dict(result))
-        _write_atomically(self.path / "done.json", json.dumps(dict(about), indent=1, default=str).encode())
+        about = {**about, "sha256": _sha256(self.path / "result.pt")}
+        _write_atomically(self.path / "done.json", json.dumps(about, indent=1, default=str).encode())
         self.drop_checkpoint()
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -116,6 +125,11 @@ class Store:
     def remove(self, stage: str, key: str) -> None:
         """Delete a stage and all that is in it."""
         shutil.rmtree(self.root / f"{stage}-{key}", ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

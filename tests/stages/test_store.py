@@ -1,5 +1,7 @@
 """What is stored of stages: whole or not at all, used only when sound, by one process at a time."""
 
+import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -51,14 +53,14 @@ def test_a_damaged_file_is_not_used_and_says_so(folder, name, content):
     folder.save_checkpoint(RESULT)
     path = folder.path / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
-    with pytest.warns(UserWarning, match=f"{name} cannot be read"):
+    with pytest.warns(UserWarning, match=f"{name} (cannot be read|is lost or damaged)"):
         assert (folder.load_result() if name == "result.pt" else folder.load_checkpoint()) is None
 
 
 def test_a_lost_result_is_not_used(folder):
     folder.save_result(RESULT, {})
     (folder.path / "result.pt").unlink()
-    with pytest.warns(UserWarning, match=r"result\.pt cannot be read"):
+    with pytest.warns(UserWarning, match=r"result\.pt is lost or damaged"):
         assert folder.load_result() is None
 
 
@@ -68,9 +70,15 @@ def test_nothing_in_a_stored_file_is_executed(folder, tmp_path):
             return (os.mkdir, (str(tmp_path / "trapped"),))
 
     folder.save_result(RESULT, {})
-    torch.save({"report": Trap()}, folder.path / "result.pt")
-    with pytest.warns(UserWarning, match="cannot be read"):
-        assert folder.load_result() is None
+    trap = folder.path / "result.pt"
+    torch.save({"report": Trap()}, trap)
+    torch.save({"report": Trap()}, folder.path / "checkpoint.pt")
+    # Even when the digest has been made to fit.
+    about = {"sha256": hashlib.sha256(trap.read_bytes()).hexdigest()}
+    (folder.path / "done.json").write_text(json.dumps(about), encoding="utf-8")
+    for load in (folder.load_result, folder.load_checkpoint):
+        with pytest.warns(UserWarning, match="cannot be read"):
+            assert load() is None
     assert not (tmp_path / "trapped").exists()
 
 
@@ -109,6 +117,16 @@ def test_digest():
     values = [{"a": 1}, {"a": 2}, {"a": "1"}, {"a": True}, {"a": None}, {"b": 1}, {"a": [1]}, {"a": {"a": 1}}, {}]
     assert len({digest(value) for value in values}) == len(values)
     assert digest({}).isalnum()
+
+
+def test_a_single_flipped_bit_is_noticed(folder):
+    folder.save_result({"weights": torch.zeros(1000)}, {})
+    path = folder.path / "result.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.warns(UserWarning, match="is lost or damaged"):
+        assert folder.load_result() is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "half"])
