@@ -1,6 +1,7 @@
 """The Sacred experiment: its settings, defaults and named configs, and the checks that run before any work."""
 
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from errors import UserError
 from settings import Setting, nearest
 from stages.optimisers import OPTIMISERS
 from stages.recipes import RECIPES, STAGES, stages_of
-from tracking.observers import file_observer, quiet_logger
+from tracking.mongo.address import Address
+from tracking.observers import kept_output, observers_of, quiet_logger, take_address
 
 # The default mode captures nothing of short runs; progress bars go round the capture (tracking.console).
 SETTINGS.CAPTURE_MODE = "sys"
@@ -74,6 +76,12 @@ RUN_SETTINGS: dict[str, Setting] = {
         optional=True, kind=str,
     ),
     "cache_dir": Setting(".cache", "folder for built data sets and downloads"),
+    "mongo_url": Setting(
+        None, "MongoDB to record the run in as well, mongodb://host:port/database; else the variable MONGO_URL",
+        optional=True, kind=str,
+    ),
+    "mongo_required": Setting(False, "stop when that server does not answer at the start, in place of files alone"),
+    "mongo_file_mb": Setting(16.0, "larger files stay on disk, with path and digest in the database", low=0.0),
     "store": Setting("runs", "folder for runs, and for finished stages in its subfolder stages"),
     "fresh": Setting(False, "compute every stage anew, whatever is stored"),
     "checkpoint_seconds": Setting(30.0, "least time between two checkpoints; 0: one each epoch", low=0.0),
@@ -131,25 +139,37 @@ class Defaults:
 
 
 class DebiasExperiment(Experiment):
-    """The experiment; it refuses contradicting named configs and records to files wherever `store` says."""
+    """The experiment; it refuses contradicting named configs, and records to files wherever `store` says.
+
+    `database` is the MongoDB of the last run that was created, None without one.
+    """
+
+    database: Address | None = None
 
     def _create_run(
         self,
         command_name: str | None = None,
         config_updates: Mapping | None = None,
         named_configs: Sequence[str] = (),
-        *rest: Any,
+        info: Mapping | None = None,
+        meta_info: Mapping | None = None,
+        options: Mapping | None = None,
     ) -> Run:
         check_named(named_configs)
-        run = super()._create_run(command_name, config_updates, named_configs, *rest)
+        updates, options = dict(config_updates or {}), dict(options or {})
+        # Taken out first: everything given to Sacred is recorded.
+        self.database = take_address(updates, options)
+        meta = {**(meta_info or {}), "uid": secrets.token_hex(8)}
+        run = super()._create_run(command_name, updates, named_configs, info, meta, options)
         if not run.unobserved:
-            run.observers.append(file_observer(run.config["store"]))
+            run.observers += observers_of(run.config, self.database)
         return run
 
 
 def build_experiment() -> DebiasExperiment:
     """A fresh experiment with all settings and named configs, and no command yet."""
     experiment = DebiasExperiment("debias", save_git_info=False)
+    experiment.captured_out_filter = kept_output  # type: ignore[assignment]
     experiment.logger = quiet_logger()  # type: ignore[assignment]
     experiment.configurations.append(Defaults())
     for names in NAMED_CONFIGS.values():

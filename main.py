@@ -5,6 +5,7 @@ python main.py with colored_digits skewed3 erm quick         a baseline in a min
 python main.py branches with colored_mnist                   the recipe up to and including one stage
 python main.py evaluate with colored_mnist checkpoint=FILE   the full table of stored weights
 python main.py samples with biased_mnist                     what the images look like
+python main.py sync                                          bring runs into MongoDB that did not get there
 python main.py print_config with ...                         every setting, its value and its meaning
 python main.py help                                          data sets, methods, named configs, commands
 """
@@ -22,7 +23,8 @@ from errors import UserError
 from settings import nearest
 from stages.recipes import STAGES
 from tracking import console
-from tracking.record import evaluate_checkpoint, train_recipe
+from tracking.mongo.address import redact
+from tracking.record import evaluate_checkpoint, sync_runs, train_recipe
 from tracking.samples import show_samples
 
 
@@ -46,6 +48,11 @@ def build() -> DebiasExperiment:
     def samples(_run: Run) -> None:
         """Draw some images of every class, of the training images and of each test set."""
         show_samples(_run)
+
+    @experiment.command(unobserved=True)
+    def sync(_run: Run) -> None:
+        """Bring the runs in `store` into MongoDB (mongo_url, -m or MONGO_URL), each once."""
+        sync_runs(_run.config, experiment.database)
 
     experiment.command(_stage_command("mine", "finds the training images that look unusual for their class"))
     for stage in STAGES.values():
@@ -73,10 +80,10 @@ def main(arguments: Sequence[str]) -> int:
         _check_words(experiment, words)
         experiment.run_commandline(["main.py", *words, "--debug"])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         return 2
     except DocoptExit:
-        print(f"error: cannot make sense of {' '.join(words)}; `python main.py help` says how", file=sys.stderr)
+        print(f"error: cannot make sense of {redact(' '.join(words))}; `python main.py help` says how", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)

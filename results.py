@@ -20,6 +20,7 @@ from pathlib import Path
 
 from errors import UserError
 from settings import nearest
+from tracking.mongo.address import from_environment, parse_address, redact
 from tracking.results import listing
 from tracking.results.docs import rewritten
 from tracking.results.gather import Filter, choose, gather
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()
@@ -134,7 +135,25 @@ def _docs(documents: Sequence[Path], check: bool) -> int:
 def _records(options: argparse.Namespace) -> list[RunRecord]:
     filters = [Filter.parse(word) for word in options.words]
     stores = options.store or ([] if options.records else [Path("runs")])
-    return choose(gather(stores, options.records), filters)
+    return choose(gather(stores, options.records, _database(options)), filters)
+
+
+def _database(options: argparse.Namespace) -> list[RunRecord]:
+    """The runs of the database that is named; when only a variable names it, none if it does not answer."""
+    address = parse_address(options.mongo, "--mongo") if options.mongo else None
+    if address is None and not options.records:
+        address = from_environment()
+    if address is None:
+        return []
+    from tracking.mongo.sync import read_database  # loads the driver
+
+    try:
+        return list(read_database(address))
+    except UserError as error:
+        if options.mongo:
+            raise
+        print(f"{error}; these are the runs in files", file=sys.stderr)
+        return []
 
 
 def _places(options: argparse.Namespace) -> str:
@@ -150,6 +169,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--records", type=Path, action="append", default=[], help="a CSV file of records, in place of runs"
     )
+    parser.add_argument("--mongo", metavar="URL", help="a MongoDB with further runs (default: the variable MONGO_URL)")
     parser.add_argument("--format", choices=FORMATS, default="terminal")
     parser.add_argument("--figure", default="unbiased", help="unbiased, average, aligned, conflicting, worst")
     parser.add_argument("--selection", help="of ours in a paper's table: last, mean, valid, oracle")

@@ -1,11 +1,18 @@
 """Where Sacred records runs, and what it says while it does."""
 
 import logging
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
-from sacred.observers import FileStorageObserver
+from sacred.observers import FileStorageObserver, RunObserver
 
 from errors import UserError
+from tracking.mongo.address import Address, from_environment, parse_address, redact
+
+# Bytes of captured output that are kept; Sacred leaves a run with more than 16 MB running for ever.
+OUTPUT_LIMIT = 1_000_000
+_CUT = "\n(the output beyond 1 MB is not kept)\n"
 
 
 def file_observer(store: str) -> FileStorageObserver:
@@ -21,6 +28,51 @@ def file_observer(store: str) -> FileStorageObserver:
         return FileStorageObserver(store)
     except OSError as error:
         raise UserError(f"store={store}: cannot be written to ({error.strerror}); give another folder") from error
+
+
+def observers_of(config: Mapping[str, Any], address: Address | None) -> list[RunObserver]:
+    """The files' observer and, when there is an address, the database's."""
+    files = file_observer(config["store"])
+    if address is None:
+        return [files]
+    from tracking.mongo.observer import MongoMirror  # loads the driver, which runs without a database do without
+
+    limit = int(config["mongo_file_mb"] * 2**20)
+    return [files, MongoMirror(address, files, limit, required=config["mongo_required"])]
+
+
+def take_address(updates: MutableMapping[str, Any], options: MutableMapping[str, Any]) -> Address | None:
+    """The database a run is recorded in: of -m, of the setting mongo_url, or of the variable MONGO_URL.
+
+    In `updates` and `options`, which are recorded, what may be shown takes its place.
+
+    Raises
+    ------
+    UserError
+        When it is no address.
+    """
+    address = None
+    given = updates.get("mongo_url")
+    if isinstance(given, str):
+        address = parse_address(given)
+        updates["mongo_url"] = str(address)
+    if options.get("--mongo_db"):
+        # Sacred's own observer must not see the option: it waits for the server, and appends what it sends.
+        address = parse_address(str(options.pop("--mongo_db")), "-m")
+    if options.get("UPDATE"):
+        options["UPDATE"] = [redact(word) for word in options["UPDATE"]]
+    return address or from_environment()
+
+
+def kept_output(text: str) -> str:
+    """Captured output as it is recorded: no secrets of an address, at most 1 MB, its beginning."""
+    text = redact(text)
+    if len(text) * 4 > OUTPUT_LIMIT:
+        raw = text.encode("utf-8", "replace")
+        if len(raw) > OUTPUT_LIMIT:
+            # Sacred filters what it has filtered before, and appends what is new: cut text must stay as it is.
+            return raw[: OUTPUT_LIMIT - len(_CUT)].decode("utf-8", "ignore") + _CUT
+    return text
 
 
 def quiet_logger() -> logging.Logger:

@@ -15,6 +15,7 @@ from sacred.run import Run
 from config import resolve
 from data.registry import load_task
 from data.split import Split, Task
+from errors import UserError
 from metrics import GroupMatrix
 from models.checkpoint import load_read_outs, save_weights
 from stages.evaluate import matrices_on_tests
@@ -23,6 +24,7 @@ from stages.recipes import stages_of
 from stages.run import Outcome, run_stages
 from stages.store import Store
 from tracking.console import figures_table, other_figures, say, show
+from tracking.mongo.address import Address
 from tracking.plots import plot_confusion, plot_curves, plot_images, plot_matrix
 from tracking.suspects import write_suspects
 
@@ -83,6 +85,19 @@ def evaluate_checkpoint(run: Run) -> float | None:
     show(figures_table(summary, f"{path.name} on {task.name}: test accuracy, %"))
     say_where(run)
     return _result(summary)
+
+
+def sync_runs(config: Mapping[str, Any], address: Address | None) -> None:
+    """Bring every run of the store into a database, and say how many there are."""
+    if address is None:
+        raise UserError("sync: which database? Set mongo_url=mongodb://host:port/database or the variable MONGO_URL")
+    from tracking.mongo.sync import bring_all
+
+    limit = int(config["mongo_file_mb"] * 2**20)
+    total, new, damaged = bring_all(address, Path(config["store"]), limit, config["progress"])
+    show(Text(f"{total} runs of {config['store']} are in {address}; {new} of them had something new"))
+    for folder in damaged:
+        say(f"passed over, as its files are damaged: {folder}")
 
 
 def prepare(run: Run) -> dict[str, Any]:
