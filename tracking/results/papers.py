@@ -10,6 +10,7 @@ from tracking.results.published import Column, Paper
 from tracking.results.summary import Line, data_of, lines_of
 from tracking.results.tables import NOTHING, Table
 from tracking.runs import RunRecord
+from vocabulary import SELECTIONS
 
 
 def paper_table(
@@ -28,7 +29,7 @@ def paper_table(
     inline
         Whether an empty cell is the command that fills it, or a number that leads to the command below the table.
     """
-    chosen = selection or (paper.selection if paper.selection in ("oracle", "last") else "last")
+    chosen = selection or (paper.selection if paper.selection in SELECTIONS else "last")
     lines = _lines(records)
     notes: list[str] = []
     commands: list[str] = []

@@ -108,7 +108,7 @@ def beside(line: Line, figure: str) -> dict[str, str]:
             for column, spread in zip(paper.columns, spreads, strict=True):
                 named = paper.figure_of(row, column) == figure and row == line.method
                 if spread is not None and named and paper.fits(line, row, column):
-                    name = f"published, {paper.selection or 'selection not said'}"
+                    name = f"published, {(paper.selection or 'selection not said').replace('_', ' ')}"
                     text = f"{spread} [{paper.title.split(',')[0]}]"
                     cells[name] = f"{cells[name]}; {text}" if name in cells else text
     return cells

@@ -13,6 +13,9 @@ from vocabulary import SELECTIONS, TAINT
 # What a table has a row for, or averages over; every other setting of a run, not of a stage, makes the data.
 _METHOD = frozenset(("method", "skew", "seed", "optimiser", "quick", "valid_fraction"))
 
+# Of the settings that make the data, those that a title names even where nothing differs.
+_TELLING = frozenset(("severity", "placement", "reverse", "limit"))
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -180,7 +183,7 @@ def _titles(made: Sequence[tuple[tuple[str, Any], ...]]) -> list[str]:
         shown = []
         for name, value in settings.items():
             divides = any(other.get(name) != value for other in others)
-            if name != "dataset" and (divides or (name != "type" and value not in (None, False))):
+            if name != "dataset" and (divides or (name in _TELLING and value not in (None, False))):
                 shown.append(name if value is True else f"not {name}" if value is False else f"{name} {value}")
         titles.append(settings["dataset"] + (f" ({', '.join(shown)})" if shown else ""))
     return titles

@@ -55,6 +55,11 @@ def test_where_a_run_worked_does_not_divide(record):
     assert body(tables_of(runs))[0]["n"] == "2"
 
 
+def test_a_skew_said_as_rho_is_the_same_skew(record):
+    runs = [record("end", 1.0, skew=0.003, rho=0.997), record("end", 3.0, skew=0.003, rho=None, seed=2)]
+    assert body(tables_of(runs))[0]["n"] == "2"
+
+
 @pytest.mark.parametrize(
     "other", [{"severity": 2}, {"dataset": "colored_digits"}, {"placement": "last"}, {"limit": 600}, {"newest": "x"}]
 )
@@ -124,7 +129,7 @@ def test_the_published_figure_stands_beside_equal_data_only(record):
 
 
 def test_other_rules_of_selection_have_a_column_of_their_own(record):
-    (line,) = lines_of([record("end", 80.0, dataset="biased_mnist", skew=0.003)])
+    (line,) = lines_of([record("end", 80.0, dataset="biased_mnist", skew=0.003, rho=0.997, validation="overlapping")])
     cells = beside(line, "unbiased")
-    assert set(cells) == {"published, unbiased valid", "published, selection not said"}
-    assert cells["published, unbiased valid"].startswith("83.70 ± 1.03")
+    assert set(cells) == {"published, valid overlapping", "published, selection not said"}
+    assert cells["published, valid overlapping"].startswith("83.70 ± 1.03")
