@@ -22,6 +22,17 @@ from stages.classifier import (
 from stages.scores import values_for
 
 
+# On pseudo labels, the weight decay of DeNetDM's first stage on the same network: without any, the few conflicting
+# images are learnt by heart.
+DECAY = Setting(
+    0.0,
+    "weight decay",
+    low=0,
+    at={"depth_dro": 1e-3, "depth_balanced": 1e-3},
+    search=("log", 1e-6, 1e-2),
+)
+
+
 class GroupDROStage(Stage):
     """Minimise the loss of groups weighted by how badly they do (Sagawa et al., ICLR 2020)."""
 
@@ -33,7 +44,8 @@ class GroupDROStage(Stage):
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),
         eta=Setting(0.01, "step size of the group weights", low=0, search=("log", 1e-3, 1e-1)),
-        epochs=Setting(100, "passes over the training images", low=1, quick=8),
+        epochs=Setting(100, "passes over the training images", low=1, quick=8, at={"depth_dro": 20}),
+        weight_decay=DECAY,
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
@@ -65,6 +77,7 @@ class BiasBalanced(Stage):
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),
         epochs=Setting(20, "passes over the training images", low=1, quick=6),
+        weight_decay=DECAY,
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
