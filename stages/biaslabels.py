@@ -21,7 +21,6 @@ from stages.classifier import (
 )
 from stages.scores import values_for
 
-
 # On pseudo labels, the weight decay of DeNetDM's first stage on the same network: without any, the few conflicting
 # images are learnt by heart.
 DECAY = Setting(
