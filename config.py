@@ -18,6 +18,7 @@ from data.registry import DATASETS
 from errors import UserError
 from settings import Setting, nearest
 from stages.optimisers import OPTIMISERS
+from stages.probe import PROBED_ON
 from stages.recipes import RECIPES, STAGES, stages_of
 from tracking.mongo.address import Address
 from tracking.observers import kept_output, observers_of, quiet_logger, take_address
@@ -87,6 +88,11 @@ RUN_SETTINGS: dict[str, Setting] = {
     "checkpoint_seconds": Setting(30.0, "least time between two checkpoints; 0: one each epoch", low=0.0),
     "progress": Setting(True, "progress bars"),
     "train": Setting(True, "False evaluates `checkpoint` instead of training"),
+    "probe_on": Setting(
+        "test",
+        "what the command probe fits linear classifiers on: half of the test images, or the training images",
+        choices=PROBED_ON,
+    ),
     "checkpoint": Setting(
         None, "weights to evaluate: a file of ours, or a .th file of the authors' release",
         optional=True, kind=str,
@@ -263,9 +269,9 @@ def parse_method(method: Any) -> str | list[str]:
 
 def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
     checked = check_settings(config)
-    if command_name == "evaluate" or (command_name == "train" and not checked["train"]):
+    if command_name in ("evaluate", "probe") or (command_name == "train" and not checked["train"]):
         if checked["checkpoint"] is None:
-            raise UserError("nothing to evaluate: set checkpoint=FILE")
+            raise UserError(f"nothing to {'probe' if command_name == 'probe' else 'evaluate'}: set checkpoint=FILE")
         if not Path(checked["checkpoint"]).is_file():
             raise UserError(f"checkpoint={checked['checkpoint']}: there is no such file")
     else:

@@ -4,6 +4,7 @@ python main.py with colored_mnist skewed1 severity4          both stages of DeNe
 python main.py with colored_digits skewed3 erm quick         a baseline in a minute, no download
 python main.py branches with colored_mnist                   the recipe up to and including one stage
 python main.py evaluate with colored_mnist checkpoint=FILE   the full table of stored weights
+python main.py probe with colored_mnist checkpoint=FILE      how much bias is left in the features of stored weights
 python main.py samples with biased_mnist                     what the images look like
 python main.py sync                                          bring runs into MongoDB that did not get there
 python main.py print_config with ...                         every setting, its value and its meaning
@@ -24,6 +25,7 @@ from settings import nearest
 from stages.recipes import STAGES
 from tracking import console
 from tracking.mongo.address import redact
+from tracking.probe import probe_checkpoint
 from tracking.record import evaluate_checkpoint, sync_runs, train_recipe
 from tracking.samples import show_samples
 
@@ -43,6 +45,11 @@ def build() -> DebiasExperiment:
     def evaluate(_run: Run) -> float | None:
         """Print and record the full table of the weights in `checkpoint`."""
         return evaluate_checkpoint(_run)
+
+    @experiment.command
+    def probe(_run: Run) -> None:
+        """Fit linear classifiers of target and bias on the frozen features of `checkpoint`."""
+        probe_checkpoint(_run)
 
     @experiment.command
     def samples(_run: Run) -> None:

@@ -40,6 +40,16 @@ class Bundle(nn.Module):
                 logits |= network.read_outs(inputs)
         return logits
 
+    def features(self, inputs: Any) -> dict[str, Tensor]:
+        """Features [B, F] in front of the classifier, of every single network: both branches count as one each."""
+        found: dict[str, Tensor] = {}
+        for name, network in self.networks.items():
+            if isinstance(network, Classifier):
+                found[self._names[name]] = network.features(inputs)
+            elif isinstance(network, Branches):
+                found |= dict(zip(("shallow", "deep"), network.experts(inputs), strict=True))
+        return found
+
 
 def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, str], selection: str = "last") -> None:
     """Write the networks among a run's artifacts into one safetensors file.
@@ -68,9 +78,7 @@ def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, s
     save_file(tensors, path, metadata=metadata)
 
 
-def load_read_outs(
-    path: Path, shape: tuple[int, int, int], classes: int, vector: int = 0
-) -> tuple[nn.Module, ReadOuts]:
+def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int, vector: int = 0) -> tuple[Bundle, ReadOuts]:
     """The networks of a checkpoint, in evaluation mode, and the function that gives their logits by read-out.
 
     Read-outs are `poe`, `shallow` and `deep` of branches and that of the model itself, as it was saved (`target` of a
