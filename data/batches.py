@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data.augment import AUGMENTATIONS
+from data.augment import AUGMENTATIONS, blocks
+from data.mapped import MappedImages
 from data.split import Split
 from errors import UserError
 
@@ -32,7 +33,8 @@ class Batch(NamedTuple):
 class Batches:
     """The batches of one split, an epoch at a time.
 
-    Images are scaled to [0, 1], augmented, then normalised with `mean` and `std`.
+    Images are augmented, scaled to [0, 1], then normalised with `mean` and `std`. Images that stay in files are read
+    ahead while earlier batches are trained on; their batches are the same to the last bit.
 
     Parameters
     ----------
@@ -100,7 +102,7 @@ class Batches:
         self._augment = None if augment is None else AUGMENTATIONS[augment]
         self._scale, self._shift = _normalisation(mean, std, split)
         # Rows of a 2-D tensor are gathered by plain memory copies.
-        self._rows = split.images.flatten(1)
+        self._rows = split.images if isinstance(split.images, MappedImages) else split.images.flatten(1)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -124,29 +126,43 @@ class Batches:
             order = order[: self.draws]
         else:
             order = torch.multinomial(self.weights, self.draws, replacement=True, generator=generator)
-        for index in order.split(self.batch_size)[: len(self)]:
+        parts = order.split(self.batch_size)[: len(self)]
+        for index, rows in zip(parts, self._read(parts), strict=True):
             bias = None if self.split.bias is None else self.split.bias.index_select(0, index)
             vector = None if self.split.vector is None else self.split.vector.index_select(0, index)
-            images = self._prepare(self._rows.index_select(0, index), generator)
-            yield Batch(images, self.split.target.index_select(0, index), index, bias, vector)
+            target = self.split.target.index_select(0, index)
+            yield Batch(self._prepare(rows, generator), target, index, bias, vector)
 
     def _in_order(self, generator: torch.Generator | None) -> Iterator[Batch]:
         order = torch.arange(self.draws, device=self.split.device)
-        for number in range(len(self)):
+        parts = order.split(self.batch_size)[: len(self)]
+        for number, (index, rows) in enumerate(zip(parts, self._read(parts), strict=True)):
             part = slice(number * self.batch_size, (number + 1) * self.batch_size)
             bias = None if self.split.bias is None else self.split.bias[part]
             vector = None if self.split.vector is None else self.split.vector[part]
-            yield Batch(self._prepare(self._rows[part], generator), self.split.target[part], order[part], bias, vector)
+            yield Batch(self._prepare(rows, generator), self.split.target[part], index, bias, vector)
+
+    def _read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The uint8 rows [B, C*H*W] of each part of the order."""
+        if isinstance(self._rows, MappedImages):
+            return self._rows.stream(parts)
+        if not self.shuffle:
+            return iter(self._rows[: self.draws].split(self.batch_size)[: len(parts)])
+        return map(self._rows.index_select, [0] * len(parts), parts)
 
     def _prepare(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Turn uint8 rows [B, C*H*W] into augmented, normalised float32 images [B, C, H, W]."""
-        images = rows.view(-1, *self.split.images.shape[1:])
+        raw = rows.view(-1, *self.split.images.shape[1:])
         if self._augment is not None:
             # Padding is black only before normalisation.
-            images = self._augment(images.to(torch.float32), generator)
-        # Converts and scales in one pass.
-        images = images * self._scale
-        return images if self._shift is None else images.add_(self._shift)
+            raw = self._augment(raw, generator)
+        images = torch.empty(raw.shape, dtype=torch.float32, device=raw.device)
+        for part in blocks(raw):
+            # Converts and scales in one pass.
+            block = torch.mul(raw[part], self._scale, out=images[part])
+            if self._shift is not None:
+                block.add_(self._shift)
+        return images
 
 
 def _normalisation(

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from data.decode import Preparation
+from data.mapped import MappedImages
 from data.seeding import stream
 from errors import UserError
 
@@ -16,14 +18,14 @@ from errors import UserError
 class Split:
     """Images with their labels, all on one device.
 
-    images : uint8 [N, C, H, W]
+    images : uint8 [N, C, H, W]; a tensor, or files from which batches are read for the device
     target : int64 [N], class to predict
     bias : int64 [N], nuisance attribute; None where it is unknown or withheld
     ids : int64 [N], position of each image in its source; survives subsets and hold-outs
     vector : float32 [N, V], a second modality beside the image; None where there is none
     """
 
-    images: Tensor
+    images: Tensor | MappedImages
     target: Tensor
     bias: Tensor | None
     ids: Tensor
@@ -60,7 +62,8 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         bias = None if self.bias is None else self.bias.to(device)
         vector = None if self.vector is None else self.vector.to(device)
-        return Split(self.images.to(device), self.target.to(device), bias, self.ids.to(device), vector)
+        target = self.target.to(device)
+        return Split(self.images.to(target.device), target, bias, self.ids.to(device), vector)
 
     def subset(self, index: Tensor) -> Split:
         """Return the images at positions `index` (int64 [M], in that order, repeats allowed)."""
@@ -87,6 +90,9 @@ class Task:
         select nothing
     selection : what choosing an epoch on `valid` is called: `valid` where these are held-out training images, biased
         as they come; `valid_<how>` where they are not, so that its figures never pass for that
+    files : path of every training image by its id; None where images do not come from files
+    preparation : how image files become images of this size; None where images do not come from files
+    notes : lines for the person, about files that were left out
     """
 
     name: str
@@ -102,6 +108,9 @@ class Task:
     bias_colours: Tensor | None = None
     extra_tests: Mapping[str, Split] = field(default_factory=dict)
     selection: str = "valid"
+    files: tuple[str, ...] | None = None
+    preparation: Preparation | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Names stand in figures as <read-out>@<test>/<figure>/<selection>.

@@ -142,7 +142,7 @@ def test_contradicting_arguments(kwargs, message):
     [
         (0, {}, "at least one image"),
         (51, {"drop_last": True}, "do not make one batch"),
-        (16, {"augment": "blur"}, "available: crop_flip"),
+        (16, {"augment": "blur"}, "available: flip, crop_flip"),
     ],
 )
 def test_settings_a_person_can_mend(size, kwargs, message):
