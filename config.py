@@ -12,8 +12,12 @@ from sacred.config.config_summary import ConfigSummary
 from sacred.run import Run
 from sacred.utils import iterate_flattened
 
+from data.augment import AUGMENTATIONS
 from data.biased import VALIDATIONS
 from data.colored import PLACEMENTS
+from data.decode import FRAMINGS
+from data.imagesets import PHOTOS, SIZES
+from data.mapped import STREAMING
 from data.registry import DATASETS
 from errors import UserError
 from settings import Setting, nearest
@@ -26,12 +30,51 @@ from tracking.observers import kept_output, observers_of, quiet_logger, take_add
 # The default mode captures nothing of short runs; progress bars go round the capture (tracking.console).
 SETTINGS.CAPTURE_MODE = "sys"
 
+# Of data sets that are image files.
+IMAGE_SETTINGS: dict[str, Setting] = {
+    "image_size": Setting(
+        None, "side of the images in pixels, for bffhq, celeba, bar and own_images",
+        low=8, high=1024, optional=True, kind=int,
+        # DCWP's own size; DeNetDM and DisEnt enlarge the 128 pixels of BFFHQ.
+        at={**{name: SIZES[name] for name in PHOTOS}, ("dcwp", "bffhq"): 128, ("mrm", "bffhq"): 128},
+    ),
+    "framing": Setting(
+        "crop", "how photographs of own_images become squares: their middle, stretched, or whole with black bars",
+        choices=FRAMINGS,
+    ),
+    "augment": Setting(
+        None, "random changes of training images; None: the data set's own", choices=("none", *AUGMENTATIONS),
+        optional=True, kind=str, at={("dcwp", "bffhq"): "flip", ("mrm", "bffhq"): "flip"},
+    ),
+    "labels": Setting(
+        None, "a CSV of own_images (path, target, and optionally bias, split), or the metadata CSV of celeba",
+        optional=True, kind=str,
+    ),
+    "outside": Setting(False, "whether paths in `labels` may lead out of data_dir"),
+    "test_fraction": Setting(
+        0.2, "share of each class of own_images that becomes the test set, where none is given", low=0.0, high=0.9,
+    ),
+    "own_valid": Setting(
+        False, "select by the validation images a data set brings (`valid_given`), unless valid_fraction is set",
+        at={"own_images": True},
+    ),
+    "bad_files": Setting("stop", "broken, empty or wrongly named image files: stop, or skip", choices=("stop", "skip")),
+    "duplicates": Setting(
+        "keep", "image files with equal contents: stop, skip all but one, or keep",
+        choices=("stop", "skip", "keep"), at={"own_images": "stop"},
+    ),
+    "streaming": Setting(
+        "auto", "read image files' batches from the cache: auto (where they do not fit on the device), always, never",
+        choices=STREAMING,
+    ),
+}  # fmt: skip
+
 RUN_SETTINGS: dict[str, Setting] = {
     "dataset": Setting("colored_mnist", "data set", choices=tuple(DATASETS)),
     "method": Setting("denetdm", "recipe, or a list of stages such as [branches, distill]", kind=object),
     "skew": Setting(
         0.05, "share of conflicting training images", low=0.0, high=1.0,
-        at={"biased_mnist": 0.003, "biased_fashion": 0.003, "biased_digits": 0.003},
+        at={"biased_mnist": 0.003, "biased_fashion": 0.003, "biased_digits": 0.003, "bffhq": 0.005, "celeba": 0.01},
     ),
     "rho": Setting(
         None, "the same said the other way, 1 - skew; None: as skew says", low=0.0, high=1.0,
@@ -76,6 +119,7 @@ RUN_SETTINGS: dict[str, Setting] = {
         None, "folder with the source files; else the variable DATA_DIR; else a download",
         optional=True, kind=str,
     ),
+    **IMAGE_SETTINGS,
     "cache_dir": Setting(".cache", "folder for built data sets and downloads"),
     "mongo_url": Setting(
         None, "MongoDB to record the run in as well, mongodb://host:port/database; else the variable MONGO_URL",

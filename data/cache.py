@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -35,8 +36,27 @@ def cached(cache_dir: str | Path, name: str, key: str, build: Callable[[], Array
     UserError
         `cache_dir` cannot be written to.
     """
+
+    def write(folder: Path) -> None:
+        for array_name, array in build().items():
+            np.save(folder / f"{array_name}.npy", array, allow_pickle=False)
+
+    return cached_files(cache_dir, name, key, write)
+
+
+def cached_files(
+    cache_dir: str | Path,
+    name: str,
+    key: str,
+    write: Callable[[Path], None],
+    check: Callable[[Arrays], str | None] = lambda arrays: None,
+) -> Arrays:
+    """Like `cached`, for arrays that need not fit in memory: `write` puts .npy files into the folder it is given.
+
+    check : says in a few words what is wrong with the stored contents, or None; what is wrong is built again
+    """
     folder = Path(cache_dir) / f"{name}-{key[:20]}"
-    found = _open(folder, key)
+    found = _open(folder, key, check)
     if isinstance(found, dict):
         return found
     try:
@@ -46,25 +66,34 @@ def cached(cache_dir: str | Path, name: str, key: str, build: Callable[[], Array
     except OSError as error:
         raise _unwritable(cache_dir, error) from error
     try:
-        return _build(folder, key, build)
+        return _build(folder, key, write, check)
     finally:
         lock.release()
 
 
-def _build(folder: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
+def new_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Make a .npy file and map it for writing. Its space is taken at once: a full disk is an OSError here, and not a
+    signal that kills the process at some later write."""
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+    with file.open("r+b") as handle:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    return array
+
+
+def _build(folder: Path, key: str, write: Callable[[Path], None], check: Callable[[Arrays], str | None]) -> Arrays:
     """Build and store; the caller holds the lock."""
     # Another process may have finished while this one waited.
-    found = _open(folder, key)
+    found = _open(folder, key, check)
     if isinstance(found, dict):
         return found
     if found is not None:
-        warnings.warn(f"{folder} is damaged ({found}): building it again", stacklevel=3)
-    arrays = build()
+        warnings.warn(f"{folder} is damaged ({found}): building it again", stacklevel=4)
     try:
-        _write(folder, key, arrays)
+        _write(folder, key, write)
     except OSError as error:
         raise _unwritable(folder.parent, error) from error
-    found = _open(folder, key)
+    found = _open(folder, key, check)
     if not isinstance(found, dict):
         raise UserError(
             f"{folder} cannot be read back after writing ({found}): check the disk or choose another cache_dir"
@@ -72,21 +101,28 @@ def _build(folder: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
     return found
 
 
-def _write(folder: Path, key: str, arrays: Arrays) -> None:
+def _write(folder: Path, key: str, write: Callable[[Path], None]) -> None:
     partial = folder.with_name(folder.name + ".partial")
     # Whoever left it was killed: the lock is ours.
     _remove(partial)
     partial.mkdir()
     try:
+        write(partial)
         entries = {}
-        for name, array in arrays.items():
-            file = partial / f"{name}.npy"
-            np.save(file, array, allow_pickle=False)
-            entries[name] = {"shape": list(array.shape), "dtype": array.dtype.str, "bytes": file.stat().st_size}
+        for file in sorted(partial.glob("*.npy")):
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+            entries[file.stem] = {
+                "shape": list(array.shape),
+                "dtype": array.dtype.str,
+                "bytes": file.stat().st_size,
+            }
+            # Renamed before its contents are on the disk, a folder would look whole after a power cut.
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
         (partial / "meta.json").write_text(json.dumps({"key": key, "arrays": entries}, indent=1), encoding="utf-8")
         _remove(folder)
         partial.rename(folder)
-    except OSError:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
@@ -98,7 +134,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _open(folder: Path, key: str) -> Arrays | str | None:
+def _open(folder: Path, key: str, check: Callable[[Arrays], str | None]) -> Arrays | str | None:
     """Return the arrays, None where nothing is stored, or what is wrong with what is."""
     if not folder.exists():
         return None
@@ -117,7 +153,7 @@ def _open(folder: Path, key: str) -> Arrays | str | None:
             arrays[name] = array
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
-    return arrays
+    return check(arrays) or arrays
 
 
 def _unwritable(cache_dir: str | Path, error: OSError) -> UserError:

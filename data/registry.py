@@ -13,6 +13,7 @@ from typing import Any
 from data import biased, colored, corrupted
 from data.cache import cached, key_of
 from data.digits import digits
+from data.imagesets import IMAGE_SETS
 from data.sources import Source, fashion_mnist, mnist
 from data.split import Task, hold_out
 from errors import UserError
@@ -40,7 +41,8 @@ def load_task(settings: Settings) -> Task:
         frost_dir (optional: folder of photographs, of corruptions), reverse (exchange target and bias),
         valid_fraction (share of the training images held out, [0, 1)), seed, limit (None, or keep so many random
         training images and limit // 6 test images before any bias is assigned), n_confusing_labels and validation
-        (optional, of biased_*: colours of conflicting images; unbiased, overlapping or biased validation images)
+        (optional, of biased_*: colours of conflicting images; unbiased, overlapping or biased validation images),
+        augment (optional: name of an augmentation, or none), and those of `data.folders.folder_task`
 
     Tensors are on the CPU.
 
@@ -57,12 +59,20 @@ def load_task(settings: Settings) -> Task:
         raise UserError(f"dataset={name!r} is unknown{hint}; available: {available()}")
     if spec.load is None:
         raise UserError(spec.missing or f"{name} is not built in yet; available: {available()}")
-    task = spec.load(settings)
+    task = _augmented(spec.load(settings), settings.get("augment"))
     fraction, seed = settings["valid_fraction"], settings["seed"]
     if fraction == 0 or task.valid is not None:
         return task
     train, valid = hold_out(task.train, fraction, seed)
-    return replace(task, train=train, valid=valid, key=key_of(data=task.key, valid_fraction=fraction, seed=seed))
+    key = key_of(data=task.key, valid_fraction=fraction, seed=seed)
+    return replace(task, train=train, valid=valid, key=key, selection="valid")
+
+
+def _augmented(task: Task, augment: str | None) -> Task:
+    """The task with the augmentation a person chose; None leaves the data set's own."""
+    if augment is None or (task.augment or "none") == augment:
+        return task
+    return replace(task, augment=None if augment == "none" else augment, key=key_of(data=task.key, augment=augment))
 
 
 def available() -> str:
@@ -119,10 +129,5 @@ _BUILT = (
     _biased("biased_digits", "white embedded digits, each tied to a background colour; no download", _read_digits),
     DatasetSpec("corrupted_cifar10", "CIFAR-10 objects, each tied to an image corruption", corrupted.load),
 )
-_NAMES = ", ".join(spec.name for spec in _BUILT)
-_UNBUILT = (
-    DatasetSpec(
-        "bffhq", "faces, young or old, age tied to gender", None, f"bffhq is not built in yet; available: {_NAMES}"
-    ),
-)
-DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (*_BUILT, *_UNBUILT)}
+_IMAGES = tuple(DatasetSpec(name, summary, load) for name, (summary, load) in IMAGE_SETS.items())
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (*_BUILT, *_IMAGES)}

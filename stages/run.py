@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from data.mapped import MappedImages
 from data.split import Task
 from errors import UserError
 from stages.base import Artifact, Context, Settings, Stage
@@ -77,7 +78,9 @@ def run_stages(
             result = folder.load_result()
             reused = result is not None
             if result is None:
-                on_device = on_device or task.to(device)
+                if on_device is None:
+                    on_device = task.to(device)
+                    _say_where(on_device, say)
                 ctx = Context(
                     task=on_device,
                     settings=settings,
@@ -109,6 +112,12 @@ def run_stages(
         }
         keys |= dict.fromkeys(stage.gives, key)
     return outcome
+
+
+def _say_where(task: Task, say: Callable[[str], None]) -> None:
+    images = task.train.images
+    if isinstance(images, MappedImages):
+        say(f"training images: {images.nbytes / 2**30:.2f} GiB, streamed from the cache to {images.device.type}")
 
 
 def stage_key(stage: Stage, task: Task, settings: Settings, device: torch.device, input_keys: Mapping[str, str]) -> str:

@@ -24,7 +24,6 @@ from stages.recipes import RECIPES, STAGES
         (["with", "skew=abc"], "setting skew: 'abc' is not accepted; a number from 0 to 1"),
         (["with", "colored_mnist", "colored_digits"], "two data sets at once: colored_mnist and colored_digits"),
         (["with", "pretrain=3", "pretrain.epochs=3"], "group of settings"),
-        (["with", "bffhq"], "bffhq is not built in yet"),
         (["with"], "after `with` come settings"),
         (["train", "with"], "after `with` come settings"),
         (["trian"], "no command is called 'trian'; did you mean train?"),

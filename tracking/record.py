@@ -25,6 +25,7 @@ from stages.run import Outcome, run_stages
 from stages.store import Store
 from tracking.console import figures_table, other_figures, say, show
 from tracking.mongo.address import Address
+from tracking.overview import check_bias_labels, overview
 from tracking.plots import plot_confusion, plot_curves, plot_images, plot_matrix
 from tracking.suspects import write_suspects
 
@@ -38,6 +39,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     stages = stages_of(settings["method"], last)
     device = pick_device(settings["device"])
     task = load_data(settings)
+    check_bias_labels(task, stages, settings["method"])
     store = Store(Path(settings["store"]) / "stages")
     _describe(task, settings, device)
 
@@ -120,6 +122,8 @@ def _describe(task: Task, settings: Mapping[str, Any], device: torch.device) -> 
     share = ""
     if task.train.bias is not None:
         share = f", {100 * float((task.train.bias != task.train.target).float().mean()):.2f} % conflicting"
+    if task.files is not None:
+        show(*overview(task))
     say(f"{task.n_targets} classes{share}; method {settings['method']}; seed {settings['seed']}; {device_name(device)}")
 
 

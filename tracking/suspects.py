@@ -14,7 +14,8 @@ from tracking.plots import plot_images
 
 
 def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: int = 10) -> list[Path]:
-    """Write suspects.csv (every training image: id, target, score, suspect) and suspects.png (the top ones per class).
+    """Write suspects.csv (every training image: id, target, score, suspect, and its path where it has one) and
+    suspects.png (the top ones per class).
 
     Parameters
     ----------
@@ -35,10 +36,11 @@ def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: 
     ids, targets = train.ids.tolist(), train.target.tolist()
     with table.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["id", "target", "score", "suspect"])
+        writer.writerow(["id", "target", "score", "suspect", *([] if task.files is None else ["path"])])
         for place in torch.argsort(score, descending=True, stable=True).tolist():
             name = task.target_names[targets[place]]
-            writer.writerow([ids[place], name, f"{float(score[place]):.6f}", int(flags[place])])
+            path = [] if task.files is None else [task.files[ids[place]]]
+            writer.writerow([ids[place], name, f"{float(score[place]):.6f}", int(flags[place]), *path])
     chosen = top_of_each_class(train, score, each)
     captions = [f"{task.target_names[targets[i]]}\n{float(score[i]):.3f}" for i in chosen.tolist()]
     sheet = plot_images(

@@ -1,0 +1,220 @@
+"""A person's own images: class folders, or a CSV of paths with targets and, where they are known, biases and splits.
+
+FOLDER/<class>/…                          a share of each class becomes the test set
+FOLDER/train/<class>/…, FOLDER/test/<class>/…, and where there is one FOLDER/valid/<class>/…
+FOLDER and labels.csv: columns path (below FOLDER) and target, and optionally bias and split (train, valid, test)
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data.decode import Preparation
+from data.files import Files, FolderFiles, is_image_name, open_files
+from data.listing import PARTS, Block, Item, Listing, Problem
+from errors import UserError
+from settings import nearest
+
+COLUMNS = ("path", "target", "bias", "split")
+_PARTS = {
+    "train": "train", "training": "train",
+    "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """part : None where the person did not say."""
+
+    name: str
+    target: str
+    bias: str | None
+    part: str | None
+
+
+def class_folders(root: Path, preparation: Preparation, test_fraction: float, valid: bool = True) -> Listing:
+    """List the images of class folders, in a folder or an archive.
+
+    Raises
+    ------
+    UserError
+        No such folder, fewer than two classes, or a part without images.
+    """
+    files = open_files(root)
+    tops = {name.split("/")[0].lower() for name in files.names if "/" in name}
+    parted = "train" in {_PARTS.get(top) for top in tops}
+    rows, problems = [], []
+    for name in files.names:
+        folders = name.split("/")[:-1]
+        part = _PARTS.get(folders[0].lower()) if parted and folders else None
+        if parted:
+            folders = folders[1:] if part else []
+        if not is_image_name(name):
+            # Notes and tables lie beside the class folders; among the images they are a mistake.
+            if folders:
+                problems.append(Problem(files.path(name), "wrongly named: its ending is not that of an image"))
+        elif not folders:
+            problems.append(Problem(files.path(name), "not in a class folder"))
+        else:
+            rows.append(Row(name, folders[0], None, part))
+    if len({row.target for row in rows}) < 2:
+        found = ", ".join(sorted({row.target for row in rows})) or "none"
+        raise UserError(
+            f"{root} has images of fewer than two classes ({found}); expected a folder for each class, or "
+            "train/ and test/ with a folder for each class in them, or labels=FILE.csv"
+        )
+    return _listing(files, rows, problems, preparation, test_fraction, valid)
+
+
+def labelled(
+    root: Path | None,
+    labels: str,
+    preparation: Preparation,
+    test_fraction: float,
+    *,
+    valid: bool = True,
+    outside: bool = False,
+) -> Listing:
+    """List the images that a CSV names.
+
+    Parameters
+    ----------
+    root
+        Folder that the paths are below; None: the CSV's own.
+    labels
+        The CSV: a path, also one below `root`.
+    preparation, test_fraction, valid
+        As for `class_folders`.
+    outside
+        Whether paths may lead out of `root`.
+
+    Raises
+    ------
+    UserError
+        No such file, columns missing, paths that lead out, fewer than two classes, or a part without images.
+    """
+    table = next((path for path in (Path(root or ".") / labels, Path(labels)) if path.is_file()), None)
+    if table is None:
+        raise UserError(f"labels={labels}: there is no such file" + (f", nor in {root}" if root else ""))
+    folder = root or table.parent
+    lines = _read_table(table)
+    has_bias, paths = "bias" in lines[0][1], {}
+    rows: list[Row] = []
+    problems, left = [], []
+    home = folder.resolve()
+    for number, line in lines:
+        where, name = f"{table}, line {number}", line["path"].strip()
+        target, bias = line["target"].strip(), line.get("bias", "").strip() if has_bias else None
+        path = folder / name
+        missing = [what for what, value in (("path", name), ("target", target), ("bias", bias)) if value == ""]
+        if missing:
+            problems.append(Problem(where, f"no {' and no '.join(missing)}"))
+        elif not outside and not path.resolve().is_relative_to(home):
+            left.append(f"  {where}: {name}")
+        elif not is_image_name(name):
+            problems.append(Problem(f"{where}: {path}", "wrongly named: its ending is not that of an image"))
+        elif os.path.normpath(name) in paths:
+            problems.append(Problem(where, f"{name} is listed before"))
+        elif not path.is_file():
+            problems.append(Problem(f"{where}: {path}", "no such file"))
+        else:
+            paths[os.path.normpath(name)] = path
+            rows.append(Row(os.path.normpath(name), target, bias, _part(line.get("split"), where)))
+    if left:
+        raise UserError(
+            "\n".join([f"labels={labels}: paths that lead out of {folder}:", *left[:20]])
+            + "\nSet outside=True if that is meant"
+        )
+    if len({row.target for row in rows}) < 2:
+        raise UserError(f"{table} names images of fewer than two classes" + _first(problems))
+    if has_bias and len({row.bias for row in rows}) < 2:
+        raise UserError(f"{table}: all images have the same bias; leave the column out")
+    return _listing(FolderFiles(folder, paths), rows, problems, preparation, test_fraction, valid)
+
+
+def _first(problems: Sequence[Problem]) -> str:
+    return (
+        f"; {len(problems)} lines cannot be used, the first: {problems[0].path}: {problems[0].what}" if problems else ""
+    )
+
+
+def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """Lines with their numbers; comma, semicolon or tab between columns."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"labels={table} cannot be read ({error}); it must be a CSV in UTF-8") from error
+    head = text.split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=head.count), restval="")
+    columns = [(column or "").strip().lower() for column in reader.fieldnames or ()]
+    for wanted in ("path", "target"):
+        if wanted not in columns:
+            raise UserError(
+                f"{table} has no column {wanted}; its columns are {', '.join(columns)}; known are {', '.join(COLUMNS)}"
+            )
+    for column in columns:
+        if column not in COLUMNS and nearest(column, COLUMNS):
+            raise UserError(f"{table}: column {column!r} is not known{nearest(column, COLUMNS)}")
+    reader.fieldnames = columns
+    lines = [(reader.line_num, {name: value or "" for name, value in row.items() if name in COLUMNS}) for row in reader]
+    if not lines:
+        raise UserError(f"{table} has no lines below its header")
+    return lines
+
+
+def _part(text: str | None, where: str) -> str | None:
+    if text is None:
+        return None
+    part = _PARTS.get(text.strip().lower())
+    if part is None:
+        raise UserError(f"{where}: split {text!r} is none of {', '.join(PARTS)}")
+    return part
+
+
+def _listing(
+    files: Files, rows: list[Row], problems: list[Problem], preparation: Preparation, test_fraction: float, valid: bool
+) -> Listing:
+    targets = in_order({row.target for row in rows})
+    biases = None if rows[0].bias is None else in_order({row.bias or "" for row in rows})
+    parts: dict[str, list[Item]] = {part: [] for part in PARTS}
+    drawn = set() if any(row.part for row in rows) else _draw_test(rows, test_fraction)
+    given = {row.part for row in rows}
+    for row in rows:
+        part = row.part or ("test" if row.name in drawn else "train")
+        if "test" not in given and part == "valid":
+            part = "test"  # whoever has train and val only tests on val
+        bias = None if biases is None else biases.index(row.bias or "")
+        parts[part].append(Item(row.name, targets.index(row.target), bias))
+    for part in ("train", "test"):
+        if not parts[part]:
+            raise UserError(f"{files.root}: no {part} images; name a {part} part, or none at all and set test_fraction")
+    blocks = [Block(part, items, preparation) for part, items in parts.items() if items and (valid or part != "valid")]
+    return Listing(files, blocks, targets, biases, problems)
+
+
+def _draw_test(rows: Sequence[Row], fraction: float) -> set[str]:
+    """Names of the test images: round(fraction * n) of each class, at least one where there are two.
+
+    They are drawn by their names alone: every seed is tested on the same images, and a new image moves few others.
+    """
+    chosen: set[str] = set()
+    for target in {row.target for row in rows}:
+        names = sorted((row.name for row in rows if row.target == target), key=_shuffled)
+        count = max(round(fraction * len(names)), 1 if len(names) > 1 and fraction > 0 else 0)
+        chosen |= set(names[: min(count, len(names) - 1)])
+    return chosen
+
+
+def _shuffled(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
+
+
+def in_order(names: set[str]) -> tuple[str, ...]:
+    """Names sorted, numbers by their value."""
+    return tuple(sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
