@@ -125,6 +125,11 @@ class MappedImages:
         return out
 
 
+def in_memory(images: Tensor | MappedImages) -> Tensor:
+    """The images themselves, to be looked at; all of them are read."""
+    return images if isinstance(images, Tensor) else images[torch.arange(len(images))]
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes free on a device, or of the machine; what cannot be told counts as none."""
     if device.type == "cuda":

@@ -8,6 +8,7 @@ import torch
 from sacred.run import Run
 from torch import Tensor
 
+from data.mapped import in_memory
 from data.split import Split, Task
 from tracking.console import say
 from tracking.plots import plot_images
@@ -70,9 +71,10 @@ def in_turn(split: Split, each: int = 10) -> Tensor:
 
 def shown(split: Split) -> Tensor:
     """Images as they are, uint8 [N, C, H, W]; a colour that stands beside an image as a strip below it."""
+    images = in_memory(split.images)
     if split.vector is None or split.vector.shape[1] != 3:
-        return split.images
-    images = split.images.expand(-1, 3, -1, -1)
+        return images
+    images = images.expand(-1, 3, -1, -1)
     height = max(1, images.shape[2] // STRIP)
     colours = (255 * split.vector.clamp(0, 1)).round().to(torch.uint8)
     strip = colours[:, :, None, None].expand(-1, -1, height, images.shape[3])
