@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
 from losses.gce import gce_lff
@@ -50,7 +51,13 @@ class MineGCE(Stage):
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting("network that is biased on purpose", dcwp="cnn"),
-        q=Setting(0.7, "exponent of the generalised cross-entropy", low=0.01, high=1, search=("uniform", 0.3, 0.9)),
+        q=Setting(
+            0.7,
+            "exponent of the generalised cross-entropy; 0: plain cross-entropy",
+            low=0,
+            high=1,
+            search=("uniform", 0.3, 0.9),
+        ),
         epochs=Setting(9, "passes over the training images", low=1, quick=2),
         steps=Setting(0, "training steps; 0: train for `epochs` instead", low=0, quick=0, at={"dcwp": 2000}),
         evaluate_every=Setting(200, "steps between two evaluations, when `steps` is set", low=1),
@@ -68,7 +75,8 @@ class MineGCE(Stage):
         _, model = new_classifier(ctx, own["network"], self.name)
 
         def loss(batch: Batch) -> Tensor:
-            return gce_lff(model(batch.inputs), batch.target, own["q"])
+            logits = model(batch.inputs)
+            return gce_lff(logits, batch.target, own["q"]) if own["q"] else cross_entropy(logits, batch.target)
 
         fitted = fit_classifier(
             ctx, model, loss, read_out="biased", schedule=lambda done: 0.1 ** (done // own["decay_rounds"])

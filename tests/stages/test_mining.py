@@ -1,5 +1,6 @@
 """Miners: their artifacts, who may read bias labels, pseudo bias labels, and every miner before what follows one."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -266,3 +267,10 @@ def test_stages_in_the_wrong_order(method, says):
 def test_the_command_mine_stops_after_the_miner(method, last):
     assert stages_of(method, "mine")[-1] is STAGES[last]
     assert stages_of(["pretrain", "mine_oracle", "mine_wrong", "finetune"], "mine")[-1] is STAGES["mine_oracle"]
+
+
+@pytest.mark.parametrize(("q", "expected"), [(0.0, math.log(10)), (0.7, 0.7 * 0.1**0.7 * math.log(10))])
+def test_the_biased_network_learns_by_plain_cross_entropy_when_q_is_0(mine, q, expected):
+    """At first every class has a probability of about 1/10."""
+    outcome = mine("mine_gce", f"mine_gce.q={q}", "mine_gce.learning_rate=1e-6", "mine_gce.epochs=1")
+    assert outcome.stages["mine_gce"]["report"]["history"][0]["loss"] == pytest.approx(expected, rel=0.05)
