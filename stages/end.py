@@ -11,6 +11,7 @@ from losses.end import Pairs, entangle_disentangle
 from settings import Setting
 from stages.base import Artifact, Context, Stage
 from stages.classifier import (
+    QUICK_NETWORK_OF,
     fit_classifier,
     hit_rate,
     model_artifact,
@@ -37,17 +38,23 @@ class EnD(Stage):
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),
         alpha=Setting(
-            0.1, "weight of the term that pulls images of one bias apart", low=0, search=("uniform", 0.0, 1.0)
+            0.1,
+            "weight of the term that pulls images of one bias apart",
+            low=0,
+            quick=dict.fromkeys(QUICK_NETWORK_OF, 1.0),
+            search=("uniform", 0.0, 1.0),
         ),
         beta=Setting(
             0.1,
             "weight of the term that pulls images of one target and other biases together",
             low=0,
+            # A few epochs of a small network need a stronger pull than the 80 of the paper.
+            quick=dict.fromkeys(QUICK_NETWORK_OF, 10.0),
             search=("uniform", 0.0, 1.0),
         ),
         pairs=Setting("all", "which pairs the second term takes: all, or half as published", choices=get_args(Pairs)),
-        epochs=Setting(80, "passes over the training images", low=1, quick=8),
-        batch_size=Setting(256, "images in a training batch", low=1),
+        epochs=Setting(80, "passes over the training images", low=1, quick=6),
+        batch_size=Setting(256, "images in a training batch", low=1, quick=64),
         weight_decay=Setting(1e-4, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
         decay_every=Setting(20, "epochs after which the learning rate is multiplied by `decay` each time", low=1),
         decay=Setting(0.1, "factor on the learning rate", low=0, high=1),

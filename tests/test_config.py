@@ -154,6 +154,8 @@ def test_what_biased_mnist_changes(configured):
     assert settings["pretrain"]["network"] == "end_cnn"
     assert configured("biased_mnist", "erm", "quick")["pretrain"]["network"] == "end_cnn_small"
     assert configured("biased_mnist")["distill"]["network"] == "mlp5"
+    weights = {words: configured(*words)["end"]["beta"] for words in (("biased_mnist", "quick"), ("quick",), ())}
+    assert list(weights.values()) == [10.0, 0.1, 0.1]
 
 
 def test_a_teacher_chosen_on_biased_images_needs_such_images(configured):

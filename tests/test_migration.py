@@ -33,6 +33,30 @@ def test_every_setting_named_exists(name: str) -> None:
     assert name in known_settings()
 
 
+@pytest.mark.parametrize("title", ["EnD's options", "ReBias's options"])
+def test_options_of_other_programs(title: str) -> None:
+    """Every option has a setting that exists, or says why there is none."""
+    table = rows(title)
+    for theirs, ours, differs in table:
+        assert ours == "–" or set(names(ours)) <= set(known_settings()), theirs
+        assert ours != "–" or differs or theirs == "`--local`"
+    options = [name for row in table for name in names(row[0])]
+    assert len(options) == len(set(options))
+    wanted = {
+        "EnD's options": "device lr alpha beta weight_decay batch_size epochs rho local",
+        "ReBias's options": "root batch_size train_correlation n_confusing_labels lr optim n_epochs lr_step_size",
+    }[title].split()
+    assert {name.removeprefix("--") for name in options} >= set(wanted)
+
+
+def test_commands_resolve(configured) -> None:  # type: ignore[no-untyped-def]
+    commands = re.findall(r"(?:^    |`)python main.py with ([^`\n]+)", TEXT, flags=re.MULTILINE)
+    assert len(commands) >= 3
+    for words in commands:
+        configured(*words.split())
+    assert configured("biased_mnist", "end", "overlapping")["valid_fraction"] == 0.3
+
+
 def test_every_dotted_setting_in_the_text_exists() -> None:
     found = re.findall(rf"\b((?:{'|'.join(STAGES)})\.[a-z_]+)", TEXT)
     assert found
