@@ -120,6 +120,10 @@ RUN_SETTINGS: dict[str, Setting] = {
         optional=True, kind=str,
     ),
     **IMAGE_SETTINGS,
+    "imagenet_weights": Setting(
+        None, "file of torchvision's ResNet-18 weights for networks named *_imagenet; else found or downloaded",
+        optional=True, kind=str,
+    ),
     "cache_dir": Setting(".cache", "folder for built data sets and downloads"),
     "mongo_url": Setting(
         None, "MongoDB to record the run in as well, mongodb://host:port/database; else the variable MONGO_URL",
@@ -270,7 +274,7 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         (checked[group] if group else checked)[name] = known[path].check(path, value)
     checked["skew"] = _one_share(checked)
     checked["method"] = parse_method(checked["method"])
-    stages_of(checked["method"])
+    stages_of(checked["method"], dataset=checked["dataset"])
     if DATASETS[checked["dataset"]].load is None:
         raise UserError(str(DATASETS[checked["dataset"]].missing))
     return checked
@@ -322,7 +326,7 @@ def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[
             raise UserError(f"checkpoint={checked['checkpoint']}: there is no such file")
     else:
         last = command_name if command_name in STAGES or command_name == "mine" else None
-        for stage in stages_of(checked["method"], last):
+        for stage in stages_of(checked["method"], last, checked["dataset"]):
             stage.check(checked)
     return {"method": checked["method"], "skew": checked["skew"]}
 

@@ -10,6 +10,8 @@ from errors import UserError
 from models.backbone import Backbone
 from models.cnn import CNN
 from models.mlp import MLP
+from models.resnet import CifarResNet, ResNet18
+from models.shallow import ShallowCifar, ShallowFaces
 from models.simpleconv import SimpleConv
 from settings import nearest
 
@@ -20,6 +22,15 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "end_cnn": lambda shape: SimpleConv(shape[0]),
     "end_cnn_small": lambda shape: SimpleConv(shape[0], kernel=3, stride=2, widths=(8, 16, 32, 64)),
     "rebias_cnn": lambda shape: SimpleConv(shape[0], unit=False),
+    "resnet20": lambda shape: CifarResNet(shape[0]),
+    "shallow_cifar": ShallowCifar,
+    "shallow_faces": ShallowFaces,
+    "resnet18": lambda shape: ResNet18(),
+    "resnet18_64": lambda shape: ResNet18(projected=64),
+    # The same networks; what makes them start from ImageNet's weights is stages.classifier, for a network that is
+    # rebuilt for stored weights needs no file.
+    "resnet18_imagenet": lambda shape: ResNet18(),
+    "resnet18_imagenet_64": lambda shape: ResNet18(projected=64),
 }
 
 

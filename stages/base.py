@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +37,8 @@ class Context:
         Takes a line for the person.
     bias_declared
         Whether the stage declared that it needs bias labels.
+    imagenet_weights
+        File of the weights that pre-trained networks start from; None where no stage of the run has such a network.
     generator
         The running epoch's generator on the device; what a loss draws at random, it draws from it.
     """
@@ -51,6 +54,7 @@ class Context:
     progress: bool = True
     checkpoint_seconds: float = 30.0
     bias_declared: bool = False
+    imagenet_weights: Path | None = None
     generator: torch.Generator | None = None
 
     @property

@@ -13,7 +13,7 @@ from models.registry import BACKBONES, seeded
 from settings import Setting
 from stages.base import Artifact, Context, Stage
 from stages.budget import training_batches
-from stages.classifier import optimiser_for, training_settings
+from stages.classifier import PHOTOGRAPHS, optimiser_for, start_from_imagenet, training_settings
 from stages.evaluate import map_images
 from stages.fit import Fitted, Job, Update, fit
 from stages.seeds import derive
@@ -29,8 +29,23 @@ class BranchesStage(Stage):
     summary = "DeNetDM stage 1: train a shallow and a deep branch together"
     gives = ("branches", "model")
     settings: ClassVar[Mapping[str, Setting]] = {
-        "shallow": Setting("mlp3", "network of the shallow branch", choices=tuple(BACKBONES)),
-        "deep": Setting("mlp5", "network of the deep branch", choices=tuple(BACKBONES)),
+        "shallow": Setting(
+            "mlp3",
+            "network of the shallow branch",
+            choices=tuple(BACKBONES),
+            at={"corrupted_cifar10": "shallow_cifar", **dict.fromkeys(PHOTOGRAPHS, "shallow_faces")},
+        ),
+        "deep": Setting(
+            "mlp5",
+            "network of the deep branch",
+            choices=tuple(BACKBONES),
+            at={
+                "corrupted_cifar10": "resnet20",
+                **dict.fromkeys(PHOTOGRAPHS, "resnet18"),
+                "celeba": "resnet18_imagenet",
+            },
+            quick={"celeba": "resnet18"},
+        ),
         **training_settings(
             epochs=Setting(
                 100,
@@ -38,9 +53,11 @@ class BranchesStage(Stage):
                 low=1,
                 quick=8,
                 # The deep branch is read best early on.
-                at={"depth_balanced": 4, "depth_dro": 4, "depth_prune": 4},
+                at={**dict.fromkeys(PHOTOGRAPHS, 10), "depth_balanced": 4, "depth_dro": 4, "depth_prune": 4},
             ),
-            weight_decay=Setting(1e-3, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
+            weight_decay=Setting(
+                1e-3, "weight decay", low=0, at=dict.fromkeys(PHOTOGRAPHS, 0.0), search=("log", 1e-6, 1e-2)
+            ),
         ),
         "restarts": Setting(0, "how often to start anew, with other first weights, when branches do not part", low=0),
         "restart_after": Setting(2, "epochs after which to look whether they have", low=1),
@@ -82,6 +99,8 @@ class BranchesStage(Stage):
         use = ("weights",) if attempt == 0 else ("weights", attempt)
         model = seeded(lambda: build_branches(spec), derive(ctx.seed, self.name, *use))
         assert isinstance(model, Branches)
+        start_from_imagenet(ctx, {own["shallow"]: model.shallow})
+        start_from_imagenet(ctx, {own["deep"]: model.deep})
         model.to(ctx.device).join()
         batches, rounds = training_batches(ctx, own, drop_last=True)
 

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from data.batches import Batches
 from errors import UserError
+from models.pretrained import PRETRAINED, start_from
 from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from settings import Setting
 from stages.base import Artifact, Context
@@ -24,7 +25,13 @@ def training_settings(**changes: Setting) -> dict[str, Setting]:
         "epochs": Setting(100, "passes over the training images", low=1),
         "steps": STEPS,
         "evaluate_every": EVALUATE_EVERY,
-        "batch_size": Setting(64, "images in a training batch", low=1, search=("choice", (64, 128, 256))),
+        "batch_size": Setting(
+            64,
+            "images in a training batch",
+            low=1,
+            at={"corrupted_cifar10": 256},
+            search=("choice", (64, 128, 256)),
+        ),
         "optimiser": Setting(
             None, "optimiser of this stage; None: the run's", choices=tuple(OPTIMISERS), optional=True
         ),
@@ -35,14 +42,42 @@ def training_settings(**changes: Setting) -> dict[str, Setting]:
     return common | changes
 
 
+# Photographs; what holds for them holds for a person's own images too.
+PHOTOGRAPHS = ("bffhq", "celeba", "bar", "own_images")
+IMAGES = ("corrupted_cifar10", *PHOTOGRAPHS)
 # The network that a data set's papers train; one that a processor trains in minutes for the small budget.
-NETWORK_OF = dict.fromkeys(("biased_mnist", "biased_fashion", "biased_digits"), "end_cnn")
-QUICK_NETWORK_OF = dict.fromkeys(NETWORK_OF, "end_cnn_small")
+NETWORK_OF = {
+    **dict.fromkeys(("biased_mnist", "biased_fashion", "biased_digits"), "end_cnn"),
+    **dict.fromkeys(IMAGES, "resnet18_imagenet"),
+}
+QUICK_NETWORK_OF = {
+    **dict.fromkeys(("biased_mnist", "biased_fashion", "biased_digits"), "end_cnn_small"),
+    "corrupted_cifar10": "resnet20",
+    **dict.fromkeys(PHOTOGRAPHS, "resnet18"),
+}
 
 
-def network_setting(help: str = "network that is trained", **at: str) -> Setting:
-    """The setting that names a network; `at` gives it per method."""
-    return Setting("mlp5", help, choices=tuple(BACKBONES), at=NETWORK_OF | at, quick=QUICK_NETWORK_OF)
+def network_setting(
+    help: str = "network that is trained", changed: Mapping[str, str] | None = None, **at: str
+) -> Setting:
+    """The setting that names a network; `at` gives it per method, where papers of the data set do not say otherwise.
+
+    `changed` gives it per data set, in place of `NETWORK_OF`.
+    """
+    networks = NETWORK_OF | dict(changed or {})
+    pairs = {(method, dataset): networks[dataset] for method in at for dataset in IMAGES}
+    return Setting("mlp5", help, choices=tuple(BACKBONES), at=networks | at | pairs, quick=QUICK_NETWORK_OF)
+
+
+def on_images(method: str, cifar: Any, faces: Any, celeba: Any = None) -> dict[Any, Any]:
+    """Defaults of a method (`at` of a setting) on Corrupted CIFAR-10, on BFFHQ and other photographs, and on CelebA.
+
+    BAR and a person's own images, for which papers give no settings of it, get those of BFFHQ.
+    """
+    values = {"corrupted_cifar10": cifar, **dict.fromkeys(PHOTOGRAPHS, faces)}
+    if celeba is not None:
+        values["celeba"] = celeba
+    return {(method, dataset): value for dataset, value in values.items()}
 
 
 def optimiser_for(ctx: Context, parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -73,7 +108,17 @@ def initial_classifier(ctx: Context, spec: Mapping[str, Any], use: str) -> Class
     """The initial weights that `new_classifier` gave for a spec and a use."""
     model = seeded(lambda: build_classifier(spec), derive(ctx.seed, use, "weights"))
     assert isinstance(model, Classifier)
+    start_from_imagenet(ctx, {str(spec["backbone"]): model.backbone})
     return model.to(ctx.device)
+
+
+def start_from_imagenet(ctx: Context, backbones: Mapping[str, nn.Module]) -> None:
+    """Give fresh backbones, by their names in the registry, the weights of ImageNet where they start from them."""
+    for name, backbone in backbones.items():
+        if name in PRETRAINED:
+            if ctx.imagenet_weights is None:
+                raise UserError(f"{ctx.stage}: {name} starts from ImageNet's weights; set imagenet_weights=FILE")
+            start_from(backbone, ctx.imagenet_weights)
 
 
 def stored_classifier(ctx: Context, artifact: Mapping[str, Any], selection: str = "last") -> Classifier:

@@ -14,7 +14,7 @@ from models.branches import build_branches
 from models.registry import BACKBONES
 from settings import Setting
 from stages.base import Artifact, Context, Settings, Stage
-from stages.classifier import fit_classifier, model_artifact, new_classifier, training_settings
+from stages.classifier import IMAGES, PHOTOGRAPHS, fit_classifier, model_artifact, new_classifier, training_settings
 from stages.evaluate import map_images
 
 
@@ -31,17 +31,34 @@ class Distill(Stage):
     gives = ("model",)
     settings: ClassVar[Mapping[str, Setting]] = {
         # Not the data set's network: it has to give as many features as the branches.
-        "network": Setting("mlp5", "network of the target branch", choices=tuple(BACKBONES)),
+        "network": Setting(
+            "mlp5",
+            "network of the target branch",
+            choices=tuple(BACKBONES),
+            at={"corrupted_cifar10": "resnet18_imagenet_64", **dict.fromkeys(PHOTOGRAPHS, "resnet18_imagenet")},
+            quick={"corrupted_cifar10": "resnet20", **dict.fromkeys(PHOTOGRAPHS, "resnet18")},
+        ),
         "teacher": Setting(
             "mean",
             "which weights of stage 1 teach: the mean of its last quarter, its last, the best on held-out images, or "
             "(as in the reference code) the best on the test set",
             choices=("mean", "last", "valid", "oracle"),
         ),
-        **training_settings(epochs=Setting(100, "passes over the training images", low=1, quick=6)),
+        **training_settings(
+            epochs=Setting(100, "passes over the training images", low=1, quick=6, at={"corrupted_cifar10": 200}),
+            learning_rate=Setting(
+                1e-3, "learning rate", low=0, at=dict.fromkeys(IMAGES, 1e-4), search=("log", 1e-4, 1e-2)
+            ),
+        ),
         "temperature": Setting(2.0, "softens teacher and student", low=1e-3, search=("uniform", 1.0, 8.0)),
         "poe_weight": Setting(1.0, "weight of the loss beside the deep branch", low=0, search=("uniform", 0.0, 2.0)),
-        "dist_weight": Setting(1.0, "weight of the distillation loss", low=0, search=("uniform", 0.0, 2.0)),
+        "dist_weight": Setting(
+            1.0,
+            "weight of the distillation loss",
+            low=0,
+            at=dict.fromkeys(PHOTOGRAPHS, 0.0),
+            search=("uniform", 0.0, 2.0),
+        ),
     }
 
     def check(self, settings: Settings) -> None:

@@ -11,11 +11,13 @@ from settings import Setting
 from stages.base import Artifact, Context, Stage
 from stages.budget import STEPS
 from stages.classifier import (
+    PHOTOGRAPHS,
     fit_classifier,
     hit_rate,
     model_artifact,
     network_setting,
     new_classifier,
+    on_images,
     training_settings,
 )
 from stages.fit import Logs
@@ -32,8 +34,31 @@ class Pretrain(Stage):
         network=network_setting(dcwp="cnn", mrm="cnn"),
         epochs=Setting(100, "passes over the training images", low=1, quick=14),
         steps=Setting(0, STEPS.help, low=0, quick=0, at={"dcwp": 10000, "mrm": 10000}),
-        batch_size=Setting(64, "images in a training batch", low=1, at={"dcwp": 256, "mrm": 256}),
-        learning_rate=Setting(1e-3, "learning rate", low=0, at={"dcwp": 1e-2, "mrm": 1e-2}, search=("log", 1e-4, 1e-2)),
+        batch_size=Setting(
+            64,
+            "images in a training batch",
+            low=1,
+            at={
+                "corrupted_cifar10": 256,
+                "dcwp": 256,
+                "mrm": 256,
+                **on_images("dcwp", 256, 64, celeba=128),
+                **on_images("mrm", 256, 64, celeba=128),
+            },
+        ),
+        learning_rate=Setting(
+            1e-3,
+            "learning rate",
+            low=0,
+            at={
+                **dict.fromkeys(PHOTOGRAPHS, 1e-4),
+                "dcwp": 1e-2,
+                "mrm": 1e-2,
+                **on_images("dcwp", 1e-3, 1e-3, celeba=1e-4),
+                **on_images("mrm", 1e-3, 1e-3, celeba=1e-4),
+            },
+            search=("log", 1e-4, 1e-2),
+        ),
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:

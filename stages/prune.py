@@ -13,7 +13,15 @@ from models.gates import add_gates, fold_mask
 from settings import Setting
 from stages.base import Artifact, Context, Stage
 from stages.budget import training_batches
-from stages.classifier import finite_or_stop, optimiser_for, stored_classifier, training_settings
+from stages.classifier import (
+    IMAGES,
+    PHOTOGRAPHS,
+    finite_or_stop,
+    on_images,
+    optimiser_for,
+    stored_classifier,
+    training_settings,
+)
 from stages.fit import Job, Update, fit
 from stages.scores import flags_for
 
@@ -25,6 +33,14 @@ CONTRASTIVE: dict[str, Setting] = {
         "column", "positives: the other image is a suspect (as executed), or either is", choices=("column", "either")
     ),
 }
+
+
+PRUNING_BATCH = Setting(
+    256,
+    "images in a training batch",
+    low=1,
+    at={**dict.fromkeys(PHOTOGRAPHS, 64), "celeba": 128, "jtt": 64} | on_images("jtt", 256, 64),
+)
 
 
 class Prune(Stage):
@@ -47,11 +63,17 @@ class Prune(Stage):
         upweight=Setting(
             80.0, "how many times as often suspects are drawn", low=0, at={"mrm": 1.0}, search=("log", 5, 100)
         ),
-        sparsity_weight=Setting(1e-8, "weight of the sum of gate logits", low=0, search=("log", 1e-10, 1e-6)),
+        sparsity_weight=Setting(
+            1e-8,
+            "weight of the sum of gate logits",
+            low=0,
+            at={**dict.fromkeys(IMAGES, 1e-9), "celeba": 5e-6},
+            search=("log", 1e-10, 1e-6),
+        ),
         **CONTRASTIVE,
         epochs=Setting(9, "passes over the training images", low=1, quick=2),
         steps=Setting(2000, "training steps; 0: train for `epochs` instead", low=0, quick=0),
-        batch_size=Setting(256, "images in a training batch", low=1),
+        batch_size=PRUNING_BATCH,
         optimiser=Setting("adam", "optimiser of the gates", choices=("adam", "adamw", "sgd"), optional=True),
         learning_rate=Setting(1e-2, "learning rate of the gates", low=0, search=("log", 1e-3, 1e-1)),
         beta2=Setting(0.999, "Adam's second decay rate", low=0, high=1),

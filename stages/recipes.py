@@ -1,7 +1,7 @@
 """The recipes: which stages make up a method. A new method is its files and a line here."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from errors import UserError
 from settings import nearest
@@ -46,16 +46,21 @@ STAGES: dict[str, Stage] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method: the names of its stages in order, and what it is in one line."""
+    """A method: the names of its stages in order, what it is in one line, and its stages on data sets with others."""
 
     stages: tuple[str, ...]
     summary: str
+    on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 RECIPES: dict[str, Recipe] = {
     "erm": Recipe(("pretrain",), "plain cross-entropy, the baseline"),
     "denetdm": Recipe(("branches", "distill"), "DeNetDM: depth-modulated branches, then distillation"),
-    "dcwp": Recipe(("pretrain", "mine_gce", "prune", "finetune"), "DCWP: mine, prune, fine-tune what is left"),
+    "dcwp": Recipe(
+        ("pretrain", "mine_gce", "prune", "finetune"),
+        "DCWP: mine, prune, fine-tune what is left",
+        on={"corrupted_cifar10": ("pretrain", "mine_ensemble", "prune", "finetune")},
+    ),
     "mrm": Recipe(("pretrain", "mine_none", "prune", "finetune"), "pruning without suspects, from first weights (MRM)"),
     "jtt": Recipe(("pretrain", "mine_wrong", "finetune"), "Just Train Twice: up-weigh what ERM gets wrong"),
     "lff": Recipe(("lff",), "Learning from Failure"),
@@ -74,7 +79,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def stages_of(method: str | Sequence[str], last: str | None = None) -> list[Stage]:
+def stages_of(method: str | Sequence[str], last: str | None = None, dataset: str | None = None) -> list[Stage]:
     """The stages of a method, checked, up to and including the stage `last`.
 
     Parameters
@@ -83,6 +88,8 @@ def stages_of(method: str | Sequence[str], last: str | None = None) -> list[Stag
         Name of a recipe, or a list of stage names.
     last
         Name of the stage after which to stop, `mine` for the first miner; None for all of them.
+    dataset
+        Name of the data set, for recipes that have other stages on some.
 
     Raises
     ------
@@ -92,7 +99,8 @@ def stages_of(method: str | Sequence[str], last: str | None = None) -> list[Stag
     if isinstance(method, str):
         if method not in RECIPES:
             raise UserError(f"method={method!r}: there are {', '.join(RECIPES)}{nearest(method, RECIPES)}")
-        names: Sequence[str] = RECIPES[method].stages
+        recipe = RECIPES[method]
+        names: Sequence[str] = recipe.on.get(dataset or "", recipe.stages)
     else:
         names = list(method)
     for name in names:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from data.mapped import MappedImages
 from data.split import Task
 from errors import UserError
+from models.pretrained import PRETRAINED, digest_of, find_weights
 from stages.base import Artifact, Context, Settings, Stage
 from stages.code import code_digest
 from stages.machine import prepare_cpu
@@ -65,11 +67,13 @@ def run_stages(
             f"{task.name} has a second modality beside the image, which the stage {blind[0]} cannot use; method=erm can"
         )
     prepare_cpu()
+    # Before anything is trained: the last stage may be the one that needs them.
+    weights = imagenet_weights(stages, settings)
     outcome = Outcome()
     keys: dict[str, str] = {}
     on_device: Task | None = None
     for stage in stages:
-        key = stage_key(stage, task, settings, device, keys)
+        key = stage_key(stage, task, settings, device, keys, weights)
         folder = store.folder(stage.name, key)
         started = time.monotonic()
         with folder.locked(say):
@@ -93,6 +97,7 @@ def run_stages(
                     progress=progress,
                     checkpoint_seconds=settings["checkpoint_seconds"],
                     bias_declared=stage.needs_bias_labels,
+                    imagenet_weights=weights,
                 )
                 result = stage.run(outcome.artifacts, ctx)
                 folder.save_result(
@@ -120,8 +125,38 @@ def _say_where(task: Task, say: Callable[[str], None]) -> None:
         say(f"training images: {images.nbytes / 2**30:.2f} GiB, streamed from the cache to {images.device.type}")
 
 
-def stage_key(stage: Stage, task: Task, settings: Settings, device: torch.device, input_keys: Mapping[str, str]) -> str:
+def imagenet_weights(stages: Sequence[Stage], settings: Settings) -> Path | None:
+    """The file of ImageNet's weights, where a stage has a network that starts from them.
+
+    Raises
+    ------
+    UserError
+        When it is neither found nor to be downloaded.
+    """
+    starting = {
+        f"{stage.name}.{name}": settings[stage.name][name] for stage in stages for name in _pretrained(stage, settings)
+    }
+    if not starting:
+        return None
+    instead = " ".join(f"{name}={network.replace('_imagenet', '')}" for name, network in starting.items())
+    return find_weights(settings["imagenet_weights"], settings["data_dir"], settings["cache_dir"], instead)
+
+
+def _pretrained(stage: Stage, settings: Settings) -> list[str]:
+    """The settings of a stage that name a network which starts from ImageNet's weights."""
+    return [name for name in ("network", "shallow", "deep") if settings[stage.name].get(name) in PRETRAINED]
+
+
+def stage_key(
+    stage: Stage,
+    task: Task,
+    settings: Settings,
+    device: torch.device,
+    input_keys: Mapping[str, str],
+    weights: Path | None = None,
+) -> str:
     """The name of everything that decides a stage's result."""
+    start = digest_of(weights) if weights is not None and _pretrained(stage, settings) else None
     return digest(
         {
             "stage": stage.name,
@@ -134,6 +169,7 @@ def stage_key(stage: Stage, task: Task, settings: Settings, device: torch.device
             "code": code_digest(type(stage).__module__),
             "torch": torch.__version__,
             "device": device.type,
+            "start": start,
         }
     )
 

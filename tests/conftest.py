@@ -76,7 +76,7 @@ def run_tiny(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..
         settings = tiny(*words)
         also.setdefault("say", lambda line: None)
         return run_stages(
-            stages_of(settings["method"], last),
+            stages_of(settings["method"], last, settings["dataset"]),
             load_task(settings) if task is None else task,
             settings,
             torch.device("cpu"),

@@ -21,7 +21,7 @@ from models.checkpoint import load_read_outs, save_weights
 from stages.evaluate import matrices_on_tests
 from stages.machine import device_name, pick_device, prepare_cpu
 from stages.recipes import stages_of
-from stages.run import Outcome, run_stages
+from stages.run import Outcome, imagenet_weights, run_stages
 from stages.store import Store
 from tracking.console import figures_table, other_figures, say, show
 from tracking.mongo.address import Address
@@ -36,8 +36,10 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     The result is the unbiased accuracy of the final model at the last epoch; without bias labels its accuracy.
     """
     settings = prepare(run)
-    stages = stages_of(settings["method"], last)
+    stages = stages_of(settings["method"], last, settings["dataset"])
     device = pick_device(settings["device"])
+    # Before the data, which may take a while to build.
+    imagenet_weights(stages, settings)
     task = load_data(settings)
     check_bias_labels(task, stages, settings["method"])
     store = Store(Path(settings["store"]) / "stages")

@@ -13,10 +13,13 @@ from models.registry import Classifier
 from settings import Setting
 from stages.base import Artifact, Context, Stage
 from stages.classifier import (
+    IMAGES,
+    PHOTOGRAPHS,
     difficulty,
     fit_classifier,
     network_setting,
     new_classifier,
+    on_images,
     stored_classifier,
     training_settings,
 )
@@ -42,6 +45,9 @@ class MineWrong(Stage):
         return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
 
 
+MINING_BATCH = Setting(256, "images in a training batch", low=1, at={**dict.fromkeys(PHOTOGRAPHS, 64), "celeba": 128})
+
+
 class MineGCE(Stage):
     """Suspects are what a network biased on purpose by generalised cross-entropy gets wrong (LfF, DCWP)."""
 
@@ -59,15 +65,38 @@ class MineGCE(Stage):
             search=("uniform", 0.3, 0.9),
         ),
         epochs=Setting(9, "passes over the training images", low=1, quick=2),
-        steps=Setting(0, "training steps; 0: train for `epochs` instead", low=0, quick=0, at={"dcwp": 2000}),
-        evaluate_every=Setting(200, "steps between two evaluations, when `steps` is set", low=1),
-        batch_size=Setting(256, "images in a training batch", low=1),
-        optimiser=Setting(
-            "sgd", "optimiser of this stage; None: the run's", choices=("adam", "adamw", "sgd"), optional=True
+        steps=Setting(
+            0,
+            "training steps; 0: train for `epochs` instead",
+            low=0,
+            quick=0,
+            at={"dcwp": 2000, **on_images("dcwp", 10000, 10000)},
         ),
-        learning_rate=Setting(0.1, "learning rate", low=0, search=("log", 1e-3, 0.3)),
-        weight_decay=Setting(1e-4, "weight decay", low=0),
-        decay_rounds=Setting(3, "rounds after which the learning rate falls to a tenth, again and again", low=1),
+        evaluate_every=Setting(
+            200, "steps between two evaluations, when `steps` is set", low=1, at=dict.fromkeys(IMAGES, 500)
+        ),
+        batch_size=MINING_BATCH,
+        optimiser=Setting(
+            "sgd",
+            "optimiser of this stage; None: the run's",
+            choices=("adam", "adamw", "sgd"),
+            optional=True,
+            at=dict.fromkeys(IMAGES, "adam"),
+        ),
+        learning_rate=Setting(
+            0.1,
+            "learning rate",
+            low=0,
+            at={**dict.fromkeys(IMAGES, 1e-3), "celeba": 1e-4},
+            search=("log", 1e-3, 0.3),
+        ),
+        weight_decay=Setting(1e-4, "weight decay", low=0, at=dict.fromkeys(IMAGES, 0.0)),
+        decay_rounds=Setting(
+            3,
+            "rounds after which the learning rate falls to a tenth, again and again",
+            low=1,
+            at=dict.fromkeys(IMAGES, 1000),
+        ),
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:

@@ -68,7 +68,7 @@ def steps(monkeypatch) -> list[int]:
 def test_no_host_sync_in_a_step(tiny, tmp_path, steps, stage, device):
     settings = tiny(*short(method_with(stage), 1), f"device={device}")
     last = None if method_with(stage).startswith("[") else stage
-    stages = stages_of(settings["method"], last)
+    stages = stages_of(settings["method"], last, settings["dataset"])
     store = Store(tmp_path / "stages")
     run_stages(
         stages, load_task(settings), settings, torch.device(device), store, say=lambda line: None, progress=False

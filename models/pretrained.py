@@ -1,0 +1,102 @@
+"""Weights of ImageNet for ResNet-18: where they are found, and how a network starts from them."""
+
+import hashlib
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights
+
+from errors import UserError
+from models.resnet import ResNet18
+
+URL = ResNet18_Weights.IMAGENET1K_V1.url
+FILE = URL.rpartition("/")[2]
+# Networks that start from these weights.
+PRETRAINED = ("resnet18_imagenet", "resnet18_imagenet_64")
+
+
+def find_weights(given: str | None, data_dir: str | None, cache_dir: str, instead: str) -> Path:
+    """The file of weights: the one that is given, else torchvision's from a known place or a download.
+
+    Looked for in `data_dir`, in pretrained_models/ of this program, in torch's own cache and in cache_dir/downloads.
+    `instead` is what a person may write to do without.
+
+    Raises
+    ------
+    UserError
+        A given file that is not there; or none found, and no download. It names the file and where to put it.
+    """
+    if given is not None:
+        if not Path(given).is_file():
+            raise UserError(f"imagenet_weights={given}: there is no such file")
+        return Path(given)
+    downloaded = Path(cache_dir) / "downloads" / FILE
+    places = [Path(__file__).resolve().parent.parent / "pretrained_models" / FILE]
+    places += [Path(data_dir) / FILE] if data_dir else []
+    places += [Path(torch.hub.get_dir()) / "checkpoints" / FILE, downloaded]
+    for place in places:
+        if place.is_file():
+            return place
+    failure = _download(downloaded)
+    if failure is None:
+        return downloaded
+    folder = places[1].parent if data_dir else places[0].parent
+    raise UserError(
+        f"the ImageNet weights of ResNet-18 were not found and could not be downloaded ({failure}). Fetch {URL} and "
+        f"put {FILE} into {folder}, or give its place by imagenet_weights=FILE; or start from random weights: {instead}"
+    )
+
+
+def _download(target: Path) -> str | None:
+    """Fetch the file and check its digest. Returns what went wrong in one line, or None."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL, str(target), hash_prefix=FILE.removesuffix(".pth").rpartition("-")[2])
+    except (OSError, RuntimeError) as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+    finally:
+        socket.setdefaulttimeout(before)
+    return None
+
+
+def digest_of(path: Path) -> str:
+    """Hex digest of a file of weights, for keys."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+
+
+def start_from(network: nn.Module, path: Path) -> None:
+    """Copy the weights into every ResNet-18 below `network` that is named in a spec as starting from them.
+
+    Raises
+    ------
+    UserError
+        A file that is damaged, holds more than tensors, or is of another network.
+    """
+    bodies = [module.body for module in network.modules() if isinstance(module, ResNet18)]
+    state = _read(path)
+    for body in bodies:
+        own = body.state_dict()
+        wrong = [
+            name for name, value in own.items()
+            if not name.endswith("num_batches_tracked") and (name not in state or state[name].shape != value.shape)
+        ]  # fmt: skip
+        if wrong:
+            raise UserError(f"{path}: no weights of ResNet-18 in it, or others ({wrong[0]} does not fit)")
+        body.load_state_dict({name: state.get(name, value) for name, value in own.items()})
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what damaged pickles raise has no common type
+        raise UserError(f"{path}: cannot be read as weights alone; is it complete? Fetch {URL}") from error
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise UserError(f"{path}: holds something else than a state dict (names with their tensors)")
+    return loaded
