@@ -13,7 +13,7 @@ from models.registry import BACKBONES, seeded
 from settings import Setting
 from stages.base import Artifact, Context, Stage
 from stages.budget import training_batches
-from stages.classifier import PHOTOGRAPHS, optimiser_for, start_from_imagenet, training_settings
+from stages.classifier import CIFAR, PHOTOGRAPHS, optimiser_for, start_from_imagenet, training_settings
 from stages.evaluate import map_images
 from stages.fit import Fitted, Job, Update, fit
 from stages.seeds import derive
@@ -33,14 +33,14 @@ class BranchesStage(Stage):
             "mlp3",
             "network of the shallow branch",
             choices=tuple(BACKBONES),
-            at={"corrupted_cifar10": "shallow_cifar", **dict.fromkeys(PHOTOGRAPHS, "shallow_faces")},
+            at={**dict.fromkeys(CIFAR, "shallow_cifar"), **dict.fromkeys(PHOTOGRAPHS, "shallow_faces")},
         ),
         "deep": Setting(
             "mlp5",
             "network of the deep branch",
             choices=tuple(BACKBONES),
             at={
-                "corrupted_cifar10": "resnet20",
+                **dict.fromkeys(CIFAR, "resnet20"),
                 **dict.fromkeys(PHOTOGRAPHS, "resnet18"),
                 "celeba": "resnet18_imagenet",
             },

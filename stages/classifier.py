@@ -29,7 +29,7 @@ def training_settings(**changes: Setting) -> dict[str, Setting]:
             64,
             "images in a training batch",
             low=1,
-            at={"corrupted_cifar10": 256},
+            at=dict.fromkeys(CIFAR, 256),
             search=("choice", (64, 128, 256)),
         ),
         "optimiser": Setting(
@@ -44,7 +44,8 @@ def training_settings(**changes: Setting) -> dict[str, Setting]:
 
 # Photographs; what holds for them holds for a person's own images too.
 PHOTOGRAPHS = ("bffhq", "celeba", "bar", "own_images")
-IMAGES = ("corrupted_cifar10", *PHOTOGRAPHS)
+CIFAR = ("corrupted_cifar10", "disent_cifar10")
+IMAGES = (*CIFAR, *PHOTOGRAPHS)
 # The network that a data set's papers train; one that a processor trains in minutes for the small budget.
 NETWORK_OF = {
     **dict.fromkeys(("biased_mnist", "biased_fashion", "biased_digits"), "end_cnn"),
@@ -52,7 +53,7 @@ NETWORK_OF = {
 }
 QUICK_NETWORK_OF = {
     **dict.fromkeys(("biased_mnist", "biased_fashion", "biased_digits"), "end_cnn_small"),
-    "corrupted_cifar10": "resnet20",
+    **dict.fromkeys(CIFAR, "resnet20"),
     **dict.fromkeys(PHOTOGRAPHS, "resnet18"),
 }
 
@@ -74,7 +75,7 @@ def on_images(method: str, cifar: Any, faces: Any, celeba: Any = None) -> dict[A
 
     BAR and a person's own images, for which papers give no settings of it, get those of BFFHQ.
     """
-    values = {"corrupted_cifar10": cifar, **dict.fromkeys(PHOTOGRAPHS, faces)}
+    values = {**dict.fromkeys(CIFAR, cifar), **dict.fromkeys(PHOTOGRAPHS, faces)}
     if celeba is not None:
         values["celeba"] = celeba
     return {(method, dataset): value for dataset, value in values.items()}

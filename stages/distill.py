@@ -14,7 +14,15 @@ from models.branches import build_branches
 from models.registry import BACKBONES
 from settings import Setting
 from stages.base import Artifact, Context, Settings, Stage
-from stages.classifier import IMAGES, PHOTOGRAPHS, fit_classifier, model_artifact, new_classifier, training_settings
+from stages.classifier import (
+    CIFAR,
+    IMAGES,
+    PHOTOGRAPHS,
+    fit_classifier,
+    model_artifact,
+    new_classifier,
+    training_settings,
+)
 from stages.evaluate import map_images
 
 
@@ -35,8 +43,8 @@ class Distill(Stage):
             "mlp5",
             "network of the target branch",
             choices=tuple(BACKBONES),
-            at={"corrupted_cifar10": "resnet18_imagenet_64", **dict.fromkeys(PHOTOGRAPHS, "resnet18_imagenet")},
-            quick={"corrupted_cifar10": "resnet20", **dict.fromkeys(PHOTOGRAPHS, "resnet18")},
+            at={**dict.fromkeys(CIFAR, "resnet18_imagenet_64"), **dict.fromkeys(PHOTOGRAPHS, "resnet18_imagenet")},
+            quick={**dict.fromkeys(CIFAR, "resnet20"), **dict.fromkeys(PHOTOGRAPHS, "resnet18")},
         ),
         "teacher": Setting(
             "mean",
@@ -45,7 +53,7 @@ class Distill(Stage):
             choices=("mean", "last", "valid", "oracle"),
         ),
         **training_settings(
-            epochs=Setting(100, "passes over the training images", low=1, quick=6, at={"corrupted_cifar10": 200}),
+            epochs=Setting(100, "passes over the training images", low=1, quick=6, at=dict.fromkeys(CIFAR, 200)),
             learning_rate=Setting(
                 1e-3, "learning rate", low=0, at=dict.fromkeys(IMAGES, 1e-4), search=("log", 1e-4, 1e-2)
             ),

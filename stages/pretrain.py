@@ -11,6 +11,7 @@ from settings import Setting
 from stages.base import Artifact, Context, Stage
 from stages.budget import STEPS
 from stages.classifier import (
+    CIFAR,
     PHOTOGRAPHS,
     fit_classifier,
     hit_rate,
@@ -39,7 +40,7 @@ class Pretrain(Stage):
             "images in a training batch",
             low=1,
             at={
-                "corrupted_cifar10": 256,
+                **dict.fromkeys(CIFAR, 256),
                 "dcwp": 256,
                 "mrm": 256,
                 **on_images("dcwp", 256, 64, celeba=128),

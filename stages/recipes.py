@@ -8,6 +8,7 @@ from settings import nearest
 from stages.base import Stage
 from stages.biaslabels import BiasBalanced, GroupDROStage
 from stages.branches import BranchesStage
+from stages.classifier import CIFAR
 from stages.distill import Distill
 from stages.end import EnD
 from stages.finetune import Finetune
@@ -59,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
     "dcwp": Recipe(
         ("pretrain", "mine_gce", "prune", "finetune"),
         "DCWP: mine, prune, fine-tune what is left",
-        on={"corrupted_cifar10": ("pretrain", "mine_ensemble", "prune", "finetune")},
+        on=dict.fromkeys(CIFAR, ("pretrain", "mine_ensemble", "prune", "finetune")),
     ),
     "mrm": Recipe(("pretrain", "mine_none", "prune", "finetune"), "pruning without suspects, from first weights (MRM)"),
     "jtt": Recipe(("pretrain", "mine_wrong", "finetune"), "Just Train Twice: up-weigh what ERM gets wrong"),

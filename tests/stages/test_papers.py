@@ -61,7 +61,8 @@ def default(stage: str, name: str, method: str, dataset: str):
 
 @pytest.mark.parametrize(("stage", "name", "cifar", "faces"), DENETDM)
 def test_denetdm(stage, name, cifar, faces):
-    assert default(stage, name, "denetdm", "corrupted_cifar10") == cifar
+    for dataset in ("corrupted_cifar10", "disent_cifar10"):
+        assert default(stage, name, "denetdm", dataset) == cifar
     for dataset in ("bffhq", "bar", "own_images"):
         assert default(stage, name, "denetdm", dataset) == faces
 
@@ -73,7 +74,12 @@ def test_the_deep_branch_on_celeba_starts_from_imagenet():
 
 @pytest.mark.parametrize(("stage", "name", "cifar", "faces", "celeba"), DCWP)
 def test_dcwp(stage, name, cifar, faces, celeba):
-    for dataset, value in (("corrupted_cifar10", cifar), ("bffhq", faces), ("celeba", celeba)):
+    for dataset, value in (
+        ("corrupted_cifar10", cifar),
+        ("disent_cifar10", cifar),
+        ("bffhq", faces),
+        ("celeba", celeba),
+    ):
         assert default(stage, name, "dcwp", dataset) == value, dataset
 
 
