@@ -193,6 +193,12 @@ def precision_recall(flag: Tensor, positive: Tensor) -> tuple[float, float]:
     return (found / flagged if flagged else math.nan), (found / wanted if wanted else math.nan)
 
 
+def shares(amounts: Sequence[float]) -> list[float]:
+    """The share of each in the sum of all their absolute values; equal shares where all are 0."""
+    total = sum(abs(amount) for amount in amounts)
+    return [abs(amount) / total if total else 1 / len(amounts) for amount in amounts]
+
+
 def pick(history: Sequence[Mapping[str, float]], key: str) -> int | None:
     """Index of the epoch with the highest `key`: the first of equals, None when no epoch has a value.
 

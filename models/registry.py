@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from errors import UserError
 from models.backbone import Backbone
 from models.cnn import CNN
+from models.lenet import LeNet
+from models.lntl import ConvNet
 from models.mlp import MLP
 from models.resnet import CifarResNet, ResNet18
 from models.shallow import ShallowCifar, ShallowFaces
@@ -31,8 +33,9 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     # rebuilt for stored weights needs no file.
     "resnet18_imagenet": lambda shape: ResNet18(),
     "resnet18_imagenet_64": lambda shape: ResNet18(projected=64),
+    "lenet": LeNet,
+    "convnet": ConvNet,
 }
-
 
 Inputs = Tensor | tuple[Tensor, Tensor]
 
