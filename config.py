@@ -17,10 +17,11 @@ from data.biased import VALIDATIONS
 from data.colored import PLACEMENTS
 from data.decode import FRAMINGS
 from data.imagesets import PHOTOS, SIZES
+from data.jitter import PALETTES
 from data.mapped import STREAMING
 from data.registry import DATASETS
 from errors import UserError
-from settings import Setting, nearest
+from settings import Setting, nearest, on_sources
 from stages.optimisers import OPTIMISERS
 from stages.probe import PROBED_ON
 from stages.recipes import RECIPES, STAGES, stages_of
@@ -74,7 +75,7 @@ RUN_SETTINGS: dict[str, Setting] = {
     "method": Setting("denetdm", "recipe, or a list of stages such as [branches, distill]", kind=object),
     "skew": Setting(
         0.05, "share of conflicting training images", low=0.0, high=1.0,
-        at={"biased_mnist": 0.003, "biased_fashion": 0.003, "biased_digits": 0.003, "bffhq": 0.005, "celeba": 0.01},
+        at={"bffhq": 0.005, "celeba": 0.01} | on_sources(0.003, "biased") | on_sources(0.0, "jitter", "bimodal"),
     ),
     "rho": Setting(
         None, "the same said the other way, 1 - skew; None: as skew says", low=0.0, high=1.0,
@@ -95,12 +96,17 @@ RUN_SETTINGS: dict[str, Setting] = {
     "frost_dir": Setting(
         None, "folder of frost photographs for Corrupted CIFAR-10; None: frost made by rule", optional=True, kind=str
     ),
+    "variance": Setting(0.03, "variance sigma^2 of the colours of jitter_*", low=0.0, high=1.0),
+    "palette": Setting(
+        "jitter", "mean colours of jitter_*: its own, those of colored_mnist, or random ones", choices=PALETTES
+    ),
+    "colour_std": Setting(0.1, "spread of the colours of bimodal_*", low=0.0, high=1.0),
     "reverse": Setting(False, "exchange target and bias"),
     "optimiser": Setting("adam", "optimiser of all stages", choices=tuple(OPTIMISERS)),
     "seed": Setting(1, "the only seed: data, weights, order", low=0, high=2**32 - 1),
     "valid_fraction": Setting(
         0.0, "share of training images held out for the selection `valid`", low=0.0, high=0.9,
-        at={"biased_mnist": 0.1, "biased_fashion": 0.1, "biased_digits": 0.1},
+        at=on_sources(0.1, "biased") | on_sources(0.2, "bimodal"),
     ),
     "validation": Setting(
         "unbiased",
@@ -157,13 +163,32 @@ NAMED_CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "severity": {f"severity{i}": {"severity": i} for i in range(1, 5)},
     "type": {f"type{i}": {"type": i} for i in range(2)},
+    "variance": {f"var{thousandths:03d}": {"variance": thousandths / 1000} for thousandths in range(20, 55, 5)},
     "optimiser": {name: {"optimiser": name} for name in OPTIMISERS},
     "direction": {"reverse": {"reverse": True}},
     # As EnD was published: digits of the training set, coloured anew, choose the epoch.
     "validation": {"overlapping": {"validation": "overlapping", "valid_fraction": 0.3}},
     "budget": {"quick": {"quick": True}},
-    # The papers' protocol where it selects on the test set inside the method; results then say so.
-    "protocol": {"reference": {"distill": {"teacher": "oracle"}}},
+    # The published code's way where ours is another: DeNetDM selects on the test set inside the method (results then
+    # say so), LNTL moves layers without a gradient, the functional Fisher regulariser has its arguments exchanged.
+    "protocol": {
+        "reference": {
+            "distill": {"teacher": "oracle"},
+            "lntl": {"idle_layers": "move"},
+            "fisher": {
+                "form": "published",
+                "estimation": "var",
+                "lambda_image": 1e-12,
+                "lambda_colour": 7e-11,
+                "norm": 1.0,
+                "n_samples": 10,
+                "perturb": 1.0,
+                "learning_rate": 1e-2,
+                "epochs": 50,
+                "patience": 10,
+            },
+        }
+    },
 }
 
 # Sacred's own key beside the run's settings.

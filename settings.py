@@ -96,6 +96,15 @@ class Setting:
         return noun + (" or None" if self.optional else "")
 
 
+# Data sets of one kind are built from each of these: biased_mnist, biased_fashion, biased_digits.
+SOURCES = ("mnist", "fashion", "digits")
+
+
+def on_sources(value: Any, *kinds: str) -> dict[str, Any]:
+    """Entries of `Setting.at` that give the data sets of some kinds one default, whatever their source."""
+    return {f"{kind}_{source}": value for kind in kinds for source in SOURCES}
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A suffix for an error line that names the nearest known word, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -10,15 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data import biased, colored, corrupted
+from data import biased, bimodal, colored, corrupted, jitter
 from data.cache import cached, key_of
 from data.digits import digits
 from data.imagesets import IMAGE_SETS
 from data.sources import Source, fashion_mnist, mnist
 from data.split import Task, hold_out
 from errors import UserError
+from settings import SOURCES
 
 Settings = Mapping[str, Any]
+Read = Callable[[str | None, Path], Source]
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,32 @@ def _load_biased(settings: Settings, name: str, read: Callable[[str | None, Path
     return biased.as_task(arrays, name=name, names=source.names, key=key, reverse=reverse, validation=validation)
 
 
+def _source(settings: Settings, read: Read) -> Source:
+    source = read(settings["data_dir"] or os.environ.get("DATA_DIR") or None, Path(settings["cache_dir"]))
+    return source if settings["limit"] is None else source.limited(settings["limit"], settings["seed"])
+
+
+def _load_jitter(settings: Settings, name: str, read: Read) -> Task:
+    source = _source(settings, read)
+    skew, seed = settings["skew"], settings["seed"]
+    variance, palette = settings.get("variance", 0.03), settings.get("palette", "jitter")
+    key = jitter.data_key(source, skew, variance, palette, seed)
+    arrays = cached(
+        settings["cache_dir"], name, key, lambda: jitter.build_arrays(source, skew, variance, palette, seed)
+    )
+    return jitter.as_task(arrays, name=name, names=source.names, key=key, reverse=settings["reverse"], palette=palette)
+
+
+def _load_bimodal(settings: Settings, name: str, read: Read) -> Task:
+    if settings["reverse"]:
+        raise UserError(f"{name}: the colour is a vector beside the image and cannot be the target; leave out reverse")
+    source = _source(settings, read)
+    skew, std, seed = settings["skew"], settings.get("colour_std", 0.1), settings["seed"]
+    key = bimodal.data_key(source, skew, std, seed)
+    arrays = cached(settings["cache_dir"], name, key, lambda: bimodal.build_arrays(source, skew, std, seed))
+    return bimodal.as_task(arrays, name=name, names=source.names, key=key)
+
+
 def _read_digits(data_dir: str | None, cache_dir: Path) -> Source:
     return digits(cache_dir)
 
@@ -120,6 +148,25 @@ def _biased(name: str, summary: str, read: Callable[[str | None, Path], Source])
     return DatasetSpec(name, summary, partial(_load_biased, name=name, read=read))
 
 
+def _on_sources(kind: str, load: Callable[..., Task], summary: str) -> tuple[DatasetSpec, ...]:
+    """One kind of bias on each of the three sources."""
+    sources = dict(
+        zip(
+            SOURCES,
+            (
+                ("MNIST digits", mnist),
+                ("Fashion-MNIST garments", fashion_mnist),
+                ("embedded handwritten digits", _read_digits),
+            ),
+            strict=True,
+        )
+    )
+    return tuple(
+        DatasetSpec(f"{kind}_{source}", summary.format(what), partial(load, name=f"{kind}_{source}", read=read))
+        for source, (what, read) in sources.items()
+    )
+
+
 _BUILT = (
     _colored("colored_mnist", "MNIST digits, each tied to a colour", mnist),
     _colored("colored_fashion", "Fashion-MNIST garments, each tied to a colour", fashion_mnist),
@@ -128,6 +175,8 @@ _BUILT = (
     _biased("biased_fashion", "white Fashion-MNIST garments, each tied to a background colour", fashion_mnist),
     _biased("biased_digits", "white embedded digits, each tied to a background colour; no download", _read_digits),
     DatasetSpec("corrupted_cifar10", "CIFAR-10 objects, each tied to an image corruption", corrupted.load),
+    *_on_sources("jitter", _load_jitter, "{}, flat, each in a colour near the one its class is tied to"),
+    *_on_sources("bimodal", _load_bimodal, "grey {}, and beside each image a colour tied to its class"),
 )
 _IMAGES = tuple(DatasetSpec(name, summary, load) for name, (summary, load) in IMAGE_SETS.items())
 DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (*_BUILT, *_IMAGES)}

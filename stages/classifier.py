@@ -11,7 +11,7 @@ from data.batches import Batches
 from errors import UserError
 from models.pretrained import PRETRAINED, start_from
 from models.registry import BACKBONES, Classifier, build_classifier, seeded
-from settings import Setting
+from settings import Setting, on_sources
 from stages.base import Artifact, Context
 from stages.budget import EVALUATE_EVERY, STEPS, training_batches
 from stages.fit import Fitted, Job, Loss, Update, fit
@@ -48,11 +48,13 @@ CIFAR = ("corrupted_cifar10", "disent_cifar10")
 IMAGES = (*CIFAR, *PHOTOGRAPHS)
 # The network that a data set's papers train; one that a processor trains in minutes for the small budget.
 NETWORK_OF = {
-    **dict.fromkeys(("biased_mnist", "biased_fashion", "biased_digits"), "end_cnn"),
+    **on_sources("end_cnn", "biased"),
+    **on_sources("convnet", "jitter"),
+    **on_sources("lenet", "bimodal"),
     **dict.fromkeys(IMAGES, "resnet18_imagenet"),
 }
 QUICK_NETWORK_OF = {
-    **dict.fromkeys(("biased_mnist", "biased_fashion", "biased_digits"), "end_cnn_small"),
+    **on_sources("end_cnn_small", "biased"),
     **dict.fromkeys(CIFAR, "resnet20"),
     **dict.fromkeys(PHOTOGRAPHS, "resnet18"),
 }
@@ -90,6 +92,7 @@ def optimiser_for(ctx: Context, parameters: Iterable[nn.Parameter]) -> Optimizer
         learning_rate=own["learning_rate"],
         weight_decay=own["weight_decay"],
         beta2=own["beta2"],
+        momentum=own.get("momentum", 0.9),
     )
 
 

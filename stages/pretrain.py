@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
-from settings import Setting
+from settings import Setting, on_sources
 from stages.base import Artifact, Context, Stage
 from stages.budget import STEPS
 from stages.classifier import (
@@ -19,9 +19,11 @@ from stages.classifier import (
     network_setting,
     new_classifier,
     on_images,
+    step_decay,
     training_settings,
 )
 from stages.fit import Logs
+from stages.optimisers import OPTIMISERS
 
 
 class Pretrain(Stage):
@@ -33,7 +35,7 @@ class Pretrain(Stage):
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(dcwp="cnn", mrm="cnn"),
-        epochs=Setting(100, "passes over the training images", low=1, quick=14),
+        epochs=Setting(100, "passes over the training images", low=1, quick=14, at=on_sources(10, "bimodal")),
         steps=Setting(0, STEPS.help, low=0, quick=0, at={"dcwp": 10000, "mrm": 10000}),
         batch_size=Setting(
             64,
@@ -41,11 +43,19 @@ class Pretrain(Stage):
             low=1,
             at={
                 **dict.fromkeys(CIFAR, 256),
+                **on_sources(128, "jitter", "bimodal"),
                 "dcwp": 256,
                 "mrm": 256,
                 **on_images("dcwp", 256, 64, celeba=128),
                 **on_images("mrm", 256, 64, celeba=128),
             },
+        ),
+        optimiser=Setting(
+            None,
+            "optimiser of this stage; None: the run's",
+            choices=tuple(OPTIMISERS),
+            optional=True,
+            at=on_sources("sgd", "jitter"),
         ),
         learning_rate=Setting(
             1e-3,
@@ -53,6 +63,7 @@ class Pretrain(Stage):
             low=0,
             at={
                 **dict.fromkeys(PHOTOGRAPHS, 1e-4),
+                **on_sources(1e-2, "jitter"),
                 "dcwp": 1e-2,
                 "mrm": 1e-2,
                 **on_images("dcwp", 1e-3, 1e-3, celeba=1e-4),
@@ -60,6 +71,14 @@ class Pretrain(Stage):
             },
             search=("log", 1e-4, 1e-2),
         ),
+        weight_decay=Setting(0.0, "weight decay", low=0, at=on_sources(5e-4, "jitter"), search=("log", 1e-6, 1e-2)),
+        decay_every=Setting(
+            0,
+            "epochs after which the learning rate is multiplied by `decay` each time; 0: never",
+            low=0,
+            at=on_sources(40, "jitter"),
+        ),
+        decay=Setting(0.1, "factor on the learning rate", low=0, high=1),
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
@@ -69,5 +88,7 @@ class Pretrain(Stage):
             logits = model(batch.inputs)
             return cross_entropy(logits, batch.target), {"train/accuracy": hit_rate(logits, batch.target)}
 
-        fitted = fit_classifier(ctx, model, loss)
+        every = ctx.own["decay_every"]
+        schedule = step_decay(every, ctx.own["decay"]) if every else None
+        fitted = fit_classifier(ctx, model, loss, schedule=schedule)
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": fitted.report()}

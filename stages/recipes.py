@@ -12,7 +12,9 @@ from stages.classifier import CIFAR
 from stages.distill import Distill
 from stages.end import EnD
 from stages.finetune import Finetune
+from stages.fisher import Fisher
 from stages.lff import LfF
+from stages.lntl import LNTL
 from stages.mining.depth import MineDepth
 from stages.mining.ensemble import MineEnsemble
 from stages.mining.file import MineFile
@@ -41,6 +43,8 @@ STAGES: dict[str, Stage] = {
         GroupDROStage(),
         BiasBalanced(),
         EnD(),
+        LNTL(),
+        Fisher(),
     )
 }
 
@@ -65,6 +69,9 @@ RECIPES: dict[str, Recipe] = {
     "mrm": Recipe(("pretrain", "mine_none", "prune", "finetune"), "pruning without suspects, from first weights (MRM)"),
     "jtt": Recipe(("pretrain", "mine_wrong", "finetune"), "Just Train Twice: up-weigh what ERM gets wrong"),
     "lff": Recipe(("lff",), "Learning from Failure"),
+    "lntl": Recipe(("lntl",), "Learning Not to Learn: features that do not tell the colour"),
+    "lntl_pretrained": Recipe(("pretrain", "lntl"), "the same from a classifier trained by cross-entropy first"),
+    "fisher": Recipe(("fisher",), "functional Fisher information: make use of every modality"),
     "group_dro": Recipe(("true_bias", "group_dro"), "GroupDRO on true bias labels"),
     "bias_balanced": Recipe(("true_bias", "bias_balanced"), "bias-balanced training on true bias labels"),
     "end": Recipe(("true_bias", "end"), "EnD: disentangle bias from features, on true bias labels"),

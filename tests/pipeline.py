@@ -25,6 +25,9 @@ def short(method: str, epochs: int = 2) -> list[str]:
     words = [f"method={method}"]
     for stage in (STAGES[name.strip()] for name in names):
         sizes = {"epochs": epochs, "steps": 0, "network": "mlp3", "batch_size": 128}
+        if method == "lntl_pretrained":
+            del sizes["network"]  # its second stage goes on with the network of its papers alone
+            words.append("pretrain.network=convnet")
         words += [f"{stage.name}.{name}={value}" for name, value in sizes.items() if name in stage.settings]
     return words
 

@@ -211,8 +211,8 @@ def _leave_matrix(run: Run, folder: Path, task: Task, read_out: str, what: str, 
     plot_matrix(
         matrix,
         target_names=task.target_names,
-        bias_names=task.bias_names or ("all",),
-        bias_colours=None if task.bias_colours is None else task.bias_colours.numpy(),
+        bias_names=task.bias_names if task.bias_names and matrix.has_bias else ("all",),
+        bias_colours=task.bias_colours.numpy() if task.bias_colours is not None and matrix.has_bias else None,
         title=f"{read_out} ({what})",
         path=path,
     )

@@ -1,0 +1,139 @@
+"""Functional Fisher information as a regulariser (Gat et al., NeurIPS 2020): training that uses every modality."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from data.batches import Batch
+from losses.fisher import (
+    ESTIMATIONS,
+    METHODS,
+    neighbour_distance,
+    perturbed,
+    published_information,
+    regularised,
+    regulariser,
+)
+from metrics import shares
+from settings import Setting
+from stages.base import Artifact, Context, Stage
+from stages.budget import training_batches
+from stages.classifier import (
+    fit_classifier,
+    hit_rate,
+    model_artifact,
+    network_setting,
+    new_classifier,
+    training_settings,
+)
+from stages.fit import Logs
+
+
+class Fisher(Stage):
+    """Cross-entropy plus a function of the information that the prediction takes from the image and from the vector.
+
+    Without a second modality the image's alone is regularised. With both weights 0 it is plain cross-entropy, and the
+    information is only measured.
+
+    The report has it for every epoch: `information/image` and `information/colour`, means over the epoch's batches.
+    """
+
+    name = "fisher"
+    summary = "functional Fisher information: train a classifier to use every modality"
+    gives = ("model",)
+    takes_vector = True
+    settings: ClassVar[Mapping[str, Setting]] = training_settings(
+        network=network_setting(fisher="lenet"),
+        lambda_image=Setting(1e-4, "weight of the image's information", low=0, search=("log", 1e-6, 1)),
+        lambda_colour=Setting(1e-4, "weight of the second modality's information", low=0, search=("log", 1e-6, 1)),
+        regularise=Setting(
+            "max_ent", "raise the information of every modality, lower it, or raise it linearly", choices=METHODS
+        ),
+        estimation=Setting("ent", "|grad f|^2 / f as in the paper, or |grad f|^2", choices=ESTIMATIONS),
+        norm=Setting(2.0, "order of the norm over modalities", low=1.0),
+        n_samples=Setting(1, "perturbed copies of every image", low=1),
+        perturb=Setting(0.25, "share of a batch's images that are perturbed", low=0.0, high=1.0),
+        neighbours=Setting(21, "nearest other images whose mean distance is the size of the noise", low=1),
+        form=Setting("paper", "the paper's form, or that of the published code", choices=("paper", "published")),
+        epochs=Setting(10, "passes over the training images, at most", low=1, quick=3),
+        patience=Setting(
+            0,
+            "stop when the mean loss of so many epochs changes by less than 0.001 from one epoch to the next; 0: never",
+            low=0,
+        ),
+        batch_size=Setting(128, "images in a training batch", low=1),
+    )
+
+    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
+        own = ctx.own
+        spec, model = new_classifier(ctx, own["network"], self.name)
+        names = ("image", "colour") if ctx.task.vector_size else ("image",)
+        weights = [own[f"lambda_{name}"] for name in names]
+        published = own["form"] == "published"
+        copies, neighbours = own["n_samples"], own["neighbours"]
+
+        def deviation(rows: Tensor, some: int) -> Tensor:
+            distance = neighbour_distance(rows, neighbours, some)
+            if published:
+                # Its neighbours are sought among all copies, where a row's own are the nearest, at distance 0.
+                return distance * (copies * neighbours / (copies * neighbours + copies - 1))
+            # Spread over the elements: a perturbed row is as far from its origin as its neighbours are.
+            return distance / rows[0].numel() ** 0.5
+
+        def predict(*modalities: Tensor) -> Tensor:
+            return model(modalities[0] if len(modalities) == 1 else modalities)
+
+        # Mean losses of the epochs, and the sum of the running one.
+        losses, running = torch.zeros(own["epochs"] + 1, device=ctx.device), torch.zeros((), device=ctx.device)
+
+        def loss(batch: Batch) -> tuple[Tensor, Logs]:
+            logits = model(batch.inputs)
+            parts = [batch.images] if batch.vector is None else [batch.images, batch.vector]
+            # A batch comes in random order, so its first images are a fair choice.
+            some = max(1, round(own["perturb"] * len(logits)))
+            near = [perturbed(part[:some], deviation(part, some), copies, ctx.generator) for part in parts]
+            probability = torch.softmax(logits[:some], dim=1).repeat_interleave(copies, dim=0)
+            if published:
+                scores = published_information(predict(*near), probability, near, own["estimation"])
+                added = regulariser(scores, weights, own["regularise"], own["norm"])
+            else:
+                added, scores = regularised(
+                    predict, probability, near, weights, own["regularise"], own["estimation"], own["norm"]
+                )
+            total = cross_entropy(logits, batch.target) + added
+            running.add_(total.detach())
+            logs = {f"information/{name}": score for name, score in zip(names, scores, strict=True)}
+            return total, logs | {"train/accuracy": hit_rate(logits, batch.target)}
+
+        def after_epoch() -> None:
+            losses.copy_(losses.roll(1))
+            losses[0] = running / batches
+            running.zero_()
+
+        def stop(done: int) -> bool:
+            patience = own["patience"]
+            # Means over `patience` epochs, up to this one and up to the one before, differ in their ends alone.
+            return 0 < patience < done and abs(float(losses[0] - losses[patience])) / patience < 1e-3
+
+        training = training_batches(ctx, own)
+        batches = len(training[0])
+        tensors = {"losses": losses, "running": running}
+        fitted = fit_classifier(
+            ctx, model, loss, training=training, tensors=tensors, after_epoch=after_epoch, stop=stop
+        )
+        report = fitted.report()
+        report["summary"] |= information_figures(fitted.history, names)
+        return {"model": model_artifact(spec, fitted, "model", self.name), "report": report}
+
+
+def information_figures(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
+    """The information of every modality and its share of that of all, in percent, at the first and the last epoch."""
+    figures: dict[str, float] = {}
+    for when, row in (("first", history[0]), ("last", history[-1])):
+        amounts = [row[f"information/{name}"] for name in names]
+        for name, amount, share in zip(names, amounts, shares(amounts), strict=True):
+            figures |= {f"information/{name}/{when}": amount, f"information_share/{name}/{when}": 100 * share}
+    return figures
