@@ -24,9 +24,10 @@ from stages.recipes import stages_of
 from stages.run import Outcome, imagenet_weights, run_stages
 from stages.store import Store
 from tracking.console import figures_table, other_figures, say, show
+from tracking.matrices import plot_confusion, plot_matrix
 from tracking.mongo.address import Address
 from tracking.overview import check_bias_labels, overview
-from tracking.plots import plot_confusion, plot_curves, plot_images, plot_matrix
+from tracking.plots import plot_curves, plot_images
 from tracking.suspects import write_suspects
 
 

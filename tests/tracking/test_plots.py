@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from metrics import GroupMatrix
-from tracking import plots
-from tracking.plots import plot_confusion, plot_curves, plot_images, plot_matrix
+from tracking import page, plots
+from tracking.matrices import plot_confusion, plot_matrix
+from tracking.plots import plot_curves, plot_images
 
 HOSTILE = ["$x_1", "_hidden", "a\nb", "$\\frac{", "\\alpha^_%&#", "数字 \ud800\x00", "", "w" * 400, "long words " * 60]
 BLUE, ORANGE, HATCH = (0, 114, 178), (213, 94, 0), (170, 170, 170)
@@ -37,13 +38,13 @@ def count(image: np.ndarray, colour) -> int:
 def pages(monkeypatch) -> list[Figure]:
     """The figures that are saved."""
     saved: list[Figure] = []
-    save = plots._save
+    save = page.save
 
     def keep(figure: Figure, path: Path) -> Path:
         saved.append(figure)
         return save(figure, path)
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(page, "save", keep)
     return saved
 
 
