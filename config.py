@@ -64,6 +64,10 @@ IMAGE_SETTINGS: dict[str, Setting] = {
         "keep", "image files with equal contents: stop, skip all but one, or keep",
         choices=("stop", "skip", "keep"), at={"own_images": "stop"},
     ),
+    "folder": Setting(None, "folder or archive of images for `predict`", optional=True, kind=str),
+    "output": Setting(
+        None, "folder for what `predict` and `export` write; None: the run's folder", optional=True, kind=str
+    ),
     "streaming": Setting(
         "auto", "read image files' batches from the cache: auto (where they do not fit on the device), always, never",
         choices=STREAMING,
@@ -344,11 +348,16 @@ def parse_method(method: Any) -> str | list[str]:
 
 def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
     checked = check_settings(config)
-    if command_name in ("evaluate", "probe") or (command_name == "train" and not checked["train"]):
+    given = ("evaluate", "probe", "predict", "export")
+    if command_name in given or (command_name == "train" and not checked["train"]):
         if checked["checkpoint"] is None:
-            raise UserError(f"nothing to {'probe' if command_name == 'probe' else 'evaluate'}: set checkpoint=FILE")
+            doing = command_name if command_name in given else "evaluate"
+            raise UserError(f"nothing to {doing}{' with' if doing == 'predict' else ''}: set checkpoint=FILE")
         if not Path(checked["checkpoint"]).is_file():
             raise UserError(f"checkpoint={checked['checkpoint']}: there is no such file")
+        if command_name == "predict" and (checked["folder"] is None or not Path(checked["folder"]).exists()):
+            here = "set folder=FOLDER" if checked["folder"] is None else f"folder={checked['folder']} is not there"
+            raise UserError(f"no images to predict: {here}")
     else:
         last = command_name if command_name in STAGES or command_name == "mine" else None
         for stage in stages_of(checked["method"], last, checked["dataset"]):

@@ -7,6 +7,8 @@ python main.py evaluate with colored_mnist checkpoint=FILE   the full table of s
 python main.py probe with colored_mnist checkpoint=FILE      how much bias is left in the features of stored weights
 python main.py samples with biased_mnist                     what the images look like
 python main.py sync                                          bring runs into MongoDB that did not get there
+python main.py predict with checkpoint=FILE folder=FOLDER    classes and probabilities of images, as a table
+python main.py export with checkpoint=FILE                   the final model alone, for use elsewhere
 python main.py print_config with ...                         every setting, its value and its meaning
 python main.py help                                          data sets, methods, named configs, commands
 """
@@ -24,6 +26,7 @@ from errors import UserError
 from settings import nearest
 from stages.recipes import STAGES
 from tracking import console
+from tracking.deploy import export_checkpoint, predict_folder
 from tracking.mongo.address import redact
 from tracking.probe import probe_checkpoint
 from tracking.record import evaluate_checkpoint, sync_runs, train_recipe
@@ -50,6 +53,16 @@ def build() -> DebiasExperiment:
     def probe(_run: Run) -> None:
         """Fit linear classifiers of target and bias on the frozen features of `checkpoint`."""
         probe_checkpoint(_run)
+
+    @experiment.command
+    def predict(_run: Run) -> None:
+        """Write a table of classes and probabilities of the images in `folder`, by the weights in `checkpoint`."""
+        predict_folder(_run)
+
+    @experiment.command
+    def export(_run: Run) -> None:
+        """Write the final model of `checkpoint` alone, as safetensors with a JSON, and as a torch.export program."""
+        export_checkpoint(_run)
 
     @experiment.command
     def samples(_run: Run) -> None:

@@ -131,11 +131,28 @@ def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int, vector
     return bundle, bundle.read_outs
 
 
+def read_description(path: Path) -> dict[str, str]:
+    """The texts that `save_weights` stored beside the weights, among them `specs`, as JSON.
+
+    Raises
+    ------
+    UserError
+        A file that is missing, damaged or not one of ours.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint={path}: there is no such file")
+    if path.suffix != ".safetensors":
+        raise UserError(
+            f"checkpoint={path}: not a weights.safetensors of a run; only these say how images are prepared"
+        )
+    return _open_ours(path)[0]
+
+
 def _below(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
-def _read_ours(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _open_ours(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -144,6 +161,11 @@ def _read_ours(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"checkpoint={path}: cannot be read ({error}); is it complete?") from error
     if metadata.get("format") != FORMAT or "specs" not in metadata:
         raise UserError(f"checkpoint={path}: not written by this program (no format {FORMAT} in its description)")
+    return metadata, tensors
+
+
+def _read_ours(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    metadata, tensors = _open_ours(path)
     return json.loads(metadata["specs"]), tensors
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from sacred.run import Run
 
 from config import resolve
+from data.decode import Preparation
 from data.registry import load_task
 from data.split import Split, Task
 from errors import UserError
@@ -165,7 +166,12 @@ def _leave(run: Run, outcome: Outcome, task: Task) -> None:
 def _about(run: Run, task: Task) -> dict[str, str]:
     chosen = ("dataset", "method", "skew", "severity", "seed", "reverse")
     about = {name: str(run.config[name]) for name in chosen}
-    return about | {"classes": json.dumps(task.target_names)}
+    preparation = task.preparation or Preparation(task.image_shape[1], "stretch")
+    return about | {
+        "classes": json.dumps(task.target_names),
+        "preparation": json.dumps(preparation.as_dict()),
+        "normalise": json.dumps(None if task.mean is None else {"mean": task.mean, "std": task.std}),
+    }
 
 
 def examples(split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor:

@@ -1,0 +1,147 @@
+"""The final model of a checkpoint alone, for use on images elsewhere: in this program, as safetensors, or exported."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from errors import UserError
+from models.branches import Branches
+from models.checkpoint import load_read_outs, read_description
+from models.registry import Classifier, build_classifier
+
+FORMAT = "debias-model-1"
+WEIGHTS, DESCRIPTION, PROGRAM = "model.safetensors", "model.json", "model.pt2"
+# How far an exported program may be from the network it was made of, in logits.
+TOLERANCE = 1e-3
+
+
+class Deployed(nn.Module):
+    """RGB images in [0, 1], float32 [B, C, S, S], to logits [B, classes]: normalisation and network in one.
+
+    description : what `model.json` holds
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: Classifier, description: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.description = dict(description)
+        normalise = description["normalise"] or {"mean": [0.0], "std": [1.0]}
+        self.register_buffer("mean", torch.tensor(normalise["mean"]).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(normalise["std"]).view(-1, 1, 1))
+
+    @property
+    def classes(self) -> list[str]:
+        return self.description["classes"]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images - self.mean) / self.std)
+
+
+def final_model(path: Path) -> Deployed:
+    """The final model in a run's `weights.safetensors`, in evaluation mode: its last stage's, or the shallow branch.
+
+    Raises
+    ------
+    UserError
+        A file that is missing, damaged or not one of ours, or whose model takes more than an image.
+    """
+    about = read_description(path)
+    specs = json.loads(about["specs"])
+    if "preparation" not in about or "classes" not in about:
+        raise UserError(f"checkpoint={path}: it does not say how images are prepared; train it again")
+    spec = next(iter(specs.values()))
+    if int(spec.get("vector", 0)):
+        raise UserError(f"checkpoint={path}: its model takes a second modality beside the image")
+    channels, height, width = (int(side) for side in spec["shape"])
+    classes = json.loads(about["classes"])
+    bundle, _ = load_read_outs(path, (channels, height, width), len(classes))
+    if "model" in specs:
+        network, read_out = bundle.networks["model"], str(specs["model"].get("read_out", "model"))
+        kept = {name: specs["model"][name] for name in ("backbone", "shape", "classes")}
+    else:
+        network, read_out = _shallow(bundle.networks["branches"], specs["branches"]), "shallow"
+        kept = {"backbone": specs["branches"]["shallow"], "shape": spec["shape"], "classes": spec["classes"]}
+    assert isinstance(network, Classifier)
+    description = {
+        "format": FORMAT,
+        "classes": classes,
+        "input": {
+            "channels": channels, "size": height, "range": [0, 1], "order": "RGB", "layout": "NCHW", "type": "float32",
+        },
+        "preparation": json.loads(about["preparation"]),
+        "normalise": json.loads(about["normalise"]),
+        "network": kept,
+        "read_out": read_out,
+        "trained": {name: about[name] for name in ("dataset", "method", "skew", "seed") if name in about},
+    }  # fmt: skip
+    return Deployed(network, description).eval()
+
+
+def _shallow(branches: nn.Module, spec: Mapping[str, Any]) -> Classifier:
+    assert isinstance(branches, Branches)
+    network = build_classifier({"backbone": spec["shallow"], "shape": spec["shape"], "classes": spec["classes"]})
+    network.backbone.load_state_dict(branches.shallow.state_dict())
+    network.head.load_state_dict(branches.head.state_dict())
+    return network
+
+
+def write_model(model: Deployed, folder: Path) -> list[Path]:
+    """Write `model.safetensors`, `model.json` and `model.pt2`, read all of them back and compare.
+
+    The first two are the network, without normalisation, and what it needs to be used; the third is a torch.export
+    program with any number of images a batch, normalisation included.
+
+    Raises
+    ------
+    UserError
+        When what was written gives other logits than the model.
+    """
+    example = torch.rand(2, *model.description["network"]["shape"], generator=torch.Generator().manual_seed(0))
+    state = {name: value.contiguous().clone() for name, value in model.network.state_dict().items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": FORMAT})
+    (folder / DESCRIPTION).write_text(json.dumps(model.description, indent=1), encoding="utf-8")
+    with torch.no_grad():
+        program = torch.export.export(model, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
+    torch.export.save(program, folder / PROGRAM)
+    check_model(model, folder)
+    return [folder / name for name in (WEIGHTS, DESCRIPTION, PROGRAM)]
+
+
+@torch.inference_mode()
+def check_model(model: Deployed, folder: Path) -> None:
+    """Compare what `write_model` wrote with the model, on images it has not been exported with."""
+    images = torch.rand(5, *model.description["network"]["shape"], generator=torch.Generator().manual_seed(1))
+    expected = model(images)
+    with torch.inference_mode(False), torch.no_grad():
+        program = torch.export.load(folder / PROGRAM).module()(images.clone())
+    for name, logits in ((WEIGHTS, load_model(folder)(images)), (PROGRAM, program)):
+        worst = float((logits - expected).abs().max())
+        if not worst <= TOLERANCE:
+            raise UserError(f"{folder / name}: read back, its logits differ by {worst:.3g}; it must not be used")
+
+
+def load_model(folder: Path) -> Deployed:
+    """The model that `write_model` wrote as safetensors and JSON.
+
+    Raises
+    ------
+    UserError
+        Files that are missing or not of this kind.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if description.get("format") != FORMAT:
+            raise UserError(f"{folder / DESCRIPTION}: not written by this program (no format {FORMAT})")
+        network = build_classifier(description["network"])
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{folder}: its {WEIGHTS} and {DESCRIPTION} cannot be read ({error})") from error
+    return Deployed(network, description).eval()
