@@ -25,6 +25,7 @@ from settings import Setting, nearest, on_sources
 from stages.optimisers import OPTIMISERS
 from stages.probe import PROBED_ON
 from stages.recipes import RECIPES, STAGES, stages_of
+from stages.speed import SPEED_SETTINGS
 from tracking.mongo.address import Address
 from tracking.observers import kept_output, observers_of, quiet_logger, take_address
 
@@ -124,6 +125,7 @@ RUN_SETTINGS: dict[str, Setting] = {
     ),
     "quick": Setting(False, "small budgets, to see the whole thing in minutes"),
     "device": Setting("auto", "auto (a GPU when there is one), cpu, cuda, cuda:1, mps, ..."),
+    **SPEED_SETTINGS,
     "threads": Setting(None, "CPU threads; None leaves it to torch", low=1, optional=True, kind=int),
     "data_dir": Setting(
         None, "folder with the source files; else the variable DATA_DIR; else a download",

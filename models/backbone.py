@@ -7,3 +7,4 @@ class Backbone(nn.Module):
     """Images [B, C, H, W] to features [B, features]; the classifier on top of them is somebody else's."""
 
     features: int
+    prepared = False  # by stages.speed, which does it once

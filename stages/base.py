@@ -37,6 +37,8 @@ class Context:
         Takes a line for the person.
     bias_declared
         Whether the stage declared that it needs bias labels.
+    exact
+        Whether the running stage keeps to float32 unless bfloat16 is asked for.
     imagenet_weights
         File of the weights that pre-trained networks start from; None where no stage of the run has such a network.
     generator
@@ -54,6 +56,7 @@ class Context:
     progress: bool = True
     checkpoint_seconds: float = 30.0
     bias_declared: bool = False
+    exact: bool = False
     imagenet_weights: Path | None = None
     generator: torch.Generator | None = None
 
@@ -87,6 +90,8 @@ class Stage:
         Whether it can train on data with a second modality (`Split.vector`).
     settings
         Its settings by name.
+    exact
+        Whether its result depends on the last bits of gradients, so that only a person turns bfloat16 on.
     shared
         Names of run-level settings that change its result.
     """
@@ -97,6 +102,7 @@ class Stage:
     gives: ClassVar[tuple[str, ...]]
     uses: ClassVar[tuple[str, ...]] = ()
     needs_bias_labels: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
     takes_vector: ClassVar[bool] = False
     settings: ClassVar[Mapping[str, Setting]]
     shared: ClassVar[tuple[str, ...]] = ("optimiser",)

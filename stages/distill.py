@@ -24,6 +24,7 @@ from stages.classifier import (
     training_settings,
 )
 from stages.evaluate import map_images
+from stages.speed import speed_up
 
 
 class Distill(Stage):
@@ -85,6 +86,7 @@ class Distill(Stage):
         branches = build_branches(inputs["branches"]["spec"])
         branches.load_state_dict(_chosen(inputs["branches"]["states"], own["teacher"]))
         branches.to(ctx.device).requires_grad_(False).eval()
+        speed_up(branches, ctx)
 
         spec, model = new_classifier(ctx, own["network"], self.name)
         if model.head.in_features != branches.head.in_features:

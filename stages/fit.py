@@ -16,6 +16,7 @@ from metrics import GroupMatrix
 from stages.base import Context
 from stages.evaluate import ReadOuts, group_matrices, matrices_on_tests
 from stages.seeds import derive, generator_for
+from stages.speed import speed_up
 
 Logs = Mapping[str, Tensor]
 Loss = Callable[[Batch], Tensor | tuple[Tensor, Logs]]
@@ -92,6 +93,7 @@ class Fitted:
 
     history: list[dict[str, float]]
     selected: dict[str, dict[str, Any]]
+    speed: dict[str, bool] = field(default_factory=dict)
     stopped: bool = False
 
     def report(self) -> dict[str, Any]:
@@ -111,6 +113,7 @@ class Fitted:
             "matrices": matrices,
             "predictions": predictions,
             "epochs": epochs,
+            "speed": self.speed,
         }
 
     def states(self) -> dict[str, dict[str, Tensor]]:
@@ -145,11 +148,11 @@ def fit(job: Job, ctx: Context) -> Fitted:
             bar.update()
             # Before the checkpoint: whoever goes on from it is not asked about this epoch again.
             if job.stop is not None and job.stop(epoch + 1):
-                return Fitted(loop.history, loop.selected, stopped=True)
+                return Fitted(loop.history, loop.selected, loop.speed, stopped=True)
             if epoch + 1 < job.epochs:
                 loop.checkpoint_if_due()
     loop.measure_mean()
-    return Fitted(loop.history, loop.selected)
+    return Fitted(loop.history, loop.selected, loop.speed)
 
 
 class _Loop:
@@ -161,6 +164,7 @@ class _Loop:
         self.selected: dict[str, dict[str, Any]] = {}
         self._mean: dict[str, Tensor] = {}
         self._saved = time.monotonic()
+        self.speed = speed_up(job.model, ctx)
         own = (p for update in job.updates for group in update.optimiser.param_groups for p in group["params"])
         self._parameters = list(dict.fromkeys([*job.model.parameters(), *own]))
         self._rates = [[group["lr"] for group in update.optimiser.param_groups] for update in job.updates]

@@ -50,6 +50,8 @@ class Prune(Stage):
     """
 
     name = "prune"
+    # Gates without a gradient of their own are moved by Adam's epsilon alone.
+    exact = True
     summary = "DCWP: learn which weights to keep, on batches full of suspects"
     needs = ("model", "conflict_score")
     gives = ("model", "mask")

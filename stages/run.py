@@ -15,6 +15,7 @@ from models.pretrained import PRETRAINED, digest_of, find_weights
 from stages.base import Artifact, Context, Settings, Stage
 from stages.code import code_digest
 from stages.machine import prepare_cpu
+from stages.speed import SPEED_SETTINGS, check_compiler
 from stages.store import Store, digest
 
 
@@ -69,6 +70,8 @@ def run_stages(
     prepare_cpu()
     # Before anything is trained: the last stage may be the one that needs them.
     weights = imagenet_weights(stages, settings)
+    if settings.get("compile") == "on":
+        check_compiler(device)
     outcome = Outcome()
     keys: dict[str, str] = {}
     on_device: Task | None = None
@@ -97,6 +100,7 @@ def run_stages(
                     progress=progress,
                     checkpoint_seconds=settings["checkpoint_seconds"],
                     bias_declared=stage.needs_bias_labels,
+                    exact=stage.exact,
                     imagenet_weights=weights,
                 )
                 result = stage.run(outcome.artifacts, ctx)
@@ -170,6 +174,7 @@ def stage_key(
             "torch": torch.__version__,
             "device": device.type,
             "start": start,
+            "speed": [settings[name] for name in SPEED_SETTINGS],
         }
     )
 
