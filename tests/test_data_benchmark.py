@@ -1,0 +1,63 @@
+"""The benchmark of data prints every figure; times are never compared with anything."""
+
+import json
+
+import pytest
+
+from benchmarks import data as benchmark
+from data.corruptions import CORRUPTIONS
+from errors import UserError
+
+TINY = ("--images", "60", "--repeats", "1", "--threads", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_files(monkeypatch):
+    monkeypatch.delenv("DATA_DIR", raising=False)
+
+
+def test_json_has_every_corruption_and_both_builds(capsys):
+    assert benchmark.main(["corruptions", *TINY, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["corruptions"]
+    assert [name for name in figures if name in CORRUPTIONS] == list(CORRUPTIONS)
+    assert [name for name in figures if name not in CORRUPTIONS] == [
+        "type 0, 70 images, 1 threads",
+        "type 1, 70 images, 1 threads",
+    ]
+    assert all(value > 0 for value in figures.values())
+
+
+def test_sections_are_run_in_turn(monkeypatch, capsys):
+    sections = {
+        "one": benchmark.Section("what one is", lambda options: {"a": 1234.5, "bcd": 1.0}),
+        "two": benchmark.Section("what two is", lambda options: {"e": options.images}),
+    }
+    monkeypatch.setattr(benchmark, "SECTIONS", sections)
+    assert benchmark.main([*TINY]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "one: what one is",
+        "  a           1,234",
+        "  bcd             1",
+        "two: what two is",
+        "  e            60",
+    ]
+    assert benchmark.main(["two", *TINY, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"two": {"e": 60}}
+
+
+@pytest.mark.parametrize("wrong", [["nonsense"], ["--images", "0"], ["--repeats", "0"], ["--threads", "0"]])
+def test_what_is_refused(wrong, capsys):
+    with pytest.raises(SystemExit) as refusal:
+        benchmark.main(wrong)
+    assert refusal.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_missing_files_are_one_line(monkeypatch, capsys):
+    def refuse(options):
+        raise UserError("no files")
+
+    monkeypatch.setattr(benchmark, "SECTIONS", {"one": benchmark.Section("", refuse)})
+    assert benchmark.main([*TINY]) == 2
+    assert capsys.readouterr().err == "error: no files\n"
