@@ -1,6 +1,7 @@
 """Methods that want a bias label per training image, true or pseudo: GroupDRO and bias-balanced training."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from data.batches import Batch
 from losses.group import group_dro, group_losses
 from losses.reweight import bias_balanced, log_prior
-from settings import Setting
+from settings import Setting, on_sources
 from stages.base import Artifact, Context, Stage
 from stages.classifier import (
     fit_classifier,
@@ -21,14 +22,14 @@ from stages.classifier import (
 )
 from stages.scores import values_for
 
-# On pseudo labels, the weight decay of DeNetDM's first stage on the same network: without any, the few conflicting
-# images are learnt by heart.
-DECAY = Setting(
-    0.0,
-    "weight decay",
-    low=0,
-    at={"depth_dro": 1e-3, "depth_balanced": 1e-3},
-    search=("log", 1e-6, 1e-2),
+# On pseudo labels the network is the shallow branch's: a deep one turns back to the bias. The few conflicting images
+# are soon learnt by heart, so training is short.
+_PSEUDO = ("depth_balanced", "depth_dro")
+_NETWORK = network_setting(depth_balanced="mlp3", depth_dro="mlp3")
+_BATCH_SIZE = training_settings()["batch_size"]
+_BATCH_SIZE = replace(
+    _BATCH_SIZE,
+    at={**_BATCH_SIZE.at, **{(method, name): 256 for method in _PSEUDO for name in on_sources(256, "colored")}},
 )
 
 
@@ -41,10 +42,10 @@ class GroupDROStage(Stage):
     gives = ("model",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
-        network=network_setting(),
+        network=_NETWORK,
         eta=Setting(0.01, "step size of the group weights", low=0, search=("log", 1e-3, 1e-1)),
-        epochs=Setting(100, "passes over the training images", low=1, quick=8, at={"depth_dro": 20}),
-        weight_decay=DECAY,
+        epochs=Setting(100, "passes over the training images", low=1, quick=8, at={"depth_dro": 8}),
+        batch_size=_BATCH_SIZE,
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
@@ -74,9 +75,9 @@ class BiasBalanced(Stage):
     gives = ("model",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
-        network=network_setting(),
-        epochs=Setting(20, "passes over the training images", low=1, quick=6),
-        weight_decay=DECAY,
+        network=_NETWORK,
+        epochs=Setting(20, "passes over the training images", low=1, quick=6, at={"depth_balanced": 8}),
+        batch_size=_BATCH_SIZE,
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
