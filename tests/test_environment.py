@@ -1,6 +1,7 @@
 """The pinned environment and the shell scripts that make it (no network, nothing is installed)."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"([a-z0-9][a-z0-9-]*)==([0-9][0-9a-z.]*)")
 CHOSEN_BY_TORCH = re.compile(r"nvidia-.*|cuda-.*|triton")
 NOT_OURS = {".venv", ".cache", "node_modules", "runs"}
-SCRIPTS = ["scripts/quickstart.sh", "scripts/coloredmnist.sh", "scripts/test.sh", ".ci/run"]
+SCRIPTS = ["scripts/quickstart.sh", "scripts/coloredmnist.sh", "scripts/omniboard.sh", "scripts/test.sh", ".ci/run"]
 
 
 def requirement_lines(name: str) -> list[str]:
@@ -51,10 +52,27 @@ def test_setuptools_still_has_what_sacred_imports() -> None:
     assert Version(RUN_PINS["setuptools"]) < Version("82")
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt", "denetdm.yml"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt", "denetdm.yml", "package.json", ".npmrc"])
 def test_no_address_in_environment_files(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert not re.search(r"://|--?(index|extra-index|find-links|hash)\b", text)
+
+
+def test_node_packages_are_pinned_without_a_registry() -> None:
+    package = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))
+    lock = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    wanted = package["dependencies"] | package["devDependencies"]
+    assert {name: lock[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert not any("resolved" in entry for entry in lock.values())
+    assert all("integrity" in entry for name, entry in lock.items() if name)
+    # Build tools that Omniboard asks for at run time are replaced by a package of a few lines.
+    assert not any("babel" in entry.get("name", "") for entry in lock.values())
+
+
+def test_compose_listens_on_this_machine_only() -> None:
+    text = (ROOT / "compose.yml").read_text(encoding="utf-8")
+    ports = re.findall(r'- "([\d.:]+)"', text)
+    assert len(ports) == 2 and all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_conda_environment_has_the_same_pins() -> None:
@@ -166,6 +184,46 @@ class Project:
 
     def installs(self) -> list[str]:
         return [line for line in self.log if line.startswith("uv ")]
+
+
+NO_DATABASE = """#!/usr/bin/env bash
+# Stands for .venv/bin/python on a machine without a database.
+case "$*" in
+    -c*) [[ "$2" != *version_info* ]] || echo "3.11 $0" ;;
+    *"browse find")
+        echo "python $* MONGO_URL=${MONGO_URL:-}" >>"$LOG"
+        [[ -n "${MONGO_URL:-}" ]] || exit 3
+        echo "$MONGO_URL" ;;
+    *"browse port") echo 1234 ;;
+    *) echo "python $* MONGO_URL=${MONGO_URL:-}" >>"$LOG" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("url", ["", "mongodb://host:1/db"])
+def test_omniboard_finds_or_starts_a_database(project: "Project", url: str) -> None:
+    root = project.root
+    for name in ("node", "npm", "secantusd-py"):
+        text = f'#!/usr/bin/env bash\necho "{name} $* MONGO_URI=${{MONGO_URI:-}}" >>"$LOG"\n'
+        (root / ".venv/bin" / name).write_text(text, encoding="utf-8")
+        (root / ".venv/bin" / name).chmod(0o755)
+    (root / ".venv/bin/python").write_text(NO_DATABASE, encoding="utf-8")
+    (root / "package-lock.json").write_text("{}", encoding="utf-8")
+    (root / "node_modules").mkdir()
+    path = f"{root / '.venv/bin'}:{os.environ['PATH']}"
+    done = project.call("omniboard.sh", PATH=path, MONGO_URL=url, STORE="my runs")
+    assert done.returncode == 0, done.stderr
+    used = url or "mongodb://127.0.0.1:1234/sacred"
+    starts = [line for line in project.log if line.startswith("secantusd-py")]
+    assert len(starts) == (0 if url else 1)
+    assert all("--host 127.0.0.1 --port 1234 --storage-path my runs/database" in line for line in starts)
+    calls = [line for line in project.log if not line.startswith(("uv", "secantusd-py", "npm"))][1:]
+    assert calls == [
+        f"python -m tracking.mongo.browse wait MONGO_URL={used}",
+        f"python main.py sync with store=my runs MONGO_URL={used}",
+        f"python -m tracking.mongo.browse columns MONGO_URL={used}",
+        f"node -r ./scripts/loopback.cjs node_modules/.bin/omniboard MONGO_URI={used}",
+    ]
 
 
 @pytest.fixture

@@ -182,7 +182,8 @@ def _curves(metrics: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[tup
         }
         final = next((named[read_out] for read_out in FINAL_READ_OUTS if read_out in named), None)
         if final is not None:
-            yield figure, metrics[final]
+            # These are read in a table, where all decimals of a float hide the figure.
+            yield figure, {**metrics[final], "values": [round(value, 2) for value in metrics[final]["values"]]}
 
 
 def _read(path: Path, missing: Document | None = None) -> Document:
