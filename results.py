@@ -6,6 +6,7 @@ python results.py list [FILTER...] --columns A,B    run by run: settings, or fig
 python results.py compare METHOD METHOD [FILTER...] the newest runs of methods side by side, and the gain
 python results.py export FILE.csv [FILTER...]       add the records of runs to a CSV file that can be committed
 python results.py show FILE.csv                     any CSV file as a table
+python results.py report --out report.html [FILTER...]   one page with curves, matrices, images, settings
 python results.py docs [FILE...] [--check]          make the marked tables of documents anew from their records
 
 A FILTER is a setting with a value: method=erm,lff  skew<=0.02  distill.teacher=oracle  status!=FAILED
@@ -30,7 +31,7 @@ from tracking.results.summary import tables_of, unfinished
 from tracking.results.tables import FORMATS, Table, write
 from tracking.runs import RunRecord
 
-COMMANDS = ("table", "list", "compare", "export", "show", "docs")
+COMMANDS = ("table", "list", "compare", "export", "report", "show", "docs")
 DOCUMENTS = ("docs/results.md",)
 
 
@@ -62,6 +63,8 @@ def _run(arguments: Sequence[str]) -> int:
         total = write_records(records, path)
         print(f"{len(records)} runs written to {path}, which has {total} now")
         return 0
+    if options.command == "report":
+        return _report(options)
     print(_tables(options), end="")
     return 0
 
@@ -117,6 +120,22 @@ def _show(options: argparse.Namespace) -> list[Table]:
         numbers = {name for place, name in enumerate(head) if all(row[place][:1].isdigit() for row in rows)}
         tables.append(Table(Path(word).stem, head, rows, text_columns=[name for name in head if name not in numbers]))
     return tables
+
+
+def _report(options: argparse.Namespace) -> int:
+    from tracking.report.page import write_page  # draws, and loads what drawing needs
+
+    records = _records(options)
+    if not records:
+        raise UserError(f"no runs in {_places(options)}" + (" pass the filters" if options.words else ""))
+    rest = unfinished(records)
+    tables = [*tables_of(records, options.figure, beside), *([rest] if rest else [])]
+    try:
+        size = write_page(options.out, records, tables, options.title, options.runs)
+    except OSError as error:
+        raise UserError(f"--out {options.out}: cannot be written ({error.strerror})") from error
+    print(f"{options.out}: {len(records)} runs, {size / 1e6:.1f} MB")
+    return 0
 
 
 def _docs(documents: Sequence[Path], check: bool) -> int:
@@ -175,6 +194,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--selection", help="of ours in a paper's table: last, mean, valid, oracle")
     parser.add_argument("--paper", metavar="NAME", help="a published table, or all that begin with a name")
     parser.add_argument("--columns", help="of list: names, each with an own head behind a colon")
+    parser.add_argument("--out", type=Path, default=Path("report.html"), help="of report: the file")
+    parser.add_argument("--runs", type=int, default=12, help="of report: how many runs are shown with pictures")
+    parser.add_argument("--title", default="Debiasing results", help="of report: its head")
     parser.add_argument("--partial", action="store_true", help="export runs that are not finished too")
     parser.add_argument("--check", action="store_true", help="of docs: change nothing, and say what is out of step")
     parser.add_argument("--no-title", action="store_true", help="tables without their titles")

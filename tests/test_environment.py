@@ -195,6 +195,9 @@ case "$*" in
         [[ -n "${MONGO_URL:-}" ]] || exit 3
         echo "$MONGO_URL" ;;
     *"browse port") echo 1234 ;;
+    *"browse wait")
+        echo "python $* MONGO_URL=${MONGO_URL:-}" >>"$LOG"
+        [[ "$MONGO_URL" != *:1234/* ]] || until grep -q ^secantusd "$LOG"; do sleep 0.05; done ;;
     *) echo "python $* MONGO_URL=${MONGO_URL:-}" >>"$LOG" ;;
 esac
 """

@@ -18,8 +18,8 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from tracking.curves import final_curves
 from tracking.runs import run_uid
-from vocabulary import FIGURES, FINAL_READ_OUTS
 
 Document = dict[str, Any]
 
@@ -70,7 +70,7 @@ class Mirror:
         if known is not None and known.get("state") == state:
             return known["_id"], False
         number = known["_id"] if known is not None else self._insert(uid, folder, run, config)
-        named = [{"name": name, "id": str(self._bring_metric(number, name, m))} for name, m in _curves(metrics, info)]
+        named = [{"name": name, "id": str(self._bring_metric(number, name, m))} for name, m in _curves(metrics)]
         stored, on_disk = self._bring_artifacts(number, folder, run.get("artifacts", []))
         record = _record(run, config)
         record["experiment"] = {**run["experiment"], "sources": self._bring_sources(run["experiment"])}
@@ -170,20 +170,12 @@ def _record(run: Document, config: Document) -> Document:
     return {**record, "meta": meta, "experiment": experiment, "config": config, "format": "MongoObserver-0.7.0"}
 
 
-def _curves(metrics: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _curves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The metrics of a run and, under names that all methods share, those of its final model."""
     yield from metrics.items()
-    for figure in FIGURES:
-        named = {
-            read_out: name
-            for name in sorted(metrics, key=lambda name: metrics[name]["timestamps"][:1])
-            for read_out in FINAL_READ_OUTS
-            if name.count("/") == 2 and name.endswith(f"/{read_out}/{figure}")
-        }
-        final = next((named[read_out] for read_out in FINAL_READ_OUTS if read_out in named), None)
-        if final is not None:
-            # These are read in a table, where all decimals of a float hide the figure.
-            yield figure, {**metrics[final], "values": [round(value, 2) for value in metrics[final]["values"]]}
+    for figure, metric in final_curves(metrics):
+        # These are read in a table, where all decimals of a float hide the figure.
+        yield figure, {**metric, "values": [round(value, 2) for value in metric["values"]]}
 
 
 def _read(path: Path, missing: Document | None = None) -> Document:

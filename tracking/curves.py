@@ -1,0 +1,23 @@
+"""The curves of a run's final model, under names that all methods share. Imports nothing heavy."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vocabulary import FIGURES, FINAL_READ_OUTS
+
+Metric = Mapping[str, Any]  # steps, values and timestamps, as Sacred keeps them
+
+
+def final_curves(metrics: Mapping[str, Metric]) -> Iterator[tuple[str, Metric]]:
+    """Figure and metric <stage>/<read-out>/<figure>: of the final model's read-out, in the stage that came last."""
+    in_time = sorted(metrics, key=lambda name: metrics[name]["timestamps"][:1])
+    for figure in FIGURES:
+        named = {
+            read_out: name
+            for name in in_time
+            for read_out in FINAL_READ_OUTS
+            if name.count("/") == 2 and name.endswith(f"/{read_out}/{figure}")
+        }
+        final = next((named[read_out] for read_out in FINAL_READ_OUTS if read_out in named), None)
+        if final is not None:
+            yield figure, metrics[final]
