@@ -137,6 +137,8 @@ RUN_SETTINGS: dict[str, Setting] = {
         optional=True, kind=str,
     ),
     "cache_dir": Setting(".cache", "folder for built data sets and downloads"),
+    "tensorboard": Setting(False, "TensorBoard scalars in the run's folder (needs the package tensorboardx)"),
+    "csv_metrics": Setting(False, "metrics.csv in the run's folder: metric, epoch, value"),
     "mongo_url": Setting(
         None, "MongoDB to record the run in as well, mongodb://host:port/database; else the variable MONGO_URL",
         optional=True, kind=str,

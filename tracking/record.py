@@ -29,6 +29,7 @@ from tracking.matrices import plot_confusion, plot_matrix
 from tracking.mongo.address import Address
 from tracking.overview import check_bias_labels, overview
 from tracking.plots import plot_curves, plot_images
+from tracking.scalars import also_written
 from tracking.suspects import write_suspects
 
 
@@ -47,10 +48,12 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     store = Store(Path(settings["store"]) / "stages")
     _describe(task, settings, device)
 
-    def log(name: str, value: float, epoch: int) -> None:
+    def record(name: str, value: float, epoch: int) -> None:
         run.log_scalar(name, float(value), int(epoch))
 
-    outcome = run_stages(stages, task, settings, device, store, log=log, say=say, progress=settings["progress"])
+    wanted = {"csv_file": settings["csv_metrics"], "tensorboard": settings["tensorboard"]}
+    with also_written(record, _folder(run), **wanted) as log:
+        outcome = run_stages(stages, task, settings, device, store, log=log, say=say, progress=settings["progress"])
     run.info["summary"] = {name: float(value) for name, value in outcome.summary.items()}
     run.info["stages"] = {
         name: {key: about[key] for key in ("key", "reused", "seconds", "needs_bias_labels")}
@@ -92,6 +95,12 @@ def evaluate_checkpoint(run: Run) -> float | None:
     show(figures_table(summary, f"{path.name} on {task.name}: test accuracy, %"))
     say_where(run)
     return _result(summary)
+
+
+def _folder(run: Run) -> Path | None:
+    """The run's own folder; None for a run that is not recorded."""
+    folders = [observer.dir for observer in run.observers if getattr(observer, "dir", None)]
+    return Path(folders[0]) if folders else None
 
 
 def sync_runs(config: Mapping[str, Any], address: Address | None) -> None:
