@@ -4,6 +4,8 @@
     python -m benchmarks.data corruptions --threads 1 --json      one of them
 
 corruptions   each of the twenty corruptions at its strongest level, and building both types of Corrupted CIFAR-10 whole
+decoding      image files into the cache of decoded images
+batches       from the cache to batches for training, beside torchvision's DataLoader with transforms of each image
 
 A section is a function in `SECTIONS`: it takes the options and gives figures by name. Images are noise of the size of
 the real ones, unless the data set's files are in --data-dir.
@@ -21,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmarks import photos
 from data.cifar import cifar10
 from data.cifar_files import CLASSES
 from data.corrupted import CHUNK, build_arrays
@@ -66,6 +69,8 @@ def corruptions(options: argparse.Namespace) -> Figures:
 
 SECTIONS: dict[str, Section] = {
     "corruptions": Section("corruptions at level 5 on one thread, then whole builds; images/s", corruptions),
+    "decoding": Section("files to uint8 at training resolution, all threads; images/s", photos.decoding),
+    "batches": Section("uint8 to augmented, normalised batches, and a DataLoader's; images/s", photos.batches),
 }
 
 
@@ -91,7 +96,15 @@ def timed(function: Callable[[], object]) -> float:
 def table(title: str, figures: Mapping[str, float]) -> str:
     """A section as lines of text."""
     width = max(map(len, figures), default=0)
-    return "\n".join([title, *(f"  {name:{width}}  {value:12,.0f}" for name, value in figures.items())])
+    return "\n".join(
+        [
+            title,
+            *(
+                f"  {name:{width}}  {value:12,.{0 if value >= 100 or value == int(value) else 1}f}"
+                for name, value in figures.items()
+            ),
+        ]
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

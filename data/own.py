@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from data.decode import Preparation
 from data.files import Files, FolderFiles, is_image_name, open_files
 from data.listing import PARTS, Block, Item, Listing, Problem
@@ -182,6 +185,8 @@ def _listing(
 ) -> Listing:
     targets = in_order({row.target for row in rows})
     biases = None if rows[0].bias is None else in_order({row.bias or "" for row in rows})
+    if biases is not None:
+        biases = tied(biases, [(targets.index(row.target), biases.index(row.bias or "")) for row in rows])
     parts: dict[str, list[Item]] = {part: [] for part in PARTS}
     drawn = set() if any(row.part for row in rows) else _draw_test(rows, test_fraction)
     given = {row.part for row in rows}
@@ -196,6 +201,18 @@ def _listing(
             raise UserError(f"{files.root}: no {part} images; name a {part} part, or none at all and set test_fraction")
     blocks = [Block(part, items, preparation) for part, items in parts.items() if items and (valid or part != "valid")]
     return Listing(files, blocks, targets, biases, problems)
+
+
+def tied(biases: Sequence[str], pairs: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+    """Biases in the order of the targets that they are tied to: the pairing, one to one, that most images have.
+
+    pairs : (target, bias) of every image; biases that are left over come last.
+    """
+    counts = np.zeros((max(target for target, _ in pairs) + 1, len(biases)), dtype=np.int64)
+    np.add.at(counts, tuple(np.array(pairs).T), 1)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    order = columns[np.argsort(rows)].tolist()
+    return tuple(biases[i] for i in [*order, *(i for i in range(len(biases)) if i not in order)])
 
 
 def _draw_test(rows: Sequence[Row], fraction: float) -> set[str]:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import data as benchmark
+from benchmarks import photos
 from data.corruptions import CORRUPTIONS
 from errors import UserError
 
@@ -61,3 +62,15 @@ def test_missing_files_are_one_line(monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "SECTIONS", {"one": benchmark.Section("", refuse)})
     assert benchmark.main([*TINY]) == 2
     assert capsys.readouterr().err == "error: no files\n"
+
+
+def test_decoding_and_batches(capsys, monkeypatch):
+    """Every form of files, from memory and from the cache, beside a DataLoader."""
+    form = {"tiny": (40, 30, "jpg", 16, "flip", [photos.transforms.Resize((16, 16))])}
+    monkeypatch.setattr(photos, "FORMS", form)
+    assert benchmark.main(["decoding", "batches", *TINY, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["decoding"]) == {"tiny"}
+    ways = ("DataLoader", "memory", "cache", "memory / DataLoader", "cache / DataLoader")
+    assert set(found["batches"]) == {f"tiny: {way}" for way in ways}
+    assert all(value > 0 for figures in found.values() for value in figures.values())

@@ -19,7 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"([a-z0-9][a-z0-9-]*)==([0-9][0-9a-z.]*)")
 CHOSEN_BY_TORCH = re.compile(r"nvidia-.*|cuda-.*|triton")
 NOT_OURS = {".venv", ".cache", "node_modules", "runs"}
-SCRIPTS = ["scripts/quickstart.sh", "scripts/coloredmnist.sh", "scripts/omniboard.sh", "scripts/test.sh", ".ci/run"]
+SETS = ["bffhq", "celeba", "bar"]
+SCRIPTS = [
+    *(f"scripts/{name}.sh" for name in SETS),
+    "scripts/quickstart.sh",
+    "scripts/coloredmnist.sh",
+    "scripts/omniboard.sh",
+    "scripts/test.sh",
+    ".ci/run",
+]
 
 
 def requirement_lines(name: str) -> list[str]:
@@ -299,6 +307,14 @@ def test_grid_goes_on_after_a_failure_and_lists_it(project: Project) -> None:
     ]
     assert "2 of 4 runs failed" in done.stderr
     assert re.findall(r"status 3: .*(skewed\d).*seed=(\d)", done.stderr) == [("skewed1", "1"), ("skewed1", "2")]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_scripts_of_image_sets_run_every_seed(project: Project, name: str) -> None:
+    done = project.call(f"{name}.sh", "dcwp", SEEDS="11 22", FAIL_ON="seed=11", FAIL_STATUS="3")
+    assert done.returncode == 1 and "1 of 2 runs failed" in done.stderr
+    runs = [line for line in project.log if "main.py" in line]
+    assert runs == [f"python main.py with {name} seed={seed} dcwp" for seed in (11, 22)]
 
 
 def test_grid_is_five_seeds_of_four_skews_unless_told(project: Project) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from data import load_task
+from data.own import tied
 from errors import UserError
 from tests import photos
 from tests.data.test_layouts import settings as any_settings
@@ -79,6 +80,16 @@ def test_a_table(tmp_path, root):
         number, animal = int(name.rsplit(" ", 1)[1].split(".")[0]), task.target_names[target]
         usual = {"cow": "grass", "camel": "sand"}[animal]
         assert (task.bias_names[bias] == usual) is (number % 10 != 0)
+
+
+def test_aligned_is_what_most_images_of_a_class_have(tmp_path, root):
+    """Camels on sand and cows on grass, though names in order of the alphabet would pair them the other way."""
+    labels(root)
+    task = load_task(settings(tmp_path, labels="labels.csv"))
+    assert task.target_names == ("camel", "cow") and task.bias_names == ("sand", "grass")
+    assert 0.05 < float((task.train.bias != task.train.target).float().mean()) < 0.15
+    # a bias that no class is tied to comes last
+    assert tied(("fog", "grass", "sand"), [(0, 2)] * 5 + [(1, 1)] * 5 + [(1, 0)] * 4) == ("sand", "grass", "fog")
 
 
 def test_a_table_without_biases_and_with_parts(tmp_path, root):

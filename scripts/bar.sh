@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# BAR: one run for every seed. A run that fails does not stop the others; the failures are listed
+# at the end and make the status 1. Ctrl-C stops at once. Finished work is found again, so the same
+# command continues where it was stopped. The files are looked for in data_dir or DATA_DIR.
+#
+#     scripts/bar.sh [SETTING...]    settings for every run, e.g. dcwp data_dir=FOLDER
+#     SEEDS="11 22 33 44" scripts/bar.sh dcwp
+#
+# SEEDS   default "1 2 3 4 5"
+# PYTHON  the interpreter that .venv is made with (3.11 or newer)
+
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+read -ra seeds <<<"${SEEDS:-1 2 3 4 5}"
+
+set_up requirements.txt
+failed=()
+for seed in "${seeds[@]}"; do
+    settings=(bar "seed=$seed" "$@")
+    say "python main.py with ${settings[*]}"
+    status=0
+    python main.py with "${settings[@]}" || status=$?
+    # Also when only the run, not this script, was interrupted.
+    if ((status == 130)); then exit 130; fi
+    if ((status != 0)); then failed+=("status $status: python main.py with ${settings[*]}"); fi
+done
+
+if ((${#failed[@]} > 0)); then
+    say "${#failed[@]} of ${#seeds[@]} runs failed:"
+    printf '   %s\n' "${failed[@]}" >&2
+    exit 1
+fi
+say "all ${#seeds[@]} runs finished"
