@@ -102,7 +102,8 @@ SOURCES = ("mnist", "fashion", "digits")
 
 def on_sources(value: Any, *kinds: str) -> dict[str, Any]:
     """Entries of `Setting.at` that give the data sets of some kinds one default, whatever their source."""
-    return {f"{kind}_{source}": value for kind in kinds for source in SOURCES}
+    # The published files of one kind are a data set of their own.
+    return {f"{kind}_{source}": value for kind in kinds for source in (*SOURCES, "released")}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -52,11 +52,13 @@ class Case:
     """A stage to time: the data set whose defaults it takes, and the plain step it is timed beside.
 
     `beside` is the stage of the plain step in the same recipe, with the settings `plain`; None: nothing is beside it.
+    `grey`: grey images with a colour beside them, in place of coloured ones.
     """
 
     dataset: str = "colored_mnist"
     beside: str | None = None
     plain: Mapping[str, Any] = field(default_factory=dict)
+    grey: bool = False
 
 
 CASES = {
@@ -66,6 +68,7 @@ CASES = {
     "prune": Case(beside="pretrain"),
     "finetune": Case(beside="pretrain"),
     "end": Case("biased_mnist", beside="end", plain={"alpha": 0.0, "beta": 0.0}),
+    "fisher": Case("bimodal_mnist", beside="fisher", plain={"perturb": 0.0}, grey=True),
 }
 
 
@@ -78,8 +81,8 @@ class Speed:
     products: list[list[float]]
 
 
-def synthetic_task(samples: int, tests: int) -> Task:
-    """Images that cost what Colored MNIST costs; nothing can be learnt from them."""
+def synthetic_task(samples: int, tests: int, beside: bool = False) -> Task:
+    """Images that cost what Colored MNIST costs, or with the colour beside them; nothing can be learnt from them."""
     generator = torch.Generator().manual_seed(0)
 
     def split(n: int) -> Split:
@@ -87,6 +90,8 @@ def synthetic_task(samples: int, tests: int) -> Task:
         grey *= torch.rand(grey.shape, generator=generator) < FOREGROUND
         target, other = torch.randint(0, CLASSES, (2, n), generator=generator)
         conflicting = torch.rand(n, generator=generator) < 0.05
+        if beside:
+            return Split(grey, target, target, torch.arange(n), torch.rand(n, 3, generator=generator))
         return Split(
             grey.expand(-1, *SHAPE).contiguous(), target, torch.where(conflicting, other, target), torch.arange(n)
         )
@@ -324,7 +329,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("at least one thread is needed")
     prepare_cpu(given.threads)
     samples = given.samples // batch * batch
-    task = synthetic_task(samples, max(1, samples // 6))
+    task = synthetic_task(samples, max(1, samples // 6), CASES[given.stage].grey)
     about: dict[str, Any] = {"stage": given.stage, "batch": batch, "epochs": given.epochs}
     about |= {"samples": samples, "tests": len(task.test)}
     try:

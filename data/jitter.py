@@ -173,3 +173,12 @@ def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], key: str, reve
         bias_colours=None if reverse else tensors["colours"],
         extra_tests={} if reverse else {"grey": grey},
     )
+
+
+def nearest_colour(images: np.ndarray, palette: Tensor) -> np.ndarray:
+    """The class colour nearest to that of each flat digit: an estimate of its bias, int64 [N].
+
+    images : uint8 [N, 3, H, W]; palette : float [K, 3] in [0, 1]
+    """
+    colours = torch.from_numpy(images.max(axis=(2, 3)).astype(np.float32) / 255)
+    return torch.cdist(colours, palette).argmin(1).numpy()

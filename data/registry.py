@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,11 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data import biased, bimodal, colored, corrupted, jitter
 from data.cache import cached, key_of
 from data.digits import digits
 from data.imagesets import IMAGE_SETS
-from data.sources import Source, fashion_mnist, mnist
+from data.released_jitter import find_file, read_released
+from data.sources import MNIST_NAMES, Source, fashion_mnist, mnist
 from data.split import Task, hold_out
 from errors import UserError
 from settings import SOURCES
@@ -126,6 +130,30 @@ def _load_jitter(settings: Settings, name: str, read: Read) -> Task:
     return jitter.as_task(arrays, name=name, names=source.names, key=key, reverse=settings["reverse"], palette=palette)
 
 
+def _load_jitter_released(settings: Settings) -> Task:
+    folder = Path(settings["data_dir"] or os.environ.get("DATA_DIR") or ".")
+    path = find_file(folder, settings.get("variance", 0.03))
+    found = read_released(path)
+    colours = jitter.palette_colours("jitter", 0)
+    arrays = {"colours": colours.numpy(), "grey_images": found["test_gray"][:, None].repeat(3, axis=1)}
+    for part in ("train", "test"):
+        count = settings["limit"] if part == "train" else None if settings["limit"] is None else settings["limit"] // 6
+        images = np.ascontiguousarray(found[f"{part}_image"][:count].transpose(0, 3, 1, 2))
+        arrays |= {f"{part}_images": images, f"{part}_target": found[f"{part}_label"][:count]}
+        arrays |= {f"{part}_ids": np.arange(len(images)), f"{part}_bias": jitter.nearest_colour(images, colours)}
+    arrays["grey_images"] = arrays["grey_images"][: len(arrays["test_ids"])]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    key = key_of(builder="jitter released", version=jitter.VERSION, file=digest, limit=settings["limit"])
+    return jitter.as_task(
+        arrays,
+        name="jitter_released",
+        names=MNIST_NAMES,
+        key=key,
+        reverse=settings["reverse"],
+        palette="jitter",
+    )
+
+
 def _load_bimodal(settings: Settings, name: str, read: Read) -> Task:
     if settings["reverse"]:
         raise UserError(f"{name}: the colour is a vector beside the image and cannot be the target; leave out reverse")
@@ -176,6 +204,11 @@ _BUILT = (
     _biased("biased_digits", "white embedded digits, each tied to a background colour; no download", _read_digits),
     DatasetSpec("corrupted_cifar10", "CIFAR-10 objects, each tied to an image corruption", corrupted.load),
     *_on_sources("jitter", _load_jitter, "{}, flat, each in a colour near the one its class is tied to"),
+    DatasetSpec(
+        "jitter_released",
+        "the published files of jitter_mnist, read from data_dir; colours named by the nearest mean",
+        _load_jitter_released,
+    ),
     *_on_sources("bimodal", _load_bimodal, "grey {}, and beside each image a colour tied to its class"),
 )
 _IMAGES = tuple(DatasetSpec(name, summary, load) for name, (summary, load) in IMAGE_SETS.items())

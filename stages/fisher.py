@@ -55,7 +55,12 @@ class Fisher(Stage):
         estimation=Setting("ent", "|grad f|^2 / f as in the paper, or |grad f|^2", choices=ESTIMATIONS),
         norm=Setting(2.0, "order of the norm over modalities", low=1.0),
         n_samples=Setting(1, "perturbed copies of every image", low=1),
-        perturb=Setting(0.25, "share of a batch's images that are perturbed", low=0.0, high=1.0),
+        perturb=Setting(
+            0.25,
+            "share of a batch's images that are perturbed; 0: plain cross-entropy",
+            low=0.0,
+            high=1.0,
+        ),
         neighbours=Setting(21, "nearest other images whose mean distance is the size of the noise", low=1),
         form=Setting("paper", "the paper's form, or that of the published code", choices=("paper", "published")),
         epochs=Setting(10, "passes over the training images, at most", low=1, quick=3),
@@ -91,6 +96,11 @@ class Fisher(Stage):
 
         def loss(batch: Batch) -> tuple[Tensor, Logs]:
             logits = model(batch.inputs)
+            logs = {"train/accuracy": hit_rate(logits, batch.target)}
+            total = cross_entropy(logits, batch.target)
+            if own["perturb"] == 0:
+                running.add_(total.detach())
+                return total, logs
             parts = [batch.images] if batch.vector is None else [batch.images, batch.vector]
             # A batch comes in random order, so its first images are a fair choice.
             some = max(1, round(own["perturb"] * len(logits)))
@@ -103,10 +113,9 @@ class Fisher(Stage):
                 added, scores = regularised(
                     predict, probability, near, weights, own["regularise"], own["estimation"], own["norm"]
                 )
-            total = cross_entropy(logits, batch.target) + added
+            total = total + added
             running.add_(total.detach())
-            logs = {f"information/{name}": score for name, score in zip(names, scores, strict=True)}
-            return total, logs | {"train/accuracy": hit_rate(logits, batch.target)}
+            return total, logs | {f"information/{name}": score for name, score in zip(names, scores, strict=True)}
 
         def after_epoch() -> None:
             losses.copy_(losses.roll(1))
@@ -125,7 +134,8 @@ class Fisher(Stage):
             ctx, model, loss, training=training, tensors=tensors, after_epoch=after_epoch, stop=stop
         )
         report = fitted.report()
-        report["summary"] |= information_figures(fitted.history, names)
+        if own["perturb"]:
+            report["summary"] |= information_figures(fitted.history, names)
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": report}
 
 

@@ -33,7 +33,9 @@ def test_every_setting_named_exists(name: str) -> None:
     assert name in known_settings()
 
 
-@pytest.mark.parametrize("title", ["EnD's options", "ReBias's options"])
+@pytest.mark.parametrize(
+    "title", ["EnD's options", "ReBias's options", "Learning Not to Learn's options", "Functional Fisher's options"]
+)
 def test_options_of_other_programs(title: str) -> None:
     """Every option has a setting that exists, or says why there is none."""
     table = rows(title)
@@ -44,6 +46,11 @@ def test_options_of_other_programs(title: str) -> None:
     assert len(options) == len(set(options))
     wanted = {
         "EnD's options": "device lr alpha beta weight_decay batch_size epochs rho local",
+        "Learning Not to Learn's options": "exp_name n_class input_size batch_size momentum lr lr_decay_rate depth "
+        "lr_decay_period weight_decay max_step color_var seed checkpoint log_step save_step data_dir save_dir "
+        "data_split use_pretrain train_baseline random_seed num_workers cudnn_benchmark cuda debug is_train",
+        "Functional Fisher's options": "gpu data_dir batch_size epochs lr lambda_image lambda_color n_samples norm "
+        "optim_method estimation knn_value std patience",
         "ReBias's options": "root batch_size train_correlation n_confusing_labels lr optim n_epochs lr_step_size",
     }[title].split()
     assert {name.removeprefix("--") for name in options} >= set(wanted)

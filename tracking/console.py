@@ -61,6 +61,8 @@ def other_figures(summary: Mapping[str, float]) -> list[str]:
         "mined/average_precision/train": "average precision of the conflict score {:.1f} %",
         "pseudo_bias/accuracy/train": "{:.2f} % of the pseudo bias labels are right",
         "pseudo_bias/conflicting/train": "{:.2f} % of those of conflicting images",
+        "information_share/image/first": "the image has {:.1f} % of the Fisher information in the first epoch",
+        "information_share/image/last": "and {:.1f} % in the last one",
         "sparsity/all/last": "{:.1f} % of the gated weights are pruned",
     }
     return [text.format(summary[name]) for name, text in said.items() if name in summary]

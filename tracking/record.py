@@ -25,6 +25,7 @@ from stages.recipes import stages_of
 from stages.run import Outcome, imagenet_weights, run_stages
 from stages.store import Store
 from tracking.console import figures_table, other_figures, say, show
+from tracking.information import plot_information
 from tracking.matrices import plot_confusion, plot_matrix
 from tracking.mongo.address import Address
 from tracking.overview import check_bias_labels, overview
@@ -149,6 +150,8 @@ def _leave(run: Run, outcome: Outcome, task: Task) -> None:
             report = about["report"]
             if report["history"]:
                 _leave_curves(run, folder, stage, report["history"])
+                for path in plot_information(folder, stage, report["history"]):
+                    run.add_artifact(path)
             for selection, counts in report["matrices"].items():
                 for name, pair in counts.items():
                     matrices.setdefault(stage, {}).setdefault(selection, {})[name] = pair.tolist()

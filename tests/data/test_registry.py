@@ -124,6 +124,10 @@ def test_every_listed_data_set_loads_or_says_why_not(settings, tmp_path, monkeyp
     monkeypatch.setattr(registry, "digits", lambda cache_dir: digits(cache_dir, 120, 30))
     write_set(tmp_path / "in" / "fashion-mnist")
     write_tree(tmp_path / "in" / "cifar10")
+    images, labels = np.zeros((12, 28, 28, 3), np.uint8), np.arange(12) % 10
+    released = {"train_image": images, "train_label": labels, "test_image": images, "test_label": labels}
+    file = tmp_path / "in" / "mnist_10color_jitter_var_0.030.npz"
+    np.savez(file, **released, test_gray=images[..., 0])
     for name, spec in DATASETS.items():
         assert spec.name == name
         assert spec.summary
