@@ -36,7 +36,8 @@ class MineFile(Stage):
         read_scores(Path(own["path"]), own["column"])
 
     def content(self, settings: Settings) -> str | None:
-        return hashlib.sha256(Path(settings[self.name]["path"]).read_bytes()).hexdigest()
+        path = settings[self.name]["path"]
+        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, train = ctx.own, ctx.train
