@@ -102,8 +102,9 @@ SOURCES = ("mnist", "fashion", "digits")
 
 def on_sources(value: Any, *kinds: str) -> dict[str, Any]:
     """Entries of `Setting.at` that give the data sets of some kinds one default, whatever their source."""
+    entries = {f"{kind}_{source}": value for kind in kinds for source in SOURCES}
     # The published files of one kind are a data set of their own.
-    return {f"{kind}_{source}": value for kind in kinds for source in (*SOURCES, "released")}
+    return entries | ({"jitter_released": value} if "jitter" in kinds else {})
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
