@@ -1,18 +1,31 @@
 """The device a run computes on, and how its CPU is set up."""
 
+import contextlib
+import ctypes
+
 import torch
 
 from errors import UserError
 
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
 
 def prepare_cpu(threads: int | None = None) -> None:
-    """Set the number of CPU threads (None leaves it to torch) and flush denormal numbers to zero.
+    """Set the number of CPU threads (None leaves it to torch), flush denormal numbers to zero, and keep freed memory.
 
     Weights of pixels that are black in every image have no gradient but their decay's: they and their moments shrink
     until they are denormal, and products with denormal numbers made an epoch of Colored MNIST ten times slower. To be
     called before the first parallel operation: threads take the mode over when they are started.
+
+    Freed memory stays with the process: a batch of photographs is larger than what the C library keeps by itself, and
+    fetching its pages from the system anew each time took two thirds of the time in which a batch is made.
     """
     torch.set_flush_denormal(True)
+    with contextlib.suppress(AttributeError, OSError):  # other C libraries do not have it
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     if threads is not None:
         torch.set_num_threads(threads)
 

@@ -1,5 +1,6 @@
 """How the CPU is set up, and the device a setting names."""
 
+import platform
 import subprocess
 import sys
 
@@ -34,6 +35,31 @@ def test_denormal_numbers_are_flushed_on_every_thread() -> None:
 
 def test_without_it_they_are_kept_so_that_the_test_above_can_fail() -> None:
     assert outputs(look_first=True, threads=1)[0] == "1000000"
+
+
+FAULTS = """
+import resource, torch
+from stages.machine import prepare_cpu
+torch.set_num_threads(1)
+if {prepared}:
+    prepare_cpu(1)
+images = torch.zeros(64, 3, 224, 224, dtype=torch.uint8)
+for _ in range(12):
+    images * 0.5  # 38 MB, given back at once
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    images * 0.5
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 5)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told to keep memory")
+def test_the_memory_of_a_large_batch_is_used_again() -> None:
+    pages = []
+    for prepared in (True, False):
+        program = [sys.executable, "-c", FAULTS.format(prepared=prepared)]
+        pages.append(int(subprocess.run(program, capture_output=True, text=True, check=True).stdout))
+    assert pages[0] < 100 < 1000 < pages[1]
 
 
 def test_auto_is_a_gpu_where_there_is_one() -> None:
