@@ -14,7 +14,7 @@ from stages.base import Context
 from stages.classifier import difficulty
 from stages.evaluate import map_images
 from stages.recipes import STAGES, stages_of
-from tests.pipeline import same, short
+from tests.pipeline import method_with, same, short
 
 # What each miner needs first, and whether its scores depend on the seed.
 MINERS = {
@@ -131,7 +131,7 @@ def test_true_bias_is_the_labels(run_tiny, task):
     assert (bias["kind"], bias["n_biases"]) == ("true", task.n_biases)
 
 
-def test_only_two_stages_see_bias_labels(run_tiny, task, store, monkeypatch):
+def test_only_two_stages_see_bias_labels(run_tiny, task, store, monkeypatch, tmp_path):
     """Spied on at the one door through which stages get their training images."""
     asked: dict[str, bool] = {}
     door = vars(Context)["train"].fget
@@ -147,6 +147,12 @@ def test_only_two_stages_see_bias_labels(run_tiny, task, store, monkeypatch):
         run_tiny(*short(method, 1), *words, task=task, store=store)
     for method in ("[mine_oracle]", "[true_bias,mine_none,mine_gce,mine_ensemble,lff]"):
         run_tiny(*short(method, 1), *words, task=task, store=store)
+    table = tmp_path / "suspects.csv"
+    table.write_text("id,score\n", encoding="utf-8")
+    run_tiny("method=[mine_file]", f"mine_file.path={table}", task=task)
+    for stage in STAGES:
+        if stage not in asked:
+            run_tiny(*short(method_with(stage), 1), *words, task=task, store=store)
     assert set(asked) == set(STAGES)
     seen = {name for name, saw in asked.items() if saw}
     assert seen == {name for name, stage in STAGES.items() if stage.needs_bias_labels} == {"mine_oracle", "true_bias"}
