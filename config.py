@@ -128,7 +128,7 @@ RUN_SETTINGS: dict[str, Setting] = {
     **SPEED_SETTINGS,
     "threads": Setting(None, "CPU threads; None leaves it to torch", low=1, optional=True, kind=int),
     "data_dir": Setting(
-        None, "folder with the source files; else the variable DATA_DIR; else a download",
+        None, "folder with the source files; else (not for own_images) the variable DATA_DIR; else a download",
         optional=True, kind=str,
     ),
     **IMAGE_SETTINGS,
@@ -372,5 +372,6 @@ def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     """Checked settings as plain dicts, with what is read from the environment filled in."""
     checked = check_settings(config)
-    checked["data_dir"] = checked["data_dir"] or os.environ.get("DATA_DIR") or None
+    if checked["dataset"] != "own_images":
+        checked["data_dir"] = checked["data_dir"] or os.environ.get("DATA_DIR") or None
     return checked

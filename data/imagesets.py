@@ -111,7 +111,8 @@ def load_own(settings: Settings) -> Task:
     labels = settings.get("labels")
     preparation = Preparation(_size(settings, "own_images"), settings.get("framing", "crop"))
     test_fraction, valid = settings.get("test_fraction", 0.2), _own_valid(settings, True)
-    data_dir = _data_dir(settings)
+    # The variable DATA_DIR is where published data sets are; a person's own images are only where the setting says.
+    data_dir = settings["data_dir"]
     if data_dir is None and labels is None:
         raise UserError("own_images needs data_dir=FOLDER with a folder for each class, or labels=FILE.csv as well")
     root = None if data_dir is None else Path(data_dir)

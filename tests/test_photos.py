@@ -27,7 +27,8 @@ def words(folder, dataset, *more, store="runs"):
     where = folder / "in" / dataset
     if not where.exists():
         photos.MAKERS[dataset](where)
-    own = [f"data_dir={where}"] if dataset == "own_images" else []
+    # Named, as processes that tests start do not see the variable.
+    own = [f"data_dir={where if dataset == 'own_images' else folder / 'in'}"]
     share = ["skew=0.2"] if dataset == "celeba" else []
     return [dataset, *own, *share, *SMALL, f"cache_dir={folder / 'cache'}", f"store={folder / store}", *more]
 
