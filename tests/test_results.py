@@ -29,6 +29,10 @@ def test_the_documents_are_in_step_with_their_records(monkeypatch, capsys):
     assert results.main(["docs", "--check"]) == 0, capsys.readouterr().out
 
 
+def test_the_table_of_the_readme_is_in_step_with_its_records():
+    assert results.main(["docs", "README.md", "--check"]) == 0
+
+
 def test_no_table_of_the_documents_is_typed():
     for document in results.DOCUMENTS:
         inside = False

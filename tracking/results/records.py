@@ -16,7 +16,7 @@ ABOUT = ("run", "started", "status", "command", "device")
 MACHINE = frozenset(
     (
         "device", "threads", "data_dir", "cache_dir", "store", "fresh", "checkpoint_seconds", "progress", "train",
-        "checkpoint", "mongo_url", "mongo_required", "mongo_file_mb", "tensorboard", "csv_metrics",
+        "checkpoint", "folder", "output", "mongo_url", "mongo_required", "mongo_file_mb", "tensorboard", "csv_metrics",
         "rho",  # another word for the skew, which says it as well
     )
 )  # fmt: skip

@@ -11,7 +11,34 @@ from tracking.runs import RunRecord
 from vocabulary import SELECTIONS, TAINT
 
 # What a table has a row for, or averages over; every other setting of a run, not of a stage, makes the data.
-_METHOD = frozenset(("method", "skew", "seed", "optimiser", "quick", "valid_fraction"))
+_METHOD = frozenset(
+    (
+        "method", "skew", "rho", "seed", "optimiser", "quick", "valid_fraction", "augment", "channels_last", "bfloat16",
+        "compile", "streaming", "imagenet_weights", "probe_on",
+    )
+)  # fmt: skip
+
+# Settings of some data sets alone, by how the names of these begin: for others they say nothing.
+_IMAGES = ("bffhq", "celeba", "bar", "own_images", "disent_")
+_OF = {
+    "severity": ("colored_", "corrupted_"),
+    "placement": ("colored_", "corrupted_"),
+    "type": ("corrupted_",),
+    "frost_dir": ("corrupted_",),
+    "n_confusing_labels": ("biased_",),
+    "validation": ("biased_",),
+    "variance": ("jitter_",),
+    "palette": ("jitter_",),
+    "colour_std": ("bimodal_",),
+    "image_size": _IMAGES,
+    "bad_files": _IMAGES,
+    "duplicates": _IMAGES,
+    "own_valid": _IMAGES,
+    "labels": ("own_images", "celeba"),
+    "framing": ("own_images",),
+    "outside": ("own_images",),
+    "test_fraction": ("own_images",),
+}
 
 # Of the settings that make the data, those that a title names even where nothing differs.
 _TELLING = frozenset(("severity", "placement", "reverse", "limit"))
@@ -81,10 +108,14 @@ def in_order(selections: Set[str]) -> list[str]:
 
 def data_of(record: RunRecord) -> tuple[tuple[str, Any], ...]:
     """The settings that make the data, skew apart: runs in which one differs never share a table."""
+    dataset = str(record.config.get("dataset", ""))
     return tuple(
         (name, tuple(value) if isinstance(value, list) else value)
         for name, value in sorted(record.config.items())
-        if name not in _METHOD and name in settings_of(record) and not isinstance(value, Mapping)
+        if name not in _METHOD
+        and name in settings_of(record)
+        and not isinstance(value, Mapping)
+        and dataset.startswith(_OF.get(name, ""))
     )
 
 

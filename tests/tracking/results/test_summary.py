@@ -55,6 +55,17 @@ def test_where_a_run_worked_does_not_divide(record):
     assert body(tables_of(runs))[0]["n"] == "2"
 
 
+def test_settings_of_other_data_sets_neither_divide_nor_stand_in_the_title(record):
+    others = {"colour_std": 0.1, "palette": "jitter", "bad_files": "stop", "output": None, "compile": "auto"}
+    runs = [
+        record("erm", 1.0, dataset="colored_mnist", severity=4),
+        record("erm", 3.0, dataset="colored_mnist", severity=4, seed=2, **others),
+    ]
+    (table,) = tables_of(runs)
+    assert body([table])[0]["n"] == "2"
+    assert table.title == "colored_mnist (severity 4): unbiased test accuracy, %"
+
+
 def test_a_skew_said_as_rho_is_the_same_skew(record):
     runs = [record("end", 1.0, skew=0.003, rho=0.997), record("end", 3.0, skew=0.003, rho=None, seed=2)]
     assert body(tables_of(runs))[0]["n"] == "2"
