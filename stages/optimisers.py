@@ -7,9 +7,82 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+
+class _KeptLists(Adam):
+    """Adam whose fused step is two calls, with the numbers and the state of torch's own, bit for bit.
+
+    torch gathers the weights, their moments and counters into lists anew in every step and adds one to each counter by
+    itself, a tenth of a step of a small network. Here the lists are kept, and the counters are one tensor.
+    """
+
+    # Of each group: itself, its weights, first and second moments, counters, and these as one tensor.
+    _kept: list[tuple[Any, ...]] | None = None
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update of all weights; torch's own where there is a closure, a weight without gradient, or no state."""
+        if closure is not None or any(p.grad is None for group in self.param_groups for p in group["params"]):
+            return super().step(closure)
+        if self._kept is None and not self._keep():
+            return super().step()
+        for group, weights, first, second, counters, count in self._kept or ():
+            count.add_(1)
+            update = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+            update(
+                weights,
+                [weight.grad for weight in weights],  # type: ignore[misc]
+                first,
+                second,
+                [],
+                counters,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+        return None
+
+    def _keep(self) -> bool:
+        """Gather the lists once, when torch's first step has made the state. Whether they can be used."""
+        kept: list[tuple[Any, ...]] = []
+        for group in self.param_groups:
+            weights = group["params"]
+            states = [self.state.get(weight, {}) for weight in weights]
+            plain = group["fused"] and not group["amsgrad"] and not group["maximize"]
+            if not (plain and weights and all("step" in state for state in states)):
+                return False
+            places = {(weight.device, weight.dtype) for weight in weights} | {
+                (state["step"].device, torch.float32) for state in states
+            }
+            if len(places) > 1:
+                return False
+            count = torch.stack([state["step"] for state in states])
+            for state, counter in zip(states, count, strict=True):
+                state["step"] = counter
+            moments = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+            kept.append((group, list(weights), *moments, count))
+        self._kept = kept
+        return True
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        super().load_state_dict(state_dict)
+        self._kept = None
+
+    def add_param_group(self, param_group: Any) -> None:
+        super().add_param_group(param_group)
+        self._kept = None
+
+
+class _AdamW(_KeptLists, AdamW):
+    pass
+
+
 OPTIMISERS: dict[str, Callable[..., Optimizer]] = {
-    "adam": Adam,
-    "adamw": AdamW,
+    "adam": _KeptLists,
+    "adamw": _AdamW,
     "sgd": SGD,
 }
 
