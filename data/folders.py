@@ -76,7 +76,7 @@ def folder_task(
     """
     cache_dir = Path(settings["cache_dir"])
     bad_files = settings.get("bad_files", "stop")
-    notes = settle(listing.problems, bad_files, "unusable files", "bad_files", cache_dir)
+    notes = listing.notes + settle(listing.problems, bad_files, "unusable files", "bad_files", cache_dir)
     if settings.get("limit") is not None:
         listing = listing.limited(settings["limit"], settings["seed"])
     parts = {part: _decode(name, part, listing, settings) for part in PARTS if listing.count(part)}

@@ -51,6 +51,7 @@ class Listing:
     """All images of a data set.
 
     bias_names : None where biases are unknown
+    notes : lines for the person, about how the images were divided
     """
 
     files: Files
@@ -58,6 +59,7 @@ class Listing:
     target_names: tuple[str, ...]
     bias_names: tuple[str, ...] | None
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def count(self, part: str) -> int:
         return sum(len(block.items) for block in self.blocks if block.part == part)
@@ -76,7 +78,7 @@ class Listing:
                     items = [item for place, item in enumerate(block.items, start) if place in wanted]
                     start += len(block.items)
                     blocks.append(Block(part, items, block.preparation))
-        return Listing(self.files, blocks, self.target_names, self.bias_names, self.problems)
+        return Listing(self.files, blocks, self.target_names, self.bias_names, self.problems, self.notes)
 
 
 def settle(problems: Sequence[Problem], rule: str, what: str, setting: str, cache_dir: Path) -> list[str]:

@@ -193,14 +193,20 @@ def _listing(
     for row in rows:
         part = row.part or ("test" if row.name in drawn else "train")
         if "test" not in given and part == "valid":
-            part = "test"  # whoever has train and val only tests on val
+            part = "test"
         bias = None if biases is None else biases.index(row.bias or "")
         parts[part].append(Item(row.name, targets.index(row.target), bias))
     for part in ("train", "test"):
         if not parts[part]:
             raise UserError(f"{files.root}: no {part} images; name a {part} part, or none at all and set test_fraction")
     blocks = [Block(part, items, preparation) for part, items in parts.items() if items and (valid or part != "valid")]
-    return Listing(files, blocks, targets, biases, problems)
+    notes = []
+    if "valid" in given and "test" not in given:
+        notes.append(
+            "no test images, so the validation images are the test set, and `oracle` is chosen on them; "
+            "name a test part as well to keep them apart"
+        )
+    return Listing(files, blocks, targets, biases, problems, notes)
 
 
 def tied(biases: Sequence[str], pairs: Sequence[tuple[int, int]]) -> tuple[str, ...]:

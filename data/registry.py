@@ -29,12 +29,11 @@ Read = Callable[[str | None, Path], Source]
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A data set: `load` makes its Task, without hold-out, from settings; None where it is not built in (`missing`)."""
+    """A data set: `load` makes its Task, without hold-out, from settings."""
 
     name: str
     summary: str
-    load: Callable[[Settings], Task] | None
-    missing: str | None = None
+    load: Callable[[Settings], Task]
 
 
 def load_task(settings: Settings) -> Task:
@@ -55,7 +54,7 @@ def load_task(settings: Settings) -> Task:
     Raises
     ------
     UserError
-        An unknown or unbuilt data set, a setting out of range, sources missing or damaged, an unwritable cache.
+        An unknown data set, a setting out of range, sources missing or damaged, an unwritable cache.
     """
     name = settings["dataset"]
     spec = DATASETS.get(name)
@@ -63,8 +62,6 @@ def load_task(settings: Settings) -> Task:
         near = get_close_matches(str(name), DATASETS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UserError(f"dataset={name!r} is unknown{hint}; available: {available()}")
-    if spec.load is None:
-        raise UserError(spec.missing or f"{name} is not built in yet; available: {available()}")
     task = _augmented(spec.load(settings), settings.get("augment"))
     fraction, seed = settings["valid_fraction"], settings["seed"]
     if fraction == 0 or task.valid is not None:
@@ -83,7 +80,7 @@ def _augmented(task: Task, augment: str | None) -> Task:
 
 def available() -> str:
     """Names of the data sets that can be loaded, for messages."""
-    return ", ".join(spec.name for spec in DATASETS.values() if spec.load is not None)
+    return ", ".join(DATASETS)
 
 
 def _load_colored(settings: Settings, name: str, read: Callable[[str | None, Path], Source]) -> Task:

@@ -13,23 +13,5 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-read -ra seeds <<<"${SEEDS:-1 2 3 4 5}"
-
 set_up requirements.txt
-failed=()
-for seed in "${seeds[@]}"; do
-    settings=(celeba "seed=$seed" "$@")
-    say "python main.py with ${settings[*]}"
-    status=0
-    python main.py with "${settings[@]}" || status=$?
-    # Also when only the run, not this script, was interrupted.
-    if ((status == 130)); then exit 130; fi
-    if ((status != 0)); then failed+=("status $status: python main.py with ${settings[*]}"); fi
-done
-
-if ((${#failed[@]} > 0)); then
-    say "${#failed[@]} of ${#seeds[@]} runs failed:"
-    printf '   %s\n' "${failed[@]}" >&2
-    exit 1
-fi
-say "all ${#seeds[@]} runs finished"
+run_seeds celeba "$@"

@@ -65,7 +65,7 @@ def test_commands_resolve(configured) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_every_dotted_setting_in_the_text_exists() -> None:
-    found = re.findall(rf"\b((?:{'|'.join(STAGES)})\.[a-z_]+)", TEXT)
+    found = re.findall(rf"\b((?:{'|'.join(STAGES)})\.[a-z_0-9]+)", TEXT)
     assert found
     assert set(found) <= set(known_settings())
 

@@ -92,9 +92,7 @@ def show_help(experiment: Experiment, usage: str, words: Sequence[str]) -> None:
         return
     show(Text(usage.strip()))
     lists: dict[str, Mapping[str, str]] = {
-        "Data sets": {
-            name: spec.summary + ("" if spec.load else "  (not built in yet)") for name, spec in DATASETS.items()
-        },
+        "Data sets": {name: spec.summary for name, spec in DATASETS.items()},
         "Methods": {name: f"{recipe.summary}  [{', '.join(recipe.stages)}]" for name, recipe in RECIPES.items()},
         "Stages (also commands)": {stage.name: stage.summary for stage in STAGES.values()},
         "Named configs": {kind: ", ".join(names) for kind, names in NAMED_CONFIGS.items()},

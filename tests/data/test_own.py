@@ -63,6 +63,7 @@ def test_folders_for_parts(tmp_path, names):
     task = load_task(settings(tmp_path))
     assert (len(task.train), len(task.test)) == (40, 10)
     assert (0 if task.valid is None else len(task.valid)) == (12 if len(names) == 3 else 0)
+    assert any("validation images are the test set" in note for note in task.notes) == (names[1:] == ("val",))
 
 
 def test_an_archive(tmp_path, root):

@@ -92,8 +92,7 @@ def fill_command(paper: Paper, row: str, column: Column) -> str | None:
     method = paper.method_of(row)
     if column.config is None or method not in RECIPES:
         return None
-    spec = DATASETS.get(str(column.config["dataset"]))
-    if spec is None or spec.load is None:
+    if str(column.config["dataset"]) not in DATASETS:
         return None
     settings = {"method": method, **column.config, **paper.settings.get(row, {})}
     words = " ".join(f"{name}={value}" for name, value in settings.items() if name != "read-out")
