@@ -1,0 +1,86 @@
+"""Many runs in one command: a grid over settings, seeds included.
+
+python sweep.py sweeps/denetdm_table1.yaml [SETTING...]            the trials of a file; settings of one's own come last
+python sweep.py with colored_digits quick method=erm,denetdm seed=1..3    the same in words: several values make a grid
+python sweep.py sweeps/denetdm_table1.yaml --dry-run               which trials there are, and which are finished
+
+Each trial is an ordinary run in `store`, as `python main.py with …` makes it, and shares stages with the others. The
+same command again goes on: finished trials are not run again, whoever started them, interrupted and failed ones are.
+Several of these commands, in several terminals, share the work. The figures are read by `python results.py`.
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import main as program
+from errors import UserError
+from sweeps.plan import Plan, read_plan, words_plan
+from sweeps.run import progress_table, records_of, run_sweep, states_of
+from tracking.console import say
+from tracking.mongo.address import redact
+from tracking.results.published import beside
+from tracking.results.summary import tables_of
+from tracking.results.tables import write
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command line; the exit status (0 all trials finished, 1 some failed, 2 a fault of the person)."""
+    try:
+        return _run(arguments)
+    except UserError as error:
+        print(f"error: {redact(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = _parse(arguments)
+    experiment = program.build()
+    plan = replace(_plan(experiment, options.words), record=options.record)
+    if options.dry_run:
+        print(write([progress_table(plan, states_of(plan))], "terminal"), end="")
+        return 0
+
+    def run(words: Sequence[str]) -> object:
+        # A run's own tables are in its folder; here one line a trial is enough.
+        with contextlib.redirect_stdout(io.StringIO()):
+            return experiment.run_commandline(["main.py", "train", "with", *words, "--debug"])
+
+    states = run_sweep(plan, run, lambda line: say(redact(line)))
+    tables = [progress_table(plan, states), *tables_of(records_of(states), "unbiased", beside)]
+    print(write(tables, "terminal"), end="")
+    return 0 if all(state.status == "finished" for state in states) else 1
+
+
+def _plan(experiment: program.DebiasExperiment, words: Sequence[str]) -> Plan:
+    if not words or (words[0] == "with" and len(words) == 1):
+        raise UserError("which trials? Name a YAML file, or settings after `with` (`python sweep.py --help`)")
+    first, *rest = words
+    if first == "with":
+        return words_plan(experiment, rest)
+    if rest[:1] == ["with"]:
+        rest = rest[1:]
+    return read_plan(experiment, Path(first), rest)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="sweep.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", help="a YAML file and settings, or `with` and settings")
+    parser.add_argument(
+        "--record", type=Path, help="a CSV file of runs that count as finished too; each finished run is added to it"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list the trials, run none")
+    return parser.parse_intermixed_args(list(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,188 @@
+"""What a sweep is made of: a YAML file or words of a command line become trials, checked before any of them starts."""
+
+import ast
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from sacred.arg_parser import get_config_updates
+
+from config import NAMED_CONFIGS, DebiasExperiment, known_settings, resolve
+from errors import UserError
+from settings import nearest
+from stages.recipes import STAGES, stages_of
+from stages.store import digest
+
+KEYS = ("with", "grid")
+# Settings that say where and how a run is computed and shown, not what it computes.
+ASIDE = frozenset(
+    (
+        "store", "cache_dir", "data_dir", "threads", "device", "progress", "fresh", "checkpoint", "checkpoint_seconds",
+        "mongo_url", "mongo_required", "mongo_file_mb", "tensorboard", "csv_metrics", "folder", "output", "train",
+        "probe_on", "streaming",
+    )
+)  # fmt: skip
+_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run to be made: the words after `with`, what tells it from the sweep's others, `run_key` of its settings."""
+
+    words: tuple[str, ...]
+    label: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of a sweep, each once, in the order of the grid: the last name varies fastest.
+
+    record : CSV file of runs that count as finished too, and to which every finished run is added
+    """
+
+    name: str
+    trials: tuple[Trial, ...]
+    store: Path
+    record: Path | None = None
+
+
+def read_plan(experiment: DebiasExperiment, path: Path, words: Sequence[str] = ()) -> Plan:
+    """The plan of a YAML file of this form; `words` are settings that come after its own.
+
+        with: [colored_mnist, severity4]     named configs and settings of all trials, as on the command line
+        grid:                                every combination of these is a trial
+          method: [erm, denetdm]
+          seed: 1..5                         a range of whole numbers, or a list
+
+    Raises
+    ------
+    UserError
+        What is wrong with the file, or with a trial's settings.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: no sweep can be read from it ({error})") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(document, Mapping):
+        raise UserError(f"{path}: a sweep has the keys {' and '.join(KEYS)}")
+    for key in document:
+        if key not in KEYS:
+            raise UserError(f"{path}: nothing is known of {key!r}{nearest(str(key), KEYS)}")
+    common = document.get("with") or []
+    if isinstance(common, str):
+        common = common.split()
+    grid = document.get("grid") or {}
+    if not isinstance(common, list) or not isinstance(grid, Mapping):
+        raise UserError(f"{path}: `with` is a list of words, `grid` has a list of values for each setting")
+    values = {str(name): _listed(str(path), str(name), given) for name, given in grid.items()}
+    return _plan(experiment, path.stem, [str(word) for word in common], values, words)
+
+
+def words_plan(experiment: DebiasExperiment, words: Sequence[str]) -> Plan:
+    """The plan of a command line: settings with several values, as in method=erm,denetdm seed=1..5, make the grid."""
+    common, grid = [], {}
+    for word in words:
+        name, sign, text = word.partition("=")
+        if sign and (match := _RANGE.fullmatch(text)):
+            grid[name] = _counted(word, match)
+        elif sign and "," in text and text[0] not in "[('\"":
+            grid[name] = [_value(part) for part in text.split(",") if part]
+        else:
+            common.append(word)
+    return _plan(experiment, "command line", common, grid, ())
+
+
+def run_key(config: Mapping[str, Any]) -> str:
+    """What names a run by everything that decides its figures: settings of the run and of the stages of its method.
+
+    A setting that is not there (the run is older than it, or the record leaves it out) has its default.
+
+    Raises
+    ------
+    UserError
+        Settings that are not accepted (any more).
+    """
+    settings = resolve(_filled(config))
+    used = {stage.name for stage in stages_of(settings["method"], dataset=settings["dataset"])}
+    return digest({name: settings[name] for name in settings if name in used or name not in {*STAGES, *ASIDE}})
+
+
+def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
+    full = {name: dict(value) if isinstance(value, Mapping) else value for name, value in config.items()}
+    for path, setting in known_settings().items():
+        group, _, name = path.rpartition(".")
+        own = full.setdefault(group, {}) if group else full
+        if name not in own:
+            own[name] = setting.default_for(config["method"], config["dataset"], bool(config.get("quick")))
+    return full
+
+
+def _plan(
+    experiment: DebiasExperiment,
+    name: str,
+    common: Sequence[str],
+    grid: Mapping[str, Sequence[Any]],
+    words: Sequence[str],
+) -> Plan:
+    known = known_settings()
+    for setting, values in grid.items():
+        if setting not in known and setting not in NAMED_CONFIGS:
+            raise UserError(f"grid: no setting is called {setting!r}{nearest(setting, known)}")
+        if not values:
+            raise UserError(f"grid: {setting} has no values")
+    trials: dict[str, Trial] = {}
+    store = None
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        own = [f"{setting}={value!r}" for setting, value in chosen.items()]
+        label = " ".join(f"{setting}={value}" for setting, value in chosen.items())
+        trial_words = (*common, *own, *words)
+        try:
+            config = _configured(experiment, trial_words)
+            trial = Trial(trial_words, label or "the only trial", run_key(config))
+        except UserError as error:
+            raise UserError(f"{label}: {error}" if label else str(error)) from error
+        store = Path(config["store"])
+        # Two that differ in nothing that decides a figure are one.
+        trials.setdefault(trial.key, trial)
+    assert store is not None
+    return Plan(name, tuple(trials.values()), store)
+
+
+def _configured(experiment: DebiasExperiment, words: Sequence[str]) -> dict[str, Any]:
+    """The whole configuration of a run; nothing is run or recorded."""
+    try:
+        updates, named = get_config_updates(list(words))
+    except TypeError as error:
+        raise UserError("a group of settings is also given as one value; give its settings alone") from error
+    run = experiment._create_run("print_config", updates, named, None, None, {"--unobserved": True})
+    return dict(run.config)
+
+
+def _listed(where: str, name: str, given: Any) -> list[Any]:
+    if isinstance(given, str) and (match := _RANGE.fullmatch(given.strip())):
+        return _counted(f"{where}: grid: {name}: {given}", match)
+    if isinstance(given, list):
+        return given
+    raise UserError(f"{where}: grid: {name} needs a list of values, or a range of whole numbers such as 1..5")
+
+
+def _counted(where: str, match: re.Match[str]) -> list[int]:
+    first, last = int(match[1]), int(match[2])
+    if last < first:
+        raise UserError(f"{where}: an empty range")
+    return list(range(first, last + 1))
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,88 @@
+"""From a YAML file or a command line to trials; what is refused before any of them starts."""
+
+import pytest
+
+from errors import UserError
+from stages.code import ROOT
+from sweeps.plan import read_plan, run_key, words_plan
+from tests.sweeps.small import SMALL
+
+
+def test_every_combination_in_order(experiment):
+    plan = words_plan(experiment, ["colored_digits", "method=erm,denetdm", "seed=1..3", "quick"])
+    assert [trial.label for trial in plan.trials] == [
+        f"method={method} seed={seed}" for method in ("erm", "denetdm") for seed in (1, 2, 3)
+    ]
+    assert plan.trials[0].words == ("colored_digits", "quick", "method='erm'", "seed=1")
+
+
+def test_a_file_says_the_same_as_words(experiment, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "with: [colored_digits, quick]\ngrid:\n  method: [erm, denetdm]\n  skew: [0.01, 0.05]\n  seed: 1..2\n"
+    )
+    words = ["colored_digits", "quick", "method=erm,denetdm", "skew=0.01,0.05", "seed=1,2"]
+    plan, other = read_plan(experiment, path), words_plan(experiment, words)
+    assert plan.name == "mine" and len(plan.trials) == 8
+    assert [trial.key for trial in plan.trials] == [trial.key for trial in other.trials]
+
+
+def test_a_list_of_stages_is_one_value(experiment):
+    plan = words_plan(experiment, ["colored_digits", "method=[branches, mine_depth, prune, finetune]", "seed=1,2"])
+    assert len(plan.trials) == 2
+
+
+def test_trials_that_differ_in_nothing_are_one(experiment):
+    # erm has no stage `branches`, and threads decide no figure
+    assert len(words_plan(experiment, ["colored_digits", "erm", "branches.epochs=1,2"]).trials) == 1
+    assert len(words_plan(experiment, ["colored_digits", "erm", "threads=1,2"]).trials) == 1
+    assert len(words_plan(experiment, ["colored_digits", "erm", "pretrain.epochs=1,2"]).trials) == 2
+
+
+def test_the_key_knows_settings_that_an_older_record_lacks(configured):
+    config = configured("colored_mnist", "skewed3", "denetdm", "seed=4")
+    older = {name: value for name, value in config.items() if name not in ("rho", "variance")}
+    older["distill"] = {name: value for name, value in config["distill"].items() if name != "beta2"}
+    assert run_key(older) == run_key(config)
+    assert run_key(config | {"seed": 5}) != run_key(config)
+    assert run_key(config | {"store": "elsewhere"}) == run_key(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("with: [colored_digits]\ngrid: {sead: [1, 2]}", "grid: no setting is called 'sead'; did you mean seed?"),
+        ("with: [colored_digits]\ngrid: {seed: []}", "grid: seed has no values"),
+        ("with: [colored_digits]\ngrid: {seed: 3..1}", "an empty range"),
+        ("with: [colored_digits]\ngrid: {method: 1..3x}", "method needs a list of values, or a range"),
+        ("with: [colored_digits]\ngrid: {method: [erm, denetdn]}", "did you mean denetdm?"),
+        ("with: [colored_digits]\ngrid: {skew: [0.1, 2]}", "skew=2: setting skew: 2.0 is out of range"),
+        ("with: [colored_digit]", "no named config is called 'colored_digit'; did you mean colored_digits?"),
+        ("gird: {seed: [1]}", "nothing is known of 'gird'; did you mean grid?"),
+        ("- seed", "a sweep has the keys with and grid"),
+        ("with: {seed: 1}", "`with` is a list of words"),
+        ("grid: [", "not YAML"),
+    ],
+)
+def test_what_is_refused(experiment, tmp_path, text, says):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_plan(experiment, path)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_line(experiment, tmp_path):
+    with pytest.raises(UserError, match=r"none\.yaml: no sweep can be read"):
+        read_plan(experiment, tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_sweeps_are_whole(experiment, path):
+    plan = read_plan(experiment, path)
+    assert len(plan.trials) > 1
+    assert str(plan.store) == "runs"
+
+
+def test_the_small_sweep_of_these_tests(experiment):
+    assert len(words_plan(experiment, SMALL).trials) == 8
