@@ -165,7 +165,7 @@ def _leave(run: Run, outcome: Outcome, task: Task) -> None:
             task.train.images[chosen],
             [task.target_names[i] for i in task.train.target[chosen].tolist()],
             title=f"{task.name}: training images"
-            + (", the last ones conflicting" if task.train.bias is not None else ""),
+            + (", the last ones conflicting" if any_conflicting(task.train) else ""),
             path=folder / "examples.png",
         )
         run.add_artifact(folder / "examples.png")
@@ -185,6 +185,11 @@ def _about(run: Run, task: Task) -> dict[str, str]:
         "preparation": json.dumps(preparation.as_dict()),
         "normalise": json.dumps(None if task.mean is None else {"mean": task.mean, "std": task.std}),
     }
+
+
+def any_conflicting(split: Split) -> bool:
+    """Whether bias labels are known and go against the target in any image."""
+    return split.bias is not None and bool((split.bias != split.target).any())
 
 
 def examples(split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor:

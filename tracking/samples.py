@@ -12,12 +12,12 @@ from data.mapped import in_memory
 from data.split import Split, Task
 from tracking.console import say
 from tracking.plots import plot_images
-from tracking.record import examples, load_data, prepare, say_where
+from tracking.record import any_conflicting, examples, load_data, prepare, say_where
 
 # A colour that travels beside an image is shown below it, in a strip of the image's height over this number.
 STRIP = 7
 _TITLES = {
-    "train": "training images, the last of a row conflicting",
+    "train": "training images",
     "valid": "validation images",
     "test": "test images",
 }
@@ -49,7 +49,8 @@ def sample_sheets(task: Task, folder: Path) -> Iterator[Path]:
         yield plot_images(
             shown(split.subset(chosen)),
             captions(task, split.subset(chosen)),
-            title=f"{task.name}: {_TITLES.get(part, f'test images, {part}')}",
+            title=f"{task.name}: {_TITLES.get(part, f'test images, {part}')}"
+            + (", the last of a row conflicting" if part == "train" and any_conflicting(split) else ""),
             path=folder / f"samples-{part}.png",
             columns=each,
         )

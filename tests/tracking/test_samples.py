@@ -69,3 +69,13 @@ def test_the_command(command, tmp_path):
     assert command("dataset=biased_digits", name="samples") == 0
     found = {path.name for path in (tmp_path / "runs" / "1").glob("*.png")}
     assert found == {f"samples-{part}.png" for part in ("train", "valid", "test", "biased")}
+
+
+@pytest.mark.parametrize("conflicting", [True, False])
+def test_conflicting_images_are_named_only_where_there_are_any(task, tmp_path, monkeypatch, conflicting):
+    """Jittered colours, for one, always go with their digit in training."""
+    titles = []
+    monkeypatch.setattr(samples, "plot_images", lambda *_, title, path, columns: titles.append(title) or path)
+    train = task.train if conflicting else replace(task.train, bias=task.train.target)
+    list(sample_sheets(replace(task, train=train), tmp_path))
+    assert ("conflicting" in titles[0]) == conflicting
