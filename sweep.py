@@ -1,8 +1,11 @@
-"""Many runs in one command: a grid over settings, seeds included.
+"""Many runs in one command: a grid over settings, seeds included, or a search.
 
 python sweep.py sweeps/denetdm_table1.yaml [SETTING...]            the trials of a file; settings of one's own come last
 python sweep.py with colored_digits quick method=erm,denetdm seed=1..3    the same in words: several values make a grid
 python sweep.py sweeps/denetdm_table1.yaml --dry-run               which trials there are, and which are finished
+
+A file with a part `search` in place of `grid` has Optuna search settings by a figure of held-out images; --dry-run
+shows its best trials so far.
 
 Each trial is an ordinary run in `store`, as `python main.py with …` makes it, and shares stages with the others. The
 same command again goes on: finished trials are not run again, whoever started them, interrupted and failed ones are.
@@ -19,8 +22,9 @@ from pathlib import Path
 
 import main as program
 from errors import UserError
-from sweeps.plan import Plan, read_plan, words_plan
-from sweeps.run import progress_table, records_of, run_sweep, states_of
+from sweeps.plan import Plan, common_words, read_document, read_plan, words_plan
+from sweeps.run import Runner, progress_table, records_of, run_sweep, states_of
+from sweeps.search import Search, best_table, read_search, run_search, write_plots
 from tracking.console import say
 from tracking.mongo.address import redact
 from tracking.results.published import beside
@@ -43,20 +47,42 @@ def main(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     experiment = program.build()
-    plan = replace(_plan(experiment, options.words), record=options.record)
-    if options.dry_run:
-        print(write([progress_table(plan, states_of(plan))], "terminal"), end="")
-        return 0
 
     def run(words: Sequence[str]) -> object:
         # A run's own tables are in its folder; here one line a trial is enough.
         with contextlib.redirect_stdout(io.StringIO()):
             return experiment.run_commandline(["main.py", "train", "with", *words, "--debug"])
 
-    states = run_sweep(plan, run, lambda line: say(redact(line)))
+    first = options.words[0] if options.words else ""
+    if first.endswith((".yaml", ".yml")) and "search" in (document := read_document(Path(first))):
+        words = [*common_words(Path(first), document), *(word for word in options.words[1:] if word != "with")]
+        return _search(
+            experiment, read_search(experiment, Path(first).stem, words, document["search"]), run, options.dry_run
+        )
+    plan = replace(_plan(experiment, options.words), record=options.record)
+    if options.dry_run:
+        print(write([progress_table(plan, states_of(plan))], "terminal"), end="")
+        return 0
+    states = run_sweep(plan, run, _say)
     tables = [progress_table(plan, states), *tables_of(records_of(states), "unbiased", beside)]
     print(write(tables, "terminal"), end="")
     return 0 if all(state.status == "finished" for state in states) else 1
+
+
+def _search(experiment: program.DebiasExperiment, search: Search, run: Runner, dry: bool) -> int:
+    failed = False
+    if not dry:
+        failed = any(state.status != "finished" for state in run_search(experiment, search, run, _say))
+        for path in write_plots(search):
+            _say(f"picture: {path}")
+    elif not search.file.exists():
+        raise UserError(f"{search.file}: this search has not begun")
+    print(write([best_table(search)], "terminal"), end="")
+    return int(failed)
+
+
+def _say(line: str) -> None:
+    say(redact(line))
 
 
 def _plan(experiment: program.DebiasExperiment, words: Sequence[str]) -> Plan:

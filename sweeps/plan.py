@@ -17,7 +17,7 @@ from settings import nearest
 from stages.recipes import STAGES, stages_of
 from stages.store import digest
 
-KEYS = ("with", "grid")
+KEYS = ("with", "grid", "search")
 # Settings that say where and how a run is computed and shown, not what it computes.
 ASIDE = frozenset(
     (
@@ -59,11 +59,23 @@ def read_plan(experiment: DebiasExperiment, path: Path, words: Sequence[str] = (
           method: [erm, denetdm]
           seed: 1..5                         a range of whole numbers, or a list
 
+    or, in place of `grid`, with a part `search` (`sweeps.search`).
+
     Raises
     ------
     UserError
         What is wrong with the file, or with a trial's settings.
     """
+    document = read_document(path)
+    common, grid = common_words(path, document), document.get("grid") or {}
+    if not isinstance(grid, Mapping):
+        raise UserError(f"{path}: `grid` has a list of values for each setting")
+    values = {str(name): _listed(str(path), str(name), given) for name, given in grid.items()}
+    return _plan(experiment, path.stem, common, values, words)
+
+
+def read_document(path: Path) -> Mapping[str, Any]:
+    """A sweep's YAML file with keys that are known."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -71,18 +83,23 @@ def read_plan(experiment: DebiasExperiment, path: Path, words: Sequence[str] = (
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(document, Mapping):
-        raise UserError(f"{path}: a sweep has the keys {' and '.join(KEYS)}")
+        raise UserError(f"{path}: a sweep has the keys {', '.join(KEYS)}")
     for key in document:
         if key not in KEYS:
             raise UserError(f"{path}: nothing is known of {key!r}{nearest(str(key), KEYS)}")
+    if "grid" in document and "search" in document:
+        raise UserError(f"{path}: a sweep has a grid or a search, not both")
+    return document
+
+
+def common_words(path: Path, document: Mapping[str, Any]) -> list[str]:
+    """The words of all trials."""
     common = document.get("with") or []
     if isinstance(common, str):
         common = common.split()
-    grid = document.get("grid") or {}
-    if not isinstance(common, list) or not isinstance(grid, Mapping):
-        raise UserError(f"{path}: `with` is a list of words, `grid` has a list of values for each setting")
-    values = {str(name): _listed(str(path), str(name), given) for name, given in grid.items()}
-    return _plan(experiment, path.stem, [str(word) for word in common], values, words)
+    if not isinstance(common, list):
+        raise UserError(f"{path}: `with` is a list of words")
+    return [str(word) for word in common]
 
 
 def words_plan(experiment: DebiasExperiment, words: Sequence[str]) -> Plan:
@@ -145,7 +162,7 @@ def _plan(
         label = " ".join(f"{setting}={value}" for setting, value in chosen.items())
         trial_words = (*common, *own, *words)
         try:
-            config = _configured(experiment, trial_words)
+            config = configured(experiment, trial_words)
             trial = Trial(trial_words, label or "the only trial", run_key(config))
         except UserError as error:
             raise UserError(f"{label}: {error}" if label else str(error)) from error
@@ -156,7 +173,7 @@ def _plan(
     return Plan(name, tuple(trials.values()), store)
 
 
-def _configured(experiment: DebiasExperiment, words: Sequence[str]) -> dict[str, Any]:
+def configured(experiment: DebiasExperiment, words: Sequence[str]) -> dict[str, Any]:
     """The whole configuration of a run; nothing is run or recorded."""
     try:
         updates, named = get_config_updates(list(words))

@@ -53,27 +53,33 @@ def run_sweep(plan: Plan, run: Runner, say: Callable[[str], None]) -> list[State
     A trial that another sweep of the same store is running is left to it, and looked at again at the end: when that one
     has died without finishing, its trial is run here.
     """
-    try:
-        (plan.store / "sweeps").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"store={plan.store}: cannot be written to ({error.strerror})") from error
+    prepare_store(plan)
     states = states_of(plan)
     reused = sum(state.status == "finished" for state in states)
     say(f"{plan.name}: {len(states)} trials" + (f", {reused} of them finished before" if reused else ""))
     todo = [state for state in states if state.status != "finished"]
     # Also those that finished just before an earlier sweep was killed.
     _record(plan, records_of(states))
-    clock = _Clock(len(todo))
+    clock = Clock(len(todo))
     for state in todo:
-        _attempt(plan, state, run, say, clock, wait=False)
+        attempt(plan, state, run, say, clock, wait=False)
     for state in todo:
         if state.status == "elsewhere":
             say(f"waiting for another process: {state.trial.label}")
-            _attempt(plan, state, run, say, clock, wait=True)
+            attempt(plan, state, run, say, clock, wait=True)
     return states
 
 
-def _attempt(plan: Plan, state: State, run: Runner, say: Callable[[str], None], clock: "_Clock", wait: bool) -> None:
+def prepare_store(plan: Plan) -> None:
+    """Make the folder in which sweeps keep their locks and searches."""
+    try:
+        (plan.store / "sweeps").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"store={plan.store}: cannot be written to ({error.strerror})") from error
+
+
+def attempt(plan: Plan, state: State, run: Runner, say: Callable[[str], None], clock: "Clock", wait: bool) -> None:
+    """Run one trial unless it is finished; leaves its `state` finished, failed or, without `wait`, elsewhere."""
     folder = plan.store / "sweeps"
     # The system lets go of the lock of a process that dies.
     lock = FileLock(folder / f"{state.trial.key}.lock")
@@ -119,7 +125,7 @@ def _finished(plan: Plan, trial: Trial) -> RunRecord | None:
     return next((state.record for state in states_of(replace(plan, trials=(trial,)))), None)
 
 
-class _Clock:
+class Clock:
     """How many trials are done, and when the last will be, if all take as long as those so far."""
 
     def __init__(self, total: int) -> None:

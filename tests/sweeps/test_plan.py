@@ -4,7 +4,8 @@ import pytest
 
 from errors import UserError
 from stages.code import ROOT
-from sweeps.plan import read_plan, run_key, words_plan
+from sweeps.plan import common_words, read_document, read_plan, run_key, words_plan
+from sweeps.search import read_search
 from tests.sweeps.small import SMALL
 
 
@@ -59,7 +60,7 @@ def test_the_key_knows_settings_that_an_older_record_lacks(configured):
         ("with: [colored_digits]\ngrid: {skew: [0.1, 2]}", "skew=2: setting skew: 2.0 is out of range"),
         ("with: [colored_digit]", "no named config is called 'colored_digit'; did you mean colored_digits?"),
         ("gird: {seed: [1]}", "nothing is known of 'gird'; did you mean grid?"),
-        ("- seed", "a sweep has the keys with and grid"),
+        ("- seed", "a sweep has the keys with, grid, search"),
         ("with: {seed: 1}", "`with` is a list of words"),
         ("grid: [", "not YAML"),
     ],
@@ -79,6 +80,10 @@ def test_a_missing_file_is_one_line(experiment, tmp_path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_shipped_sweeps_are_whole(experiment, path):
+    document = read_document(path)
+    if "search" in document:
+        assert read_search(experiment, path.stem, common_words(path, document), document["search"]).trials > 1
+        return
     plan = read_plan(experiment, path)
     assert len(plan.trials) > 1
     assert str(plan.store) == "runs"
