@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import throughput
+from benchmarks import sweep, throughput
 
 TINY = ("--samples", "140", "--epochs", "2", "--batch", "64")
 
@@ -105,3 +105,8 @@ def test_impossible_sizes_are_refused(wrong: list[str], capsys: pytest.CaptureFi
 def test_a_missing_device_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert throughput.main([*TINY, "--device", "nonsense"]) == 2
     assert capsys.readouterr().err.startswith("error: device=nonsense")
+
+
+def test_a_sweeps_cost_is_counted_by_trial():
+    planned, ran = sweep.overhead(trials=2, runs=3)
+    assert planned > 0 and ran > 0
