@@ -9,14 +9,15 @@ shows its best trials so far.
 
 Each trial is an ordinary run in `store`, as `python main.py with …` makes it, and shares stages with the others. The
 same command again goes on: finished trials are not run again, whoever started them, interrupted and failed ones are.
-Several of these commands, in several terminals, share the work. The figures are read by `python results.py`.
+Several of these commands, by --jobs or in several terminals, share the work. The figures are read by `python results.py`.
 """
 
 import argparse
 import contextlib
 import io
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def _run(arguments: Sequence[str]) -> int:
 
     first = options.words[0] if options.words else ""
     if first.endswith((".yaml", ".yml")) and "search" in (document := read_document(Path(first))):
+        if options.jobs > 1:
+            raise UserError("--jobs: a search goes by what came before, so it is one process")
         words = [*common_words(Path(first), document), *(word for word in options.words[1:] if word != "with")]
         return _search(
             experiment, read_search(experiment, Path(first).stem, words, document["search"]), run, options.dry_run
@@ -63,7 +66,8 @@ def _run(arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(write([progress_table(plan, states_of(plan))], "terminal"), end="")
         return 0
-    states = run_sweep(plan, run, _say)
+    with _helpers(arguments, options.jobs - 1):
+        states = run_sweep(plan, run, _say)
     tables = [progress_table(plan, states), *tables_of(records_of(states), "unbiased", beside)]
     print(write(tables, "terminal"), end="")
     return 0 if all(state.status == "finished" for state in states) else 1
@@ -81,6 +85,20 @@ def _search(experiment: program.DebiasExperiment, search: Search, run: Runner, d
     return int(failed)
 
 
+@contextlib.contextmanager
+def _helpers(arguments: Sequence[str], count: int) -> Iterator[None]:
+    """Processes that give the same command for themselves: they share the work, as any others would."""
+    words = [sys.executable, str(Path(__file__).resolve()), *arguments, "--jobs", "1"]
+    children = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for child in children:
+            if sys.exc_info()[0] is not None:
+                child.terminate()
+            child.wait()
+
+
 def _say(line: str) -> None:
     say(redact(line))
 
@@ -96,6 +114,12 @@ def _plan(experiment: program.DebiasExperiment, words: Sequence[str]) -> Plan:
     return read_plan(experiment, Path(first), rest)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="sweep.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -103,6 +127,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("words", nargs="*", help="a YAML file and settings, or `with` and settings")
     parser.add_argument(
         "--record", type=Path, help="a CSV file of runs that count as finished too; each finished run is added to it"
+    )
+    parser.add_argument(
+        "--jobs", type=_count, default=1, help="processes at once on this machine; give threads=1 with several"
     )
     parser.add_argument("--dry-run", action="store_true", help="list the trials, run none")
     return parser.parse_intermixed_args(list(arguments))

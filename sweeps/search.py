@@ -113,7 +113,7 @@ def run_search(experiment: DebiasExperiment, search: Search, run: Runner, say: C
     done = optuna.trial.TrialState.COMPLETE
     lost = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
     for trial in lost:
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
         study.enqueue_trial(trial.params)
     finished = sum(trial.state == done for trial in study.trials)
     clock = Clock(max(0, search.trials - finished))
@@ -131,11 +131,11 @@ def run_search(experiment: DebiasExperiment, search: Search, run: Runner, say: C
         value = None if state.record is None else objective_of(state.record, search.objective)
         if value is None:
             failures += 1
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
             if state.record is not None:
                 raise UserError(f"search: a run has no figure {search.objective}{_near(search, state.record)}")
             continue
-        study.tell(trial, value)
+        study.tell(trial, value, skip_if_finished=True)
         finished += 1
         say(f"   {search.objective} {value:.2f}, the best so far {study.best_value:.2f}")
         if search.sampler == "grid" and finished >= math.prod(len(value[1]) for value in search.ranges.values()):
