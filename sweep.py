@@ -9,7 +9,7 @@ shows its best trials so far.
 
 Each trial is an ordinary run in `store`, as `python main.py with …` makes it, and shares stages with the others. The
 same command again goes on: finished trials are not run again, whoever started them, interrupted and failed ones are.
-Several of these commands, by --jobs or in several terminals, share the work. The figures are read by `python results.py`.
+Several of these commands, by --jobs or in several terminals, share the work. `python results.py` reads the figures.
 """
 
 import argparse
