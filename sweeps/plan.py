@@ -128,7 +128,9 @@ def run_key(config: Mapping[str, Any]) -> str:
     """
     settings = resolve(_filled(config))
     used = {stage.name for stage in stages_of(settings["method"], dataset=settings["dataset"])}
-    return digest({name: settings[name] for name in settings if name in used or name not in {*STAGES, *ASIDE}})
+    # Elsewhere the folder only says where known files lie; a person's own images are what lies in it.
+    aside = ASIDE - {"data_dir"} if settings["dataset"] == "own_images" else ASIDE
+    return digest({name: settings[name] for name in settings if name in used or name not in {*STAGES, *aside}})
 
 
 def _filled(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sweeps.plan import Plan, Trial, configured, run_key
 from sweeps.run import Clock, Runner, State, attempt, prepare_store
 from tracking.results.tables import Table
 from tracking.runs import RunRecord
-from vocabulary import FIGURES, SELECTIONS
+from vocabulary import FIGURES, SELECTIONS, TAINT
 
 KEYS = ("settings", "trials", "objective", "sampler", "oracle", "seed")
 SAMPLERS = ("tpe", "random", "cmaes", "grid")
@@ -89,8 +89,12 @@ def read_search(experiment: DebiasExperiment, name: str, words: Sequence[str], g
         raise UserError(f"search: sampler={sampler!r}: one of {', '.join(SAMPLERS)}{nearest(str(sampler), SAMPLERS)}")
     if sampler == "grid" and any(kind != "choice" for kind, *_ in ranges.values()):
         raise UserError("search: sampler=grid needs a choice of values for every setting")
-    objective = _objective(given.get("objective"), bool(given.get("oracle", False)))
-    seed = given.get("seed", 0)
+    oracle, seed = given.get("oracle", False), given.get("seed", 0)
+    if not isinstance(oracle, bool):
+        raise UserError(f"search: oracle={oracle!r}: true or false, without quotes")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UserError(f"search: seed={seed!r}: a whole number")
+    objective = _objective(given.get("objective"), oracle)
     middle = {path: value[1][0] if value[0] == "choice" else value[1] for path, value in ranges.items()}
     config = configured(experiment, (*words, *_words(middle)))
     if objective.startswith("valid/") and not config["valid_fraction"]:
@@ -276,6 +280,8 @@ def _range(path: str, given: Any, known: Mapping[str, Setting]) -> tuple[Any, ..
     if kind == "choice":
         return kind, tuple(values)
     number = setting.kind or type(setting.default)
+    if None in values:
+        raise UserError(f"search: {path}: {kind} needs two numbers")
     if number not in (int, float):
         raise UserError(f"search: {path} is no number, so it has no range; give it a choice")
     if len(values) != 2 or not values[0] < values[1] or (kind == "log" and values[0] <= 0):
@@ -291,7 +297,8 @@ def _objective(given: Any, oracle: bool) -> str:
         if parts[2] != "average":
             raise UserError(f"search: objective={given}: bias labels of held-out images are not read; write average")
         return str(given)
-    if len(parts) != 3 or parts[1] not in FIGURES or not parts[2].startswith(SELECTIONS):
+    selection = parts[-1].removesuffix(TAINT)
+    if len(parts) != 3 or parts[1] not in FIGURES or selection not in {*SELECTIONS, *HELD_OUT}:
         raise UserError(
             f"search: objective={given!r}: write valid/<read-out>/average, or, with `oracle: true`, "
             f"<read-out>/<figure>/<selection> with one of {', '.join(FIGURES)} and of {', '.join(SELECTIONS)}"

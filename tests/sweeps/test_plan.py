@@ -49,6 +49,11 @@ def test_the_key_knows_settings_that_an_older_record_lacks(configured):
     assert run_key(config | {"store": "elsewhere"}) == run_key(config)
 
 
+def test_other_folders_of_own_images_are_other_trials(experiment):
+    assert len(words_plan(experiment, ["own_images", "erm", "data_dir=one,two"]).trials) == 2
+    assert len(words_plan(experiment, ["colored_mnist", "erm", "data_dir=one,two"]).trials) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
