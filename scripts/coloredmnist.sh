@@ -18,23 +18,7 @@ read -ra seeds <<<"${SEEDS:-1 2 3 4 5}"
 read -ra skews <<<"${SKEWS:-skewed1 skewed2 skewed3 skewed4}"
 
 set_up requirements.txt
-failed=()
 for skew in "${skews[@]}"; do
-    for seed in "${seeds[@]}"; do
-        settings=(colored_mnist "$skew" severity4 "seed=$seed" "$@")
-        say "python main.py with ${settings[*]}"
-        status=0
-        python main.py with "${settings[@]}" || status=$?
-        # Also when only the run, not this script, was interrupted.
-        if ((status == 130)); then exit 130; fi
-        if ((status != 0)); then failed+=("status $status: python main.py with ${settings[*]}"); fi
-    done
+    for seed in "${seeds[@]}"; do run_one colored_mnist "$skew" severity4 "seed=$seed" "$@"; done
 done
-
-total=$((${#skews[@]} * ${#seeds[@]}))
-if ((${#failed[@]} > 0)); then
-    say "${#failed[@]} of $total runs failed:"
-    printf '   %s\n' "${failed[@]}" >&2
-    exit 1
-fi
-say "all $total runs finished"
+run_end

@@ -98,25 +98,33 @@ set_up() {
     unset PYTHONHOME
 }
 
-# Runs `python main.py with NAME seed=SEED SETTING...` for every seed in SEEDS (default 1 to 5). A run that fails does
-# not stop the others; the failures are listed at the end and make the status 1.
-run_seeds() {
-    local name=$1 seed seeds settings status failed=()
-    shift
-    read -ra seeds <<<"${SEEDS:-1 2 3 4 5}"
-    for seed in "${seeds[@]}"; do
-        settings=("$name" "seed=$seed" "$@")
-        say "python main.py with ${settings[*]}"
-        status=0
-        python main.py with "${settings[@]}" || status=$?
-        # Also when only the run, not this script, was interrupted.
-        if ((status == 130)); then exit 130; fi
-        if ((status != 0)); then failed+=("status $status: python main.py with ${settings[*]}"); fi
-    done
+# Several runs: `run_one SETTING...` for each, then `run_end`. A run that fails does not stop the others; the failures are
+# listed at the end and make the status 1.
+runs=0
+failed=()
+run_one() {
+    local status=0
+    say "python main.py with $*"
+    runs=$((runs + 1))
+    python main.py with "$@" || status=$?
+    # Also when only the run, not this script, was interrupted.
+    if ((status == 130)); then exit 130; fi
+    if ((status != 0)); then failed+=("status $status: python main.py with $*"); fi
+}
+run_end() {
     if ((${#failed[@]} > 0)); then
-        say "${#failed[@]} of ${#seeds[@]} runs failed:"
+        say "${#failed[@]} of $runs runs failed:"
         printf '   %s\n' "${failed[@]}" >&2
         exit 1
     fi
-    say "all ${#seeds[@]} runs finished"
+    say "all $runs runs finished"
+}
+
+# A data set NAME under every seed in SEEDS (default 1 to 5): run_seeds NAME [SETTING...]
+run_seeds() {
+    local name=$1 seed seeds
+    shift
+    read -ra seeds <<<"${SEEDS:-1 2 3 4 5}"
+    for seed in "${seeds[@]}"; do run_one "$name" "seed=$seed" "$@"; done
+    run_end
 }
