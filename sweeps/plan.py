@@ -16,16 +16,11 @@ from errors import UserError
 from settings import nearest
 from stages.recipes import STAGES, stages_of
 from stages.store import digest
+from tracking.results.records import MACHINE
 
 KEYS = ("with", "grid", "search")
-# Settings that say where and how a run is computed and shown, not what it computes.
-ASIDE = frozenset(
-    (
-        "store", "cache_dir", "data_dir", "threads", "device", "progress", "fresh", "checkpoint", "checkpoint_seconds",
-        "mongo_url", "mongo_required", "mongo_file_mb", "tensorboard", "csv_metrics", "folder", "output", "train",
-        "probe_on", "streaming",
-    )
-)  # fmt: skip
+# Where a batch comes from, and what a command of its own reads, decide no figure of a run either.
+ASIDE = MACHINE | {"streaming", "probe_on"}
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 
 

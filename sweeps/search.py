@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from config import DebiasExperiment, known_settings
 from errors import UserError
 from settings import Setting, nearest
@@ -31,6 +33,7 @@ class Search:
     """What is searched: ranges as in `Setting.search`, how many trials, and the figure that is to be large.
 
     objective : `valid/<read-out>/average`, or, of the test set, <read-out>/<figure>/<selection>
+    identity : what makes it this search and no other; more trials of it, or on other threads, are still the same
     """
 
     name: str
@@ -41,11 +44,7 @@ class Search:
     sampler: str
     seed: int
     store: Path
-
-    @property
-    def identity(self) -> str:
-        """What makes it this search and no other; more trials of it are still the same."""
-        return digest([self.words, {name: list(value) for name, value in self.ranges.items()}, self.objective])
+    identity: str
 
     @property
     def file(self) -> Path:
@@ -99,7 +98,8 @@ def read_search(experiment: DebiasExperiment, name: str, words: Sequence[str], g
     config = configured(experiment, (*words, *_words(middle)))
     if objective.startswith("valid/") and not config["valid_fraction"]:
         raise UserError(f"search: objective={objective}: set valid_fraction, so that there are images to select on")
-    return Search(name, tuple(words), ranges, trials, objective, sampler, seed, Path(config["store"]))
+    identity = digest([run_key(config), {path: list(value) for path, value in ranges.items()}, objective])
+    return Search(name, tuple(words), ranges, trials, objective, sampler, seed, Path(config["store"]), identity)
 
 
 def run_search(experiment: DebiasExperiment, search: Search, run: Runner, say: Callable[[str], None]) -> list[State]:
@@ -108,16 +108,32 @@ def run_search(experiment: DebiasExperiment, search: Search, run: Runner, say: C
     Raises
     ------
     UserError
-        Optuna is not installed, or the storage holds another search.
+        Optuna is not installed, the storage holds another search, or another process is at this one.
     """
     optuna = _optuna()
     plan = Plan(search.name, (), search.store)
     prepare_store(plan)
+    try:
+        # Without it the other one's living trial would be taken for the trial of a process that died.
+        with FileLock(search.file.with_suffix(".lock"), timeout=0):
+            return _run(optuna, experiment, search, plan, run, say)
+    except Timeout as error:
+        raise UserError(f"{search.file}: another process is at this search; wait for it, or stop it") from error
+
+
+def _run(
+    optuna: Any,
+    experiment: DebiasExperiment,
+    search: Search,
+    plan: Plan,
+    run: Runner,
+    say: Callable[[str], None],
+) -> list[State]:
     study = _study(optuna, search)
     done = optuna.trial.TrialState.COMPLETE
     lost = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
     for trial in lost:
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
     finished = sum(trial.state == done for trial in study.trials)
     clock = Clock(max(0, search.trials - finished))
@@ -135,11 +151,11 @@ def run_search(experiment: DebiasExperiment, search: Search, run: Runner, say: C
         value = None if state.record is None else objective_of(state.record, search.objective)
         if value is None:
             failures += 1
-            study.tell(trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
             if state.record is not None:
                 raise UserError(f"search: a run has no figure {search.objective}{_near(search, state.record)}")
             continue
-        study.tell(trial, value, skip_if_finished=True)
+        study.tell(trial, value)
         finished += 1
         say(f"   {search.objective} {value:.2f}, the best so far {study.best_value:.2f}")
         if search.sampler == "grid" and finished >= math.prod(len(value[1]) for value in search.ranges.values()):

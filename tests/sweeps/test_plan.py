@@ -49,6 +49,13 @@ def test_the_key_knows_settings_that_an_older_record_lacks(configured):
     assert run_key(config | {"store": "elsewhere"}) == run_key(config)
 
 
+def test_the_share_may_be_said_either_way(configured):
+    """A record has the skew alone."""
+    said = configured("biased_mnist", "end", "rho=0.99")
+    assert run_key(said) == run_key(configured("biased_mnist", "end", "skew=0.01"))
+    assert run_key({name: value for name, value in said.items() if name != "rho"} | {"skew": 0.01}) == run_key(said)
+
+
 def test_other_folders_of_own_images_are_other_trials(experiment):
     assert len(words_plan(experiment, ["own_images", "erm", "data_dir=one,two"]).trials) == 2
     assert len(words_plan(experiment, ["colored_mnist", "erm", "data_dir=one,two"]).trials) == 1

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from filelock import FileLock
 
 import main as program
 import sweep
@@ -51,8 +52,9 @@ def test_a_search_goes_on_and_goes_by_held_out_images(tmp_path, file, capfd):
     assert sweep.main([str(file)]) == 0
     assert len(list(read_runs(tmp_path / "runs"))) == 4
 
-    # Another objective is another search.
-    file.write_text(file.read_text().replace("batch_size", "epochs").replace("choice: [32", "choice: [1"))
+    assert sweep.main([str(file), "threads=2"]) == 0, "on other threads it is the same search"
+
+    # Other ranges are another search.
     other = yaml.safe_load(file.read_text())
     other["search"]["settings"] = {"pretrain.learning_rate": "default"}
     file.write_text(yaml.safe_dump(other))
@@ -79,6 +81,13 @@ def test_a_trial_whose_process_died_is_made_again(experiment, words):
     assert tried[0] == tried[1]
     assert [state.error for state in states] == ["RuntimeError: out of memory"]
     assert best_table(search).rows == [] and write_plots(search) == []
+
+
+def test_one_process_at_a_time(experiment, words):
+    search = read_search(experiment, "mine", words, GIVEN)
+    search.file.parent.mkdir(parents=True)
+    with FileLock(search.file.with_suffix(".lock")), pytest.raises(UserError, match="another process is at this"):
+        run_search(experiment, search, lambda words: None, lambda line: None)
 
 
 def test_a_figure_of_held_out_images_is_not_one_of_the_test_set(tmp_path, words):
