@@ -77,6 +77,20 @@ def test_a_run_started_by_hand_counts(tmp_path, words, capfd):
     assert [run.config["seed"] for run in read_runs(tmp_path / "runs")] == [2, 1]
 
 
+@pytest.mark.recipe
+def test_only_whole_finished_runs_count(tmp_path, words):
+    """Not a stage's own command, and not a run that has figures but did not end well."""
+    words = [word for word in words if not word.startswith(("method", "skew", "seed"))]
+    plan = words_plan(program.build(), [*words, "erm", "seed=1"])
+    assert program.main(["pretrain", "with", *words, "erm"]) == 0
+    assert [state.status for state in states_of(plan)] == ["waiting"]
+    assert program.main(["with", *words, "erm"]) == 0
+    assert [state.status for state in states_of(plan)] == ["finished"]
+    path = tmp_path / "runs" / "2" / "run.json"
+    path.write_text(path.read_text().replace('"COMPLETED"', '"FAILED"'))
+    assert [state.status for state in states_of(plan)] == ["waiting"]
+
+
 def test_a_failure_does_not_stop_the_rest(words):
     """And is tried again the next time."""
     plan = words_plan(program.build(), words)
