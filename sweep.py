@@ -14,7 +14,6 @@ Several of these commands, by --jobs or in several terminals, share the work. `p
 
 import argparse
 import contextlib
-import io
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,8 +22,9 @@ from pathlib import Path
 
 import main as program
 from errors import UserError
+from sweeps.engines.here import Here
 from sweeps.plan import Plan, common_words, read_document, read_plan, words_plan
-from sweeps.run import Runner, progress_table, records_of, run_sweep, states_of
+from sweeps.run import progress_table, records_of, run_sweep, states_of
 from sweeps.search import Search, best_table, read_search, run_search, write_plots
 from tracking.console import say
 from tracking.mongo.address import redact
@@ -48,35 +48,29 @@ def main(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     experiment = program.build()
-
-    def run(words: Sequence[str]) -> object:
-        # A run's own tables are in its folder; here one line a trial is enough.
-        with contextlib.redirect_stdout(io.StringIO()):
-            return experiment.run_commandline(["main.py", "train", "with", *words, "--debug"])
-
     first = options.words[0] if options.words else ""
     if first.endswith((".yaml", ".yml")) and "search" in (document := read_document(Path(first))):
         if options.jobs > 1:
             raise UserError("--jobs: a search goes by what came before, so it is one process")
         words = [*common_words(Path(first), document), *(word for word in options.words[1:] if word != "with")]
         return _search(
-            experiment, read_search(experiment, Path(first).stem, words, document["search"]), run, options.dry_run
+            experiment, read_search(experiment, Path(first).stem, words, document["search"]), options.dry_run
         )
     plan = replace(_plan(experiment, options.words), record=options.record)
     if options.dry_run:
         print(write([progress_table(plan, states_of(plan))], "terminal"), end="")
         return 0
     with _helpers(arguments, options.jobs - 1):
-        states = run_sweep(plan, run, _say)
+        states = run_sweep(plan, Here(), _say)
     tables = [progress_table(plan, states), *tables_of(records_of(states), "unbiased", beside)]
     print(write(tables, "terminal"), end="")
     return 0 if all(state.status == "finished" for state in states) else 1
 
 
-def _search(experiment: program.DebiasExperiment, search: Search, run: Runner, dry: bool) -> int:
+def _search(experiment: program.DebiasExperiment, search: Search, dry: bool) -> int:
     failed = False
     if not dry:
-        failed = any(state.status != "finished" for state in run_search(experiment, search, run, _say))
+        failed = any(state.status != "finished" for state in run_search(experiment, search, Here(), _say))
         for path in write_plots(search):
             _say(f"picture: {path}")
     elif not search.file.exists():

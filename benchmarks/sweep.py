@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import main as program
+from sweeps.engines.here import Here
 from sweeps.plan import words_plan
 from sweeps.run import run_sweep
 
@@ -32,7 +33,7 @@ def overhead(trials: int, runs: int) -> tuple[float, float]:
         started = time.perf_counter()
         plan = words_plan(experiment, words)
         planned = time.perf_counter()
-        run_sweep(plan, lambda _: None, lambda _: None)
+        run_sweep(plan, Here(lambda _: None), lambda _: None)
         return (planned - started) / trials, (time.perf_counter() - planned) / trials
     finally:
         shutil.rmtree(store)

@@ -1,28 +1,25 @@
-"""Runs the trials of a sweep one after another, each an ordinary run; what is finished is not run again."""
+"""Drives a sweep: gives its trials to an engine, says how each ended and when the rest will be; finished ones stay."""
 
-import gc
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from errors import UserError
-from sweeps.plan import Plan, Trial, run_key
-from tracking.results.gather import gather
+from sweeps.engines.base import Engine, outcomes
+from sweeps.finished import finished_runs
+from sweeps.plan import Plan, Trial
+from sweeps.work import Assignment, Outcome
 from tracking.results.records import write_records
 from tracking.results.tables import Table
 from tracking.runs import RunRecord
 from vocabulary import FIGURES
 
-# Makes one run of the words after `with`; what it raises is the run's failure.
-Runner = Callable[[Sequence[str]], object]
-
 
 @dataclass
 class State:
-    """Where a trial stands: finished, failed, waiting, or elsewhere (another process is at it)."""
+    """Where a trial stands: waiting, running, finished or failed."""
 
     trial: Trial
     status: str = "waiting"
@@ -33,21 +30,11 @@ class State:
 
 def states_of(plan: Plan) -> list[State]:
     """What the store knows of each trial: its newest finished run, whoever started it."""
-    done: dict[str, RunRecord] = {}
-    wanted = {trial.key for trial in plan.trials}
-    for record in gather([plan.store], [plan.record] if plan.record is not None and plan.record.exists() else []):
-        if not record.finished:
-            continue
-        try:
-            key = run_key(record.config)
-        except UserError:
-            continue  # settings of another version
-        if key in wanted:
-            done[key] = record
+    done = finished_runs(plan.store, plan.record)
     return [State(trial, "finished" if trial.key in done else "waiting", done.get(trial.key)) for trial in plan.trials]
 
 
-def run_sweep(plan: Plan, run: Runner, say: Callable[[str], None]) -> list[State]:
+def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[State]:
     """Run what is not finished; a trial that fails does not stop the others.
 
     A trial that another sweep of the same store is running is left to it, and looked at again at the end: when that one
@@ -57,16 +44,19 @@ def run_sweep(plan: Plan, run: Runner, say: Callable[[str], None]) -> list[State
     states = states_of(plan)
     reused = sum(state.status == "finished" for state in states)
     say(f"{plan.name}: {len(states)} trials" + (f", {reused} of them finished before" if reused else ""))
-    todo = [state for state in states if state.status != "finished"]
     # Also those that finished just before an earlier sweep was killed.
-    _record(plan, records_of(states))
-    clock = Clock(len(todo))
-    for state in todo:
-        attempt(plan, state, run, say, clock, wait=False)
-    for state in todo:
-        if state.status == "elsewhere":
-            say(f"waiting for another process: {state.trial.label}")
-            attempt(plan, state, run, say, clock, wait=True)
+    keep_records(plan, records_of(states))
+    todo = {state.trial.key: state for state in states if state.status != "finished"}
+    clock = Clock(len(todo), engine.slots)
+
+    def assignments() -> Iterator[Assignment]:
+        for number, state in enumerate(todo.values(), 1):
+            say(f"[{number}/{len(todo)}] {state.trial.label}")
+            state.status = "running"
+            yield Assignment(state.trial, plan.store, plan.record)
+
+    for assignment, outcome in outcomes(engine, assignments(), say):
+        finish(plan, todo[assignment.trial.key], outcome, say, clock)
     return states
 
 
@@ -78,72 +68,42 @@ def prepare_store(plan: Plan) -> None:
         raise UserError(f"store={plan.store}: cannot be written to ({error.strerror})") from error
 
 
-def attempt(plan: Plan, state: State, run: Runner, say: Callable[[str], None], clock: "Clock", wait: bool) -> None:
-    """Run one trial unless it is finished; leaves its `state` finished, failed or, without `wait`, elsewhere."""
-    folder = plan.store / "sweeps"
-    # The system lets go of the lock of a process that dies.
-    lock = FileLock(folder / f"{state.trial.key}.lock")
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        state.status = "elsewhere"
-        return
-    try:
-        found = _finished(plan, state.trial)
-        if found is None:
-            started = time.monotonic()
-            say(f"[{clock.number()}] {state.trial.label}")
-            try:
-                run(state.trial.words)
-            except (Exception, SystemExit) as error:
-                state.status, state.error = "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"
-            finally:
-                gc.collect()
-            state.seconds = time.monotonic() - started
-            clock.took(state.seconds)
-            found = None if state.status == "failed" else _finished(plan, state.trial)
-            if found is None and state.status != "failed":
-                state.status, state.error = "failed", "the run left no figures"
-        if found is not None:
-            state.status, state.record = "finished", found
-            _record(plan, [found])
-        say(f"[{clock.done}/{clock.total}] {state.trial.label}: {_outcome(state)}{clock.left()}")
-    finally:
-        lock.release()
+def finish(plan: Plan, state: State, outcome: Outcome, say: Callable[[str], None], clock: "Clock") -> None:
+    """Take down how a trial ended, in its state and in the sweep's record, and say it."""
+    state.status, state.record = outcome.status, outcome.record
+    state.seconds, state.error = outcome.seconds, outcome.error
+    clock.took(outcome.seconds)
+    if outcome.record is not None:
+        keep_records(plan, [outcome.record])
+    say(f"[{clock.done}/{clock.total}] {state.trial.label}: {_outcome(state)}{clock.left()}")
 
 
-def _record(plan: Plan, records: Sequence[RunRecord]) -> None:
-    # Runs that come from the file itself have no folder.
+def keep_records(plan: Plan, records: Sequence[RunRecord]) -> None:
+    """Add runs of the store to the sweep's CSV file; those that come from the file itself have no folder."""
     new = [record for record in records if record.folder.parent == plan.store]
     if plan.record is not None and new:
         with FileLock(plan.store / "sweeps" / "record.lock"):
             write_records(new, plan.record)
 
 
-def _finished(plan: Plan, trial: Trial) -> RunRecord | None:
-    """Looked up anew: another process may have finished it in the meantime."""
-    return next((state.record for state in states_of(replace(plan, trials=(trial,)))), None)
-
-
 class Clock:
-    """How many trials are done, and when the last will be, if all take as long as those so far."""
+    """How many trials are done, and when the last will be, if all take as long as those so far, `slots` at a time."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
+    def __init__(self, total: int, slots: int = 1) -> None:
+        self.total, self.done, self._slots = total, 0, slots
         self._seconds: list[float] = []
 
-    def number(self) -> str:
-        return f"{self.done + 1}/{self.total}"
-
-    def took(self, seconds: float) -> None:
+    def took(self, seconds: float | None) -> None:
+        """A trial is done; None for one that another process had run."""
         self.done += 1
-        self._seconds.append(seconds)
+        if seconds is not None:
+            self._seconds.append(seconds)
 
     def left(self) -> str:
         rest = self.total - self.done
         if not rest or not self._seconds:
             return ""
-        seconds = rest * sum(self._seconds) / len(self._seconds)
+        seconds = -(-rest // self._slots) * sum(self._seconds) / len(self._seconds)
         end = datetime.now() + timedelta(seconds=seconds)
         return f"; about {duration(seconds)} left, until {end:%a %H:%M}"
 

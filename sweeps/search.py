@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from config import DebiasExperiment, known_settings
 from errors import UserError
 from settings import Setting, nearest
 from stages.store import digest
+from sweeps.engines.base import Engine, outcomes
 from sweeps.plan import Plan, Trial, configured, run_key
-from sweeps.run import Clock, Runner, State, attempt, prepare_store
+from sweeps.run import Clock, State, finish, prepare_store
+from sweeps.work import Assignment
 from tracking.results.tables import Table
 from tracking.runs import RunRecord
 from vocabulary import FIGURES, SELECTIONS, TAINT
@@ -102,7 +104,7 @@ def read_search(experiment: DebiasExperiment, name: str, words: Sequence[str], g
     return Search(name, tuple(words), ranges, trials, objective, sampler, seed, Path(config["store"]), identity)
 
 
-def run_search(experiment: DebiasExperiment, search: Search, run: Runner, say: Callable[[str], None]) -> list[State]:
+def run_search(experiment: DebiasExperiment, search: Search, engine: Engine, say: Callable[[str], None]) -> list[State]:
     """Run trials until so many are finished; those of an earlier command count, and an interrupted one is made again.
 
     Raises
@@ -116,7 +118,7 @@ def run_search(experiment: DebiasExperiment, search: Search, run: Runner, say: C
     try:
         # Without it the other one's living trial would be taken for the trial of a process that died.
         with FileLock(search.file.with_suffix(".lock"), timeout=0):
-            return _run(optuna, experiment, search, plan, run, say)
+            return _run(optuna, experiment, search, plan, engine, say)
     except Timeout as error:
         raise UserError(f"{search.file}: another process is at this search; wait for it, or stop it") from error
 
@@ -126,7 +128,7 @@ def _run(
     experiment: DebiasExperiment,
     search: Search,
     plan: Plan,
-    run: Runner,
+    engine: Engine,
     say: Callable[[str], None],
 ) -> list[State]:
     study = _study(optuna, search)
@@ -136,18 +138,32 @@ def _run(
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
     finished = sum(trial.state == done for trial in study.trials)
-    clock = Clock(max(0, search.trials - finished))
+    clock = Clock(max(0, search.trials - finished), engine.slots)
     say(f"{search.name}: {search.trials} trials" + (f", {finished} of them finished before" if finished else ""))
     distributions = {path: _distribution(optuna, path, value) for path, value in search.ranges.items()}
+    most = search.trials
+    if search.sampler == "grid":
+        most = min(most, math.prod(len(value[1]) for value in search.ranges.values()))
     states: list[State] = []
+    # By key: two that are equal in all that decides a figure are one run, and are both told of it.
+    asked: dict[str, list[tuple[Any, State]]] = {}
     failures = 0
-    while finished < search.trials and failures < search.trials:
-        trial = study.ask(distributions)
-        words = (*search.words, *_words(trial.params))
-        label = " ".join(f"{path}={_short(value)}" for path, value in trial.params.items())
-        state = State(Trial(words, label, run_key(configured(experiment, words))))
-        attempt(plan, state, run, say, clock, wait=True)
-        states.append(state)
+
+    def assignments() -> Iterator[Assignment]:
+        """Asked for one by one: what is tried next goes by what came before."""
+        while finished + sum(map(len, asked.values())) < most and failures < search.trials:
+            trial = study.ask(distributions)
+            words = (*search.words, *_words(trial.params))
+            label = " ".join(f"{path}={_short(value)}" for path, value in trial.params.items())
+            state = State(Trial(words, label, run_key(configured(experiment, words))), "running")
+            say(f"[{len(states) + 1}/{clock.total}] {label}")
+            states.append(state)
+            asked.setdefault(state.trial.key, []).append((trial, state))
+            yield Assignment(state.trial, search.store, wait=True)
+
+    for assignment, outcome in outcomes(engine, assignments(), say):
+        trial, state = asked[assignment.trial.key].pop(0)
+        finish(plan, state, outcome, say, clock)
         value = None if state.record is None else objective_of(state.record, search.objective)
         if value is None:
             failures += 1
@@ -158,8 +174,6 @@ def _run(
         study.tell(trial, value)
         finished += 1
         say(f"   {search.objective} {value:.2f}, the best so far {study.best_value:.2f}")
-        if search.sampler == "grid" and finished >= math.prod(len(value[1]) for value in search.ranges.values()):
-            break
     return states
 
 

@@ -12,6 +12,7 @@ import pytest
 import main as program
 import sweep
 from stages.code import ROOT
+from sweeps.engines.here import Here
 from sweeps.plan import words_plan
 from sweeps.run import run_sweep, states_of
 from tests.sweeps.small import SMALL
@@ -101,16 +102,16 @@ def test_a_failure_does_not_stop_the_rest(words):
         tried.append(words)
         raise MemoryError("no\nmemory left")
 
-    states = run_sweep(plan, run, lines.append)
+    states = run_sweep(plan, Here(run), lines.append)
     assert [state.status for state in states] == ["failed"] * 8 and len(tried) == 8
     assert states[0].error == "MemoryError: no memory left"
     assert any("[8/8]" in line and "failed" in line for line in lines)
-    run_sweep(plan, run, lines.append)
+    run_sweep(plan, Here(run), lines.append)
     assert len(tried) == 16
 
 
 def test_a_run_without_figures_is_a_failure(words):
-    states = run_sweep(words_plan(program.build(), words[:1] + words[4:]), lambda words: None, lambda line: None)
+    states = run_sweep(words_plan(program.build(), words[:1] + words[4:]), Here(lambda words: None), lambda line: None)
     assert [(state.status, state.error) for state in states] == [("failed", "the run left no figures")]
 
 
@@ -130,7 +131,7 @@ def test_what_another_process_runs_is_left_to_it(tmp_path, words):
         if len(tried) == 7:
             os.kill(holder.pid, signal.SIGKILL)
 
-    run_sweep(plan, run, lambda line: None)
+    run_sweep(plan, Here(run), lambda line: None)
     holder.wait()
     assert tried == [trial.words for trial in (*plan.trials[1:], plan.trials[0])]
 

@@ -11,6 +11,7 @@ import main as program
 import sweep
 from errors import UserError
 from sweeps import search as searching
+from sweeps.engines.here import Here
 from sweeps.search import best_table, objective_of, read_search, run_search, write_plots
 from tracking.runs import read_runs
 
@@ -76,8 +77,8 @@ def test_a_trial_whose_process_died_is_made_again(experiment, words):
         raise RuntimeError("out of memory")
 
     with pytest.raises(KeyboardInterrupt):
-        run_search(experiment, search, die, lambda line: None)
-    states = run_search(experiment, search, fail, lambda line: None)
+        run_search(experiment, search, Here(die), lambda line: None)
+    states = run_search(experiment, search, Here(fail), lambda line: None)
     assert tried[0] == tried[1]
     assert [state.error for state in states] == ["RuntimeError: out of memory"]
     assert best_table(search).rows == [] and write_plots(search) == []
@@ -87,7 +88,7 @@ def test_one_process_at_a_time(experiment, words):
     search = read_search(experiment, "mine", words, GIVEN)
     search.file.parent.mkdir(parents=True)
     with FileLock(search.file.with_suffix(".lock")), pytest.raises(UserError, match="another process is at this"):
-        run_search(experiment, search, lambda words: None, lambda line: None)
+        run_search(experiment, search, Here(lambda words: None), lambda line: None)
 
 
 def test_a_figure_of_held_out_images_is_not_one_of_the_test_set(tmp_path, words):
@@ -155,7 +156,7 @@ def test_without_optuna_one_line_says_what_to_install(experiment, words, monkeyp
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError, match="pip install 'optuna"):
-        run_search(experiment, search, lambda words: None, lambda line: None)
+        run_search(experiment, search, Here(lambda words: None), lambda line: None)
 
 
 def test_every_range_is_understood(experiment, words):

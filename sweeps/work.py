@@ -1,0 +1,89 @@
+"""Runs one trial in the process that calls it, at most one at a time on all machines that share the store."""
+
+import contextlib
+import functools
+import gc
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+import main as program
+from sweeps.finished import finished_runs
+from sweeps.plan import Trial
+from tracking.runs import RunRecord
+
+# Makes one run of the words after `with`; what it raises is the run's failure.
+Runner = Callable[[Sequence[str]], object]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial that is given to a worker, with all that it has to know.
+
+    wait : whether to wait for another process that is at this trial, or to come back at once
+    """
+
+    trial: Trial
+    store: Path
+    record: Path | None = None
+    wait: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended: finished, failed, elsewhere (another process is at it) or lost (the worker died)."""
+
+    status: str
+    record: RunRecord | None = None
+    seconds: float | None = None
+    error: str = ""
+
+
+def work(assignment: Assignment, run: Runner) -> Outcome:
+    """Run a trial unless it is finished, here or by another process in the meantime."""
+    trial = assignment.trial
+    # The system lets go of the lock of a process that dies.
+    lock = FileLock(assignment.store / "sweeps" / f"{trial.key}.lock")
+    try:
+        lock.acquire(timeout=-1 if assignment.wait else 0)
+    except Timeout:
+        return Outcome("elsewhere")
+    try:
+        found = _found(assignment)
+        if found is not None:
+            return Outcome("finished", found)
+        started = time.monotonic()
+        try:
+            run(trial.words)
+        except (Exception, SystemExit) as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return Outcome("failed", None, time.monotonic() - started, why)
+        finally:
+            gc.collect()
+        seconds = time.monotonic() - started
+        found = _found(assignment)
+        if found is None:
+            return Outcome("failed", None, seconds, "the run left no figures")
+        return Outcome("finished", found, seconds)
+    finally:
+        lock.release()
+
+
+def _found(assignment: Assignment) -> RunRecord | None:
+    return finished_runs(assignment.store, assignment.record).get(assignment.trial.key)
+
+
+def run_trial(words: Sequence[str]) -> object:
+    """The `Runner` of the program itself. A run's own tables are in its folder; here they are not printed."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _experiment().run_commandline(["main.py", "train", "with", *words, "--debug"])
+
+
+@functools.cache
+def _experiment() -> program.DebiasExperiment:
+    # Once a process: it takes longer than what else a trial costs beside its run.
+    return program.build()
