@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -13,6 +13,13 @@ from stages.store import StageFolder
 
 Artifact = Any  # plain data and tensors: dicts, lists, numbers, texts
 Settings = Mapping[str, Any]
+
+
+class Together(Protocol):
+    """Where the trainings of several runs meet to be done at once (`stages.replicas`)."""
+
+    def fit(self, job: Any, ctx: "Context") -> Any:
+        """`fit.fit` of a job, beside those of the other runs."""
 
 
 @dataclass
@@ -43,6 +50,8 @@ class Context:
         File of the weights that pre-trained networks start from; None where no stage of the run has such a network.
     generator
         The running epoch's generator on the device; what a loss draws at random, it draws from it.
+    together
+        Where the trainings of several seeds meet; None for a run by itself.
     """
 
     task: Task
@@ -59,6 +68,7 @@ class Context:
     exact: bool = False
     imagenet_weights: Path | None = None
     generator: torch.Generator | None = None
+    together: Together | None = None
 
     @property
     def own(self) -> Settings:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,13 +88,14 @@ class Fitted:
     CPU), and per read-out its matrices, int64 [2, T, B], and predictions, int64 [T, B, T]. Selections: `last`; `mean`,
     the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection` says), best on
     the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs <read-out>@<test>
-    and select nothing.
+    and select nothing. `replicas` is how many seeds were trained in one go.
     """
 
     history: list[dict[str, float]]
     selected: dict[str, dict[str, Any]]
     speed: dict[str, bool] = field(default_factory=dict)
     stopped: bool = False
+    replicas: int = 1
 
     def report(self) -> dict[str, Any]:
         """The part of the result that is about accuracy, as plain data and tensors."""
@@ -114,6 +115,7 @@ class Fitted:
             "predictions": predictions,
             "epochs": epochs,
             "speed": self.speed,
+            "replicas": self.replicas,
         }
 
     def states(self) -> dict[str, dict[str, Tensor]]:
@@ -122,44 +124,43 @@ class Fitted:
 
 
 def fit(job: Job, ctx: Context) -> Fitted:
-    """Train, or go on training from the stage's checkpoint.
+    """Train, or go on training from the stage's checkpoint; where several seeds are trained at once, beside them.
 
     Everything random in an epoch is drawn from generators seeded by (seed, stage, epoch), so a checkpoint needs no
     random state and an epoch that is repeated after an interruption is the same epoch.
     """
-    loop = _Loop(job, ctx)
+    if ctx.together is not None:
+        fitted: Fitted = ctx.together.fit(job, ctx)
+        return fitted
+    return fit_alone(job, ctx)
+
+
+def fit_alone(job: Job, ctx: Context) -> Fitted:
+    """`fit` of one job by itself."""
+    loop = Loop(job, ctx)
     loop.resume()
-    # The terminal itself, not what Sacred captures into the record; a file gets a line now and then.
-    terminal = sys.__stderr__
-    with tqdm(
-        initial=loop.done,
-        total=job.epochs,
-        desc=ctx.stage,
-        unit="epoch",
-        disable=not ctx.progress,
-        file=terminal,
-        mininterval=0.5 if terminal is not None and terminal.isatty() else 30,
-    ) as bar:
+    with loop.bar(ctx.stage) as bar:
         for epoch in range(loop.done, job.epochs):
-            started = time.monotonic()
-            means = loop.train(epoch)
-            loop.measure(epoch, means, time.monotonic() - started)
+            loop.measure(epoch, *loop.train(epoch))
             bar.set_postfix_str(loop.headline(), refresh=False)
             bar.update()
             # Before the checkpoint: whoever goes on from it is not asked about this epoch again.
             if job.stop is not None and job.stop(epoch + 1):
-                return Fitted(loop.history, loop.selected, loop.speed, stopped=True)
-            if epoch + 1 < job.epochs:
-                loop.checkpoint_if_due()
+                return loop.fitted(stopped=True)
+            if loop.checkpoint_due():
+                loop.checkpoint()
     loop.measure_mean()
-    return Fitted(loop.history, loop.selected, loop.speed)
+    return loop.fitted()
 
 
-class _Loop:
+class Loop:
+    """The parts of `fit` for one job, for whoever puts its steps together."""
+
     def __init__(self, job: Job, ctx: Context) -> None:
         self.job = job
         self.ctx = ctx
         self.done = 0
+        self.replicas = 1
         self.history: list[dict[str, float]] = []
         self.selected: dict[str, dict[str, Any]] = {}
         self._mean: dict[str, Tensor] = {}
@@ -169,7 +170,26 @@ class _Loop:
         self._parameters = list(dict.fromkeys([*job.model.parameters(), *own]))
         self._rates = [[group["lr"] for group in update.optimiser.param_groups] for update in job.updates]
 
+    def fitted(self, stopped: bool = False) -> Fitted:
+        """What has been done."""
+        return Fitted(self.history, self.selected, self.speed, stopped, self.replicas)
+
+    def bar(self, name: str) -> "tqdm[Any]":
+        """A progress bar of the epochs."""
+        # The terminal itself, not what Sacred captures into the record; a file gets a line now and then.
+        terminal = sys.__stderr__
+        return tqdm(
+            initial=self.done,
+            total=self.job.epochs,
+            desc=name,
+            unit="epoch",
+            disable=not self.ctx.progress,
+            file=terminal,
+            mininterval=0.5 if terminal is not None and terminal.isatty() else 30,
+        )
+
     def resume(self) -> None:
+        """Go on from the stage's checkpoint where there is one."""
         state = self.ctx.folder.load_checkpoint()
         if state is None:
             return
@@ -184,8 +204,8 @@ class _Loop:
         for row in self.history:
             self._log(row)
 
-    def train(self, epoch: int) -> dict[str, float]:
-        """One pass over the batches; the mean of every loss and log, read from the device once."""
+    def begin(self, epoch: int) -> Iterator[Batch]:
+        """Make ready for an epoch: modes, learning rates, randomness. Its batches."""
         job = self.job
         generator = generator_for(self.ctx.device, self.ctx.seed, self.ctx.stage, epoch)
         self.ctx.generator = generator
@@ -194,8 +214,13 @@ class _Loop:
         for module in job.frozen:
             module.eval()
         self._set_rates(epoch)
+        return job.batches.epoch(generator)
+
+    def train(self, epoch: int) -> tuple[dict[str, float], float]:
+        """One pass over the batches; the mean of every loss and log, read from the device once, and the seconds."""
+        job, started = self.job, time.monotonic()
         totals: dict[str, Tensor] = {}
-        for batch in job.batches.epoch(generator):
+        for batch in self.begin(epoch):
             for number, update in enumerate(job.updates):
                 given = update.loss(batch)
                 loss, logs = (given, {}) if isinstance(given, Tensor) else given
@@ -211,7 +236,8 @@ class _Loop:
         if job.after_epoch is not None:
             job.after_epoch()
         values = torch.stack([total.float() for total in totals.values()]).tolist()
-        return {name: value / len(job.batches) for name, value in zip(totals, values, strict=True)}
+        means = {name: value / len(job.batches) for name, value in zip(totals, values, strict=True)}
+        return means, time.monotonic() - started
 
     def measure(self, epoch: int, means: Mapping[str, float], seconds: float) -> None:
         """Evaluate every read-out, note the figures, and keep the weights of the best epochs."""
@@ -247,9 +273,13 @@ class _Loop:
         figure = "unbiased" if f"{self.job.main}/unbiased" in row else "average"
         return f"{self.job.main} {figure} {row[f'{self.job.main}/{figure}']:.1f} %"
 
-    def checkpoint_if_due(self) -> None:
-        if time.monotonic() - self._saved < self.ctx.checkpoint_seconds:
-            return
+    def checkpoint_due(self) -> bool:
+        """Whether it is time for one: not after the last epoch, and not soon after the one before."""
+        late = time.monotonic() - self._saved >= self.ctx.checkpoint_seconds
+        return late and len(self.history) < self.job.epochs
+
+    def checkpoint(self) -> None:
+        """Replace the stage's checkpoint."""
         self.ctx.folder.save_checkpoint(
             {
                 "model": self.job.model.state_dict(),

@@ -12,11 +12,11 @@ from data.mapped import MappedImages
 from data.split import Task
 from errors import UserError
 from models.pretrained import PRETRAINED, digest_of, find_weights
-from stages.base import Artifact, Context, Settings, Stage
+from stages.base import Artifact, Context, Settings, Stage, Together
 from stages.code import code_digest
 from stages.machine import prepare_cpu
 from stages.speed import SPEED_SETTINGS, check_compiler
-from stages.store import Store, digest
+from stages.store import StageFolder, Store, digest
 
 
 @dataclass
@@ -63,21 +63,53 @@ def run_stages(
     UserError
         The data has a second modality and a stage cannot use it.
     """
-    if task.vector_size and (blind := [stage.name for stage in stages if not stage.takes_vector]):
-        raise UserError(
-            f"{task.name} has a second modality beside the image, which the stage {blind[0]} cannot use; method=erm can"
-        )
-    prepare_cpu()
-    # Before anything is trained: the last stage may be the one that needs them.
-    weights = imagenet_weights(stages, settings)
-    if settings.get("compile") == "on":
-        check_compiler(device)
-    outcome = Outcome()
-    keys: dict[str, str] = {}
-    on_device: Task | None = None
+    walk = Walk(stages, task, settings, device, store, log=log, say=say, progress=progress)
     for stage in stages:
-        key = stage_key(stage, task, settings, device, keys, weights)
-        folder = store.folder(stage.name, key)
+        walk.advance(stage)
+    return walk.outcome
+
+
+class Walk:
+    """One run's way through its stages, one by one; parameters and errors as of `run_stages`.
+
+    together : where several runs meet to train at once (`Context.together`)
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        task: Task,
+        settings: Settings,
+        device: torch.device,
+        store: Store,
+        *,
+        log: Callable[[str, float, int], None] = lambda name, value, step: None,
+        say: Callable[[str], None] = print,
+        progress: bool = True,
+        together: Together | None = None,
+    ) -> None:
+        if task.vector_size and (blind := [stage.name for stage in stages if not stage.takes_vector]):
+            raise UserError(
+                f"{task.name} has a second modality beside the image, which the stage {blind[0]} cannot use; "
+                "method=erm can"
+            )
+        prepare_cpu()
+        self.settings = settings
+        self.outcome = Outcome()
+        self._task, self._device, self._store = task, device, store
+        self._log, self._say, self._progress, self._together = log, say, progress, together
+        # Before anything is trained: the last stage may be the one that needs them.
+        self._weights = imagenet_weights(stages, settings)
+        if settings.get("compile") == "on":
+            check_compiler(device)
+        self._keys: dict[str, str] = {}
+        self._on_device: Task | None = None
+
+    def advance(self, stage: Stage) -> None:
+        """Reuse, continue or compute one stage, and take its artifacts into the outcome."""
+        settings, say = self.settings, self._say
+        key = stage_key(stage, self._task, settings, self._device, self._keys, self._weights)
+        folder = self._store.folder(stage.name, key)
         started = time.monotonic()
         with folder.locked(say):
             if settings["fresh"]:
@@ -85,42 +117,44 @@ def run_stages(
             result = folder.load_result()
             reused = result is not None
             if result is None:
-                if on_device is None:
-                    on_device = task.to(device)
-                    _say_where(on_device, say)
-                ctx = Context(
-                    task=on_device,
-                    settings=settings,
-                    stage=stage.name,
-                    device=device,
-                    seed=settings["seed"],
-                    folder=folder,
-                    log=log,
-                    say=say,
-                    progress=progress,
-                    checkpoint_seconds=settings["checkpoint_seconds"],
-                    bias_declared=stage.needs_bias_labels,
-                    exact=stage.exact,
-                    imagenet_weights=weights,
-                )
-                result = stage.run(outcome.artifacts, ctx)
+                result = stage.run(self.outcome.artifacts, self._context(stage, folder))
                 folder.save_result(
-                    result, {"stage": stage.name, "key": key, "seed": settings["seed"], "data": task.key}
+                    result, {"stage": stage.name, "key": key, "seed": settings["seed"], "data": self._task.key}
                 )
             else:
                 say(f"{stage.name}: finished before, reused ({folder.path.name})")
-                _relog(stage.name, result["report"]["history"], log)
+                _relog(stage.name, result["report"]["history"], self._log)
         report = result.pop("report")
-        outcome.artifacts |= result
-        outcome.stages[stage.name] = {
+        self.outcome.artifacts |= result
+        self.outcome.stages[stage.name] = {
             "key": key,
             "reused": reused,
             "seconds": time.monotonic() - started,
             "needs_bias_labels": stage.needs_bias_labels,
             "report": report,
         }
-        keys |= dict.fromkeys(stage.gives, key)
-    return outcome
+        self._keys |= dict.fromkeys(stage.gives, key)
+
+    def _context(self, stage: Stage, folder: StageFolder) -> Context:
+        if self._on_device is None:
+            self._on_device = self._task.to(self._device)
+            _say_where(self._on_device, self._say)
+        return Context(
+            task=self._on_device,
+            settings=self.settings,
+            stage=stage.name,
+            device=self._device,
+            seed=self.settings["seed"],
+            folder=folder,
+            log=self._log,
+            say=self._say,
+            progress=self._progress,
+            checkpoint_seconds=self.settings["checkpoint_seconds"],
+            bias_declared=stage.needs_bias_labels,
+            exact=stage.exact,
+            imagenet_weights=self._weights,
+            together=self._together,
+        )
 
 
 def _say_where(task: Task, say: Callable[[str], None]) -> None:
