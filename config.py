@@ -109,6 +109,9 @@ RUN_SETTINGS: dict[str, Setting] = {
     "reverse": Setting(False, "exchange target and bias"),
     "optimiser": Setting("adam", "optimiser of all stages", choices=tuple(OPTIMISERS)),
     "seed": Setting(1, "the only seed: data, weights, order", low=0, high=2**32 - 1),
+    "replicas": Setting(
+        1, "train so many seeds at once, this one and the next ones, each with a run of its own", low=1, high=1000
+    ),
     "valid_fraction": Setting(
         0.0, "share of training images held out for the selection `valid`", low=0.0, high=0.9,
         at=on_sources(0.1, "biased") | on_sources(0.2, "bimodal"),
@@ -306,6 +309,8 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         group, _, name = path.rpartition(".")
         (checked[group] if group else checked)[name] = known[path].check(path, value)
     checked["skew"] = _one_share(checked)
+    if checked["seed"] + checked["replicas"] > 2**32:
+        raise UserError(f"replicas={checked['replicas']}: seeds end at {2**32 - 1}; take a smaller seed")
     checked["method"] = parse_method(checked["method"])
     stages_of(checked["method"], dataset=checked["dataset"])
     return checked

@@ -16,6 +16,7 @@ python main.py help                                          data sets, methods,
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from docopt import DocoptExit
 from sacred.arg_parser import get_config_updates
@@ -31,6 +32,10 @@ from tracking.mongo.address import redact
 from tracking.probe import probe_checkpoint
 from tracking.record import evaluate_checkpoint, sync_runs, train_recipe
 from tracking.samples import show_samples
+from tracking.seeds import seeds_of, show_seeds
+
+# Commands that train, and so take several seeds at once.
+TRAINING = ("train", "mine", *STAGES)
 
 
 def build() -> DebiasExperiment:
@@ -98,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
             console.show_help(experiment, __doc__ or "", words[1:])
             return 0
         _check_words(experiment, words)
-        experiment.run_commandline(["main.py", *words, "--debug"])
+        run_words(experiment, words)
     except UserError as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
         return 2
@@ -112,6 +117,18 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def run_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
+    """Run a command line; with `replicas`, then the runs of the other seeds, which find their stages in the store."""
+    first = experiment.run_commandline(["main.py", *words, "--debug"])
+    if first is None or first.config["replicas"] == 1 or first.main_function.__name__ not in TRAINING:
+        return
+    runs = [first]
+    for seed in seeds_of(first.config)[1:]:
+        own = [*([] if "with" in words else ["with"]), f"seed={seed}", "replicas=1", "fresh=False"]
+        runs.append(experiment.run_commandline(["main.py", *words, *own, "--debug"]))
+    show_seeds(Path(first.config["store"]), [str(run._id) for run in runs])
 
 
 def _check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:

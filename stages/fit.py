@@ -139,18 +139,7 @@ def fit_alone(job: Job, ctx: Context) -> Fitted:
     """`fit` of one job by itself."""
     loop = Loop(job, ctx)
     loop.resume()
-    with loop.bar(ctx.stage) as bar:
-        for epoch in range(loop.done, job.epochs):
-            loop.measure(epoch, *loop.train(epoch))
-            bar.set_postfix_str(loop.headline(), refresh=False)
-            bar.update()
-            # Before the checkpoint: whoever goes on from it is not asked about this epoch again.
-            if job.stop is not None and job.stop(epoch + 1):
-                return loop.fitted(stopped=True)
-            if loop.checkpoint_due():
-                loop.checkpoint()
-    loop.measure_mean()
-    return loop.fitted()
+    return loop.run()
 
 
 class Loop:
@@ -169,6 +158,21 @@ class Loop:
         own = (p for update in job.updates for group in update.optimiser.param_groups for p in group["params"])
         self._parameters = list(dict.fromkeys([*job.model.parameters(), *own]))
         self._rates = [[group["lr"] for group in update.optimiser.param_groups] for update in job.updates]
+
+    def run(self) -> Fitted:
+        """All epochs that are left."""
+        with self.bar(self.ctx.stage) as bar:
+            while self.done < self.job.epochs:
+                self.measure(*self.train())
+                bar.set_postfix_str(self.headline(), refresh=False)
+                bar.update()
+                if self.wants_to_stop():
+                    return self.fitted(stopped=True)
+                # After the question: whoever goes on from the checkpoint is not asked about this epoch again.
+                if self.checkpoint_due():
+                    self.checkpoint()
+        self.measure_mean()
+        return self.fitted()
 
     def fitted(self, stopped: bool = False) -> Fitted:
         """What has been done."""
@@ -204,9 +208,9 @@ class Loop:
         for row in self.history:
             self._log(row)
 
-    def begin(self, epoch: int) -> Iterator[Batch]:
-        """Make ready for an epoch: modes, learning rates, randomness. Its batches."""
-        job = self.job
+    def begin(self) -> Iterator[Batch]:
+        """Make ready for the next epoch: modes, learning rates, randomness. Its batches."""
+        job, epoch = self.job, self.done
         generator = generator_for(self.ctx.device, self.ctx.seed, self.ctx.stage, epoch)
         self.ctx.generator = generator
         torch.manual_seed(derive(self.ctx.seed, self.ctx.stage, "layers", epoch))
@@ -216,11 +220,11 @@ class Loop:
         self._set_rates(epoch)
         return job.batches.epoch(generator)
 
-    def train(self, epoch: int) -> tuple[dict[str, float], float]:
-        """One pass over the batches; the mean of every loss and log, read from the device once, and the seconds."""
+    def train(self) -> tuple[dict[str, float], float]:
+        """The next epoch's batches; the mean of every loss and log, read from the device once, and the seconds."""
         job, started = self.job, time.monotonic()
         totals: dict[str, Tensor] = {}
-        for batch in self.begin(epoch):
+        for batch in self.begin():
             for number, update in enumerate(job.updates):
                 given = update.loss(batch)
                 loss, logs = (given, {}) if isinstance(given, Tensor) else given
@@ -239,9 +243,9 @@ class Loop:
         means = {name: value / len(job.batches) for name, value in zip(totals, values, strict=True)}
         return means, time.monotonic() - started
 
-    def measure(self, epoch: int, means: Mapping[str, float], seconds: float) -> None:
-        """Evaluate every read-out, note the figures, and keep the weights of the best epochs."""
-        task, job = self.ctx.task, self.job
+    def measure(self, means: Mapping[str, float], seconds: float) -> None:
+        """End an epoch: evaluate every read-out, note the figures, and keep the weights of the best epochs."""
+        task, job, epoch = self.ctx.task, self.job, self.done
         row: dict[str, float] = {"epoch": float(epoch + 1), "seconds": seconds, **means}
         tested = matrices_on_tests(job.model, job.read_outs, task)
         row |= _figures(tested)
@@ -258,6 +262,11 @@ class Loop:
         self.history.append(row)
         self._log(row)
         self._average(epoch)
+        self.done += 1
+
+    def wants_to_stop(self) -> bool:
+        """Whether the job gives up after the epochs it has done."""
+        return self.job.stop is not None and self.job.stop(self.done)
 
     def measure_mean(self) -> None:
         """Evaluate the mean of the weights, and leave the model with its last ones."""
@@ -276,7 +285,7 @@ class Loop:
     def checkpoint_due(self) -> bool:
         """Whether it is time for one: not after the last epoch, and not soon after the one before."""
         late = time.monotonic() - self._saved >= self.ctx.checkpoint_seconds
-        return late and len(self.history) < self.job.epochs
+        return late and self.done < self.job.epochs
 
     def checkpoint(self) -> None:
         """Replace the stage's checkpoint."""

@@ -31,6 +31,7 @@ from tracking.mongo.address import Address
 from tracking.overview import check_bias_labels, overview
 from tracking.plots import plot_curves, plot_images
 from tracking.scalars import also_written
+from tracking.seeds import train_at_once
 from tracking.suspects import write_suspects
 
 
@@ -44,9 +45,13 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     device = pick_device(settings["device"])
     # Before the data, which may take a while to build.
     imagenet_weights(stages, settings)
+    store = Store(Path(settings["store"]) / "stages")
+    if settings["replicas"] > 1:
+        train_at_once(stages, settings, device, store, load_data)
+        # What has just been computed is not computed anew.
+        settings["fresh"] = False
     task = load_data(settings)
     check_bias_labels(task, stages, settings["method"])
-    store = Store(Path(settings["store"]) / "stages")
     _describe(task, settings, device)
 
     def record(name: str, value: float, epoch: int) -> None:
@@ -58,7 +63,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     run.info["summary"] = {name: float(value) for name, value in outcome.summary.items()}
     run.info["stages"] = {
         name: {key: about[key] for key in ("key", "reused", "seconds", "needs_bias_labels")}
-        | {"speed": about["report"].get("speed", {})}
+        | {key: about["report"].get(key, default) for key, default in (("speed", {}), ("replicas", 1))}
         for name, about in outcome.stages.items()
     }
     run.info["device"] = device_name(device)

@@ -1,0 +1,95 @@
+"""How much faster several seeds train at once than one after another: one-seed seconds times seeds over joint seconds.
+
+    python -m benchmarks.replicas                             stage 1 of DeNetDM, five seeds, one thread of the CPU
+    python -m benchmarks.replicas --stage pretrain --seeds 10 --threads 2 --device cuda
+
+Both are the training loop of a real run on synthetic images of the size of Colored MNIST, without evaluation, timed in
+turn; the ratio is taken pair by pair. An epoch of warm-up before each is not counted.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.throughput import CASES, recipe_with, run_stage, settings_for, synthetic_task
+from data.split import Task
+from stages.machine import device_name, pick_device, prepare_cpu
+from stages.recipes import stages_of
+from stages.replicas import run_replicas
+from stages.run import run_stages
+from stages.store import Store
+
+
+def one_seed(stage: str, task: Task, device: torch.device, epochs: int) -> float:
+    """Seconds of an epoch of one seed, the median."""
+    times: list[float] = []
+    method = recipe_with(stage)
+    settings = settings_for(CASES[stage], method, stage, None, epochs + 1, {})
+    run_stage(method, stage, settings, task, device, times.append)
+    return statistics.median(times[1:])
+
+
+def at_once(stage: str, task: Task, device: torch.device, epochs: int, seeds: int) -> float:
+    """Seconds of an epoch of all seeds together, the median.
+
+    Raises
+    ------
+    RuntimeError
+        They were not trained at once.
+    """
+    method = recipe_with(stage)
+    settings = settings_for(CASES[stage], method, stage, None, epochs + 1, {}) | {"fresh": False}
+    every = [settings | {"seed": seed} for seed in range(1, seeds + 1)]
+    stages = stages_of(method, stage)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        failures = run_replicas(
+            stages, [task] * seeds, every, device, store, say=lambda line: print(line, file=sys.stderr), progress=False
+        )
+        if any(failures):
+            raise RuntimeError(f"they were not trained: {failures}")
+        outcome = run_stages(stages, task, every[0], device, store, say=lambda line: None, progress=False)
+    report = outcome.stages[stage]["report"]
+    if report["replicas"] != seeds:
+        raise RuntimeError(f"{stage}: not trained at once")
+    return statistics.median(row["seconds"] for row in report["history"][1:])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print both and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", default="branches", choices=("branches", "distill", "pretrain"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=12_800)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args(arguments)
+    prepare_cpu(options.threads)
+    device = pick_device(options.device)
+    task = synthetic_task(options.samples, 64)
+    pairs = [
+        (
+            one_seed(options.stage, task, device, options.epochs),
+            at_once(options.stage, task, device, options.epochs, options.seeds),
+        )
+        for _ in range(options.rounds)
+    ]
+    ratios = [options.seeds * one / many for one, many in pairs]
+    print(
+        f"{options.stage}, {options.samples} images, {device_name(device)}: one seed "
+        f"{statistics.median(one for one, _ in pairs):.2f} s an epoch, {options.seeds} at once "
+        f"{statistics.median(many for _, many in pairs):.2f} s: {statistics.median(ratios):.2f} times as fast as one "
+        f"after another ({min(ratios):.2f} to {max(ratios):.2f}, n={options.rounds})"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Several seeds in one command: trained at once, then recorded as a run each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.split import Task
+from stages.base import Settings, Stage
+from stages.replicas import run_replicas
+from stages.store import Store
+from tracking.console import say
+from tracking.overview import check_bias_labels
+from tracking.results.published import beside
+from tracking.results.summary import tables_of
+from tracking.results.tables import write
+from tracking.runs import read_runs
+
+
+def seeds_of(settings: Settings) -> list[int]:
+    """The seeds that are trained at once, each of which has a run of its own."""
+    return [settings["seed"] + number for number in range(settings["replicas"])]
+
+
+def train_at_once(
+    stages: Sequence[Stage],
+    settings: Mapping[str, Any],
+    device: torch.device,
+    store: Store,
+    load: Callable[[Settings], Task],
+) -> None:
+    """Have all stages of all seeds in the store; a seed that fails does so again in its own run, which says why."""
+    every = [{**settings, "seed": seed, "replicas": 1} for seed in seeds_of(settings)]
+    tasks = [load(own) for own in every]
+    for task in tasks:
+        check_bias_labels(task, stages, settings["method"])
+    say(f"{len(every)} seeds at once: {every[0]['seed']} to {every[-1]['seed']}")
+    run_replicas(stages, tasks, every, device, store, say=say, progress=settings["progress"])
+
+
+def show_seeds(store: Path, runs: Sequence[str]) -> None:
+    """Print the mean ± std of runs, given by the names of their folders."""
+    records = [record for record in read_runs(store) if record.folder.name in runs and record.summary]
+    if records:
+        print(write(tables_of(records, "unbiased", beside), "terminal"), end="")
