@@ -120,15 +120,36 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
-    """Run a command line; with `replicas`, then the runs of the other seeds, which find their stages in the store."""
-    first = experiment.run_commandline(["main.py", *words, "--debug"])
-    if first is None or first.config["replicas"] == 1 or first.main_function.__name__ not in TRAINING:
+    """Run a command line; with `replicas`, then the runs of the other seeds, which find their stages in the store.
+
+    A seed that fails leaves the others to be recorded; what went wrong with the first such is raised at the end.
+    """
+    before, failure = experiment.current_run, None
+    try:
+        experiment.run_commandline(["main.py", *words, "--debug"])
+    except UserError as error:
+        failure = error
+    first = experiment.current_run
+    if first is None or first is before or first.config["replicas"] == 1 or _name(first) not in TRAINING:
+        if failure is not None:
+            raise failure
         return
-    runs = [first]
+    runs = [str(first._id)]
     for seed in seeds_of(first.config)[1:]:
         own = [*([] if "with" in words else ["with"]), f"seed={seed}", "replicas=1", "fresh=False"]
-        runs.append(experiment.run_commandline(["main.py", *words, *own, "--debug"]))
-    show_seeds(Path(first.config["store"]), [str(run._id) for run in runs])
+        try:
+            run = experiment.run_commandline(["main.py", *words, *own, "--debug"])
+            runs += [] if run is None else [str(run._id)]
+        except UserError as error:
+            failure = failure or error
+    show_seeds(Path(first.config["store"]), runs)
+    if failure is not None:
+        raise failure
+
+
+def _name(run: Run) -> str:
+    """Of the command that a run is of."""
+    return str(run.main_function.__name__)
 
 
 def _check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:

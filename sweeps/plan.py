@@ -4,7 +4,7 @@ import ast
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,23 @@ _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 
 @dataclass(frozen=True)
 class Trial:
-    """A run to be made: the words after `with`, what tells it from the sweep's others, `run_key` of its settings."""
+    """A run to be made: the words after `with`, what tells it from the sweep's others, `run_key` of its settings.
+
+    seed, replicas : its own seed, and how many it may be trained at once with
+    apart : names its settings but for the seed, where there may be several
+    """
 
     words: tuple[str, ...]
     label: str
     key: str
+    seed: int = 0
+    replicas: int = 1
+    apart: str = ""
+
+    def with_seeds(self, count: int) -> "Trial":
+        """The trial as one run of a command that trains so many seeds at once, from its own on."""
+        label = self.label if count == 1 else f"{self.label} and {count - 1} more seeds"
+        return replace(self, words=(*self.words, f"replicas={count}"), label=label)
 
 
 @dataclass(frozen=True)
@@ -160,7 +172,10 @@ def _plan(
         trial_words = (*common, *own, *words)
         try:
             config = configured(experiment, trial_words)
-            trial = Trial(trial_words, label or "the only trial", run_key(config))
+            apart = run_key({**config, "seed": 0}) if config["replicas"] > 1 else ""
+            trial = Trial(
+                trial_words, label or "the only trial", run_key(config), config["seed"], config["replicas"], apart
+            )
         except UserError as error:
             raise UserError(f"{label}: {error}" if label else str(error)) from error
         store = Path(config["store"])

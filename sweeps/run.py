@@ -1,7 +1,8 @@
 """Drives a sweep: gives its trials to an engine, says how each ended and when the rest will be; finished ones stay."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from filelock import FileLock
@@ -46,18 +47,53 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
     say(f"{plan.name}: {len(states)} trials" + (f", {reused} of them finished before" if reused else ""))
     # Also those that finished just before an earlier sweep was killed.
     keep_records(plan, records_of(states))
-    todo = {state.trial.key: state for state in states if state.status != "finished"}
+    todo = [state for state in states if state.status != "finished"]
     clock = Clock(len(todo), engine.slots)
+    waiting = deque(at_once(todo))
+    given: dict[str, list[State]] = {}
 
-    def assignments() -> Iterator[Assignment]:
-        for number, state in enumerate(todo.values(), 1):
-            say(f"[{number}/{len(todo)}] {state.trial.label}")
-            state.status = "running"
-            yield Assignment(state.trial, plan.store, plan.record)
+    def assignments() -> Iterator[Assignment | None]:
+        while True:
+            if not waiting:
+                yield None  # for now: of seeds that were to be trained at once some may be left over
+                continue
+            group = waiting.popleft()
+            first = group[0].trial
+            trial = first if first.replicas == 1 else first.with_seeds(len(group))
+            given[trial.key] = group
+            for state in group:
+                state.status = "running"
+            number = sum(state.status != "waiting" for state in todo) - len(group) + 1
+            say(f"[{number}/{len(todo)}] {trial.label}")
+            yield Assignment(trial, plan.store, plan.record)
 
     for assignment, outcome in outcomes(engine, assignments(), say):
-        finish(plan, todo[assignment.trial.key], outcome, say, clock)
+        first, *others = given.pop(assignment.trial.key)
+        if outcome.seconds is not None:
+            outcome = replace(outcome, seconds=outcome.seconds / (1 + len(others)))
+        finish(plan, first, outcome, say, clock)
+        found = finished_runs(plan.store, plan.record) if others else {}
+        for state in others:
+            if state.trial.key in found:
+                finish(plan, state, replace(outcome, status="finished", record=found[state.trial.key]), say, clock)
+            else:
+                waiting.append([state])
     return states
+
+
+def at_once(states: Sequence[State]) -> list[list[State]]:
+    """Trials that one command trains at once: those that differ in seeds that follow each other, up to `replicas`."""
+    groups: list[list[State]] = []
+    for state in sorted(states, key=lambda state: (state.trial.apart, state.trial.seed)):
+        trial = state.trial
+        last = groups[-1][-1].trial if groups else trial
+        follows = trial.apart == last.apart and trial.seed == last.seed + 1
+        if groups and follows and len(groups[-1]) < trial.replicas:
+            groups[-1].append(state)
+        else:
+            groups.append([state])
+    order = {id(state): place for place, state in enumerate(states)}
+    return sorted(groups, key=lambda group: order[id(group[0])])
 
 
 def prepare_store(plan: Plan) -> None:

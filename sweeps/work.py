@@ -56,18 +56,18 @@ def work(assignment: Assignment, run: Runner) -> Outcome:
         found = _found(assignment)
         if found is not None:
             return Outcome("finished", found)
-        started = time.monotonic()
+        started, why = time.monotonic(), "the run left no figures"
         try:
             run(trial.words)
         except (Exception, SystemExit) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            return Outcome("failed", None, time.monotonic() - started, why)
         finally:
             gc.collect()
         seconds = time.monotonic() - started
+        # Also where another seed that was trained with it has failed.
         found = _found(assignment)
         if found is None:
-            return Outcome("failed", None, seconds, "the run left no figures")
+            return Outcome("failed", None, seconds, why)
         return Outcome("finished", found, seconds)
     finally:
         lock.release()
@@ -77,10 +77,10 @@ def _found(assignment: Assignment) -> RunRecord | None:
     return finished_runs(assignment.store, assignment.record).get(assignment.trial.key)
 
 
-def run_trial(words: Sequence[str]) -> object:
+def run_trial(words: Sequence[str]) -> None:
     """The `Runner` of the program itself. A run's own tables are in its folder; here they are not printed."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return _experiment().run_commandline(["main.py", "train", "with", *words, "--debug"])
+        program.run_words(_experiment(), ["train", "with", *words])
 
 
 @functools.cache

@@ -30,12 +30,12 @@ class Engine(Protocol):
 
 
 def outcomes(
-    engine: Engine, assignments: Iterable[Assignment], say: Callable[[str], None]
+    engine: Engine, assignments: Iterable[Assignment | None], say: Callable[[str], None]
 ) -> Iterator[tuple[Assignment, Outcome]]:
     """Have trials run, `engine.slots` at a time, and yield each with its outcome as it ends: finished or failed.
 
-    The next trial is asked for only when there is a slot for it. One whose worker died is tried again, one that another
-    process is running is left to it and looked at again when all others have been given out.
+    The next trial is asked for only when there is a slot for it; None is none for now. One whose worker died is tried
+    again, one that another process is running is left to it and looked at again when all others have been given out.
     """
     source, later = iter(assignments), deque[Assignment]()
     lost: Counter[str] = Counter()

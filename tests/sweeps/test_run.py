@@ -12,6 +12,7 @@ import pytest
 import main as program
 import sweep
 from stages.code import ROOT
+from stages.fit import Loop
 from sweeps.engines.here import Here
 from sweeps.plan import words_plan
 from sweeps.run import run_sweep, states_of
@@ -156,6 +157,40 @@ def test_a_wrong_command_line_is_answered_in_one_line(arguments, says, capsys):
     assert sweep.main(arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and says in err
+
+
+@pytest.mark.recipe
+def test_seeds_that_are_trained_at_once(tmp_path, words, capfd):
+    """Each has a run; what is finished is not trained again, and seeds that do not follow others go by themselves."""
+    words = [word for word in words if not word.startswith(("method", "skew", "seed"))]
+    assert sweep.main(["with", *words, "method=erm", "seed=4"]) == 0
+    capfd.readouterr()
+    assert sweep.main(["with", *words, "method=erm", "seed=1,2,3,4,5,7", "replicas=2"]) == 0
+    out, err = capfd.readouterr()
+    runs = list(read_runs(tmp_path / "runs"))
+    assert [run.config["seed"] for run in runs] == [4, 1, 2, 3, 5, 7]
+    assert [run.info["stages"]["pretrain"]["replicas"] for run in runs] == [1, 2, 2, 1, 1, 1]
+    assert out.count("finished") == 6 and "[5/5]" in err
+    assert "seed=1 and 1 more seeds" in err
+
+
+@pytest.mark.recipe
+def test_a_seed_that_fails_leaves_those_trained_with_it(tmp_path, words, monkeypatch):
+    """All are recorded, and the sweep says which one failed."""
+    words = [word for word in words if not word.startswith(("method", "skew", "seed"))]
+    plan = words_plan(program.build(), [*words, "erm", "seed=1..3", "replicas=3"])
+    fit = Loop.fitted
+
+    def diverged(loop, stopped=False):
+        fitted = fit(loop, stopped)
+        if loop.ctx.seed == 2:
+            fitted.history[-1]["loss"] = float("nan")
+        return fitted
+
+    monkeypatch.setattr(Loop, "fitted", diverged)
+    states = run_sweep(plan, Here(), lambda line: None)
+    assert [state.status for state in states] == ["finished", "failed", "finished"]
+    assert "lower pretrain.learning_rate" in states[1].error
 
 
 def test_finished_ones_are_found_without_running(words):
