@@ -4,7 +4,8 @@ import pytest
 
 from errors import UserError
 from stages.code import ROOT
-from sweeps.plan import common_words, read_document, read_plan, run_key, words_plan
+from stages.recipes import RECIPES
+from sweeps.plan import common_words, configured, read_document, read_plan, run_key, words_plan
 from sweeps.search import read_search
 from tests.sweeps.small import SMALL
 
@@ -103,3 +104,11 @@ def test_the_shipped_sweeps_are_whole(experiment, path):
 
 def test_the_small_sweep_of_these_tests(experiment):
     assert len(words_plan(experiment, SMALL).trials) == 8
+
+
+def test_all_methods_are_compared(experiment):
+    """On images alone; what balances two modalities has nothing to do there."""
+    plan = read_plan(experiment, ROOT / "sweeps" / "compare_all.yaml")
+    methods = {configured(experiment, trial.words)["method"] for trial in plan.trials}
+    assert methods == set(RECIPES) - {"fisher"}
+    assert len(plan.trials) == 3 * len(methods)
