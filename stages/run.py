@@ -10,7 +10,7 @@ import torch
 
 from data.mapped import MappedImages
 from data.split import Task
-from errors import UserError
+from errors import GivenUp, UserError
 from models.pretrained import PRETRAINED, digest_of, find_weights
 from stages.base import Artifact, Context, Settings, Stage
 from stages.code import code_digest
@@ -103,7 +103,12 @@ def run_stages(
                     exact=stage.exact,
                     imagenet_weights=weights,
                 )
-                result = stage.run(outcome.artifacts, ctx)
+                try:
+                    result = stage.run(outcome.artifacts, ctx)
+                except GivenUp:
+                    # A search gives up half of its trials: their checkpoints would fill the disk, and none is needed.
+                    folder.drop_checkpoint()
+                    raise
                 folder.save_result(
                     result, {"stage": stage.name, "key": key, "seed": settings["seed"], "data": task.key}
                 )

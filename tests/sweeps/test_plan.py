@@ -5,7 +5,7 @@ import pytest
 from errors import UserError
 from stages.code import ROOT
 from sweeps.plan import common_words, read_document, read_plan, run_key, words_plan
-from sweeps.search import read_search
+from sweeps.searched import read_search
 from tests.sweeps.small import SMALL
 
 
