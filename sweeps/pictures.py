@@ -55,27 +55,35 @@ def _history(study: Any, name: str, path: Path) -> Path:
         axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel("trial", fontsize=SMALL, color=GREY)
-        legend = "● finished, the line the best so far" + ("   × given up" if dropped else "")
-        bottom, tall = MARGIN + 0.36, 2.9
+        bottom, tall = MARGIN + 0.58, 2.9
         height = page.start(figure, WIDTH, bottom + tall, f"{name}: how the search went", _subtitle(study))
         left = MARGIN + 0.5
         axes.set_position((left / WIDTH, bottom / height, 1 - (left + MARGIN) / WIDTH, tall / height))
-        page.write(figure, WIDTH - MARGIN, MARGIN - 0.04, legend, ha="right", color=GREY, fontsize=8.5)
+        page.write(figure, left, MARGIN - 0.03, "● finished; line: the best so far", color=BLUE)
+        if dropped:
+            page.write(figure, WIDTH - MARGIN, MARGIN - 0.03, "× given up, where it stood", color=OUTLINE, ha="right")
         return page.save(figure, path)
 
 
 def _importance(study: Any, name: str, path: Path) -> Path:
     """A bar for each setting."""
     shares = importances(study)
-    wide = max(page.measure(setting) for setting in shares)
+    names = {setting: page.fit(setting, 2.8) for setting in shares}
+    wide = max(map(page.measure, names.values()))
     with mpl.rc_context(STYLE):
         figure = Figure(dpi=DPI, facecolor="white")
         step = 0.3
-        page.start(figure, WIDTH, MARGIN + step * len(shares), f"{name}: what mattered", "share of each setting, %")
+        page.start(
+            figure,
+            WIDTH,
+            MARGIN + step * len(shares),
+            f"{name}: what mattered",
+            "share of the variance of finished trials, % (fANOVA)",
+        )
         room = WIDTH - 2 * MARGIN - wide - 0.6
         for row, (setting, share) in enumerate(reversed(shares.items())):
             y = MARGIN + step * row
-            page.write(figure, MARGIN + wide, y + step / 2, setting, ha="right", va="center_baseline")
+            page.write(figure, MARGIN + wide, y + step / 2, names[setting], ha="right", va="center_baseline")
             page.box(figure, MARGIN + wide + 0.1, y + 0.05, room * share, step - 0.1, facecolor=BLUE, edgecolor="none")
             end = MARGIN + wide + 0.17 + room * share
             page.write(figure, end, y + step / 2, f"{100 * share:.0f}", va="center_baseline", color=GREY)
