@@ -16,18 +16,8 @@ from sweeps.plan import Plan, Trial, configured, run_key
 from sweeps.pruning import Watch
 from sweeps.run import Clock, State, duration, finish, prepare_store
 from sweeps.searched import Search, deciding_stage, metric_of, rounds_of
-from sweeps.study import (
-    ADDRESS,
-    fixed_sampler,
-    is_oracle,
-    load_optuna,
-    make_sampler,
-    note,
-    open_storage,
-    short,
-    study_name,
-    words_of,
-)
+from sweeps.study import ADDRESS, fixed_sampler, is_address, is_oracle, load_optuna, make_sampler, note, short, words_of
+from sweeps.study import open_study as study_at
 from sweeps.work import Assignment, Outcome
 from tracking.mongo.address import redact
 from tracking.runs import RunRecord
@@ -185,14 +175,10 @@ def open_study(search: Search, parallel: bool = False) -> Any:
     UserError
         The storage cannot be used, or holds another search.
     """
-    optuna = load_optuna()
     place = redact(search.storage)
     # Before anything is made: it may need a package.
     make_sampler(search.sampler, search.seed, parallel)
-    study = optuna.create_study(
-        study_name=study_name(search.storage, search.name), storage=open_storage(search.storage),
-        direction="maximize", load_if_exists=True,
-    )  # fmt: skip
+    study = study_at(search.storage, search.name)
     held = study.user_attrs.get("identity")
     if held not in (None, search.identity):
         raise UserError(
@@ -204,10 +190,10 @@ def open_study(search: Search, parallel: bool = False) -> Any:
     words = [redact(word) for word in search.words]
     note(study, identity=search.identity, objective=search.objective, words=words, trials=search.trials)
     address = search.folder / f"{search.name}{ADDRESS}"
-    if search.storage == str(search.journal):
-        address.unlink(missing_ok=True)
-    else:
+    if is_address(search.storage):
         address.write_text(place + "\n", encoding="utf-8")
+    else:
+        address.unlink(missing_ok=True)
     return study
 
 

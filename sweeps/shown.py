@@ -8,7 +8,17 @@ from typing import Any
 
 from errors import UserError
 from settings import nearest
-from sweeps.study import ADDRESS, is_oracle, journal_of, load_optuna, load_study, mean_and_std, short, words_of
+from sweeps.study import (
+    ADDRESS,
+    checked_address,
+    is_oracle,
+    journal_of,
+    load_optuna,
+    load_study,
+    mean_and_std,
+    short,
+    words_of,
+)
 from tracking.results.tables import NOTHING, Table
 
 ROWS = 10
@@ -174,7 +184,12 @@ def _again(study: Any, best: Any) -> list[str]:
 
 def all_tables(stores: Sequence[Path], name: str | None, place: str | None, top: int) -> list[Table]:
     """What `results.py search` shows: the searches of stores, or one of them."""
+    if top < 1:
+        raise UserError("--top: a whole number of at least 1")
     if name is None:
+        if not any(map(searches_of, stores)):
+            raise UserError(f"no searches in {', '.join(map(str, stores))}")
         return [list_table(store) for store in stores]
     holding = [store for store in stores if name in searches_of(store)]
+    place = None if place is None else checked_address(place)
     return report(holding[0] if holding else stores[0], name, place, top)

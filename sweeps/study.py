@@ -1,9 +1,11 @@
 """A search as Optuna keeps it: where trials are, how they are drawn and given up. Imports nothing heavy."""
 
+import contextlib
 import math
+import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ PRUNERS = ("none", "median", "halving", "hyperband")
 FIRST_TRIALS = 5
 # A storage that is not a journal has a file of this ending in the store, with its address.
 ADDRESS = ".storage"
-_URL = re.compile(r"[a-z][\w+.-]*://\S*", re.IGNORECASE)
-_SQLITE = re.compile(r"(sqlite(?:\+\w+)?):///?([^?]*)(.*)", re.IGNORECASE)
+# Special characters of a password are written with %: what shows an address finds its end by them.
+_URL = re.compile(r"[a-z][\w+.-]*://[^\s'\"<>]*", re.IGNORECASE)
+_SQLITE = re.compile(r"(sqlite(?:\+\w+)?)://(?:/([^?]*))?(.*)", re.IGNORECASE)
 
 
 def load_optuna() -> Any:
@@ -45,18 +48,20 @@ def journal_of(store: Path, name: str) -> Path:
 def checked_address(given: Any) -> str:
     """The address of a database, that of an SQLite file with its whole path: other processes work elsewhere."""
     if not isinstance(given, str) or not _URL.fullmatch(given):
-        raise UserError("search: storage: the address of a database, as in sqlite:///searches.db")
+        raise UserError(
+            "search: storage: the address of a database, as in sqlite:///searches.db (% for special characters)"
+        )
     match = _SQLITE.fullmatch(given)
     if match is None:
         return given
     dialect, path, options = match.groups()
-    if path in ("", ":memory:"):
+    if path in (None, "", ":memory:"):
         raise UserError(f"search: storage={given}: it is lost with this process; name a file, as in sqlite:///file.db")
     return f"{dialect}:///{Path(path).absolute()}{options}"
 
 
-def open_storage(place: str) -> Any:
-    """The storage at the address of a database, or in a journal file.
+def open_study(place: str, name: str) -> Any:
+    """The study of a search at the address of a database, or in a journal file; made when it is not there.
 
     Raises
     ------
@@ -64,28 +69,16 @@ def open_storage(place: str) -> Any:
         It cannot be used; secrets of the address are not repeated.
     """
     optuna = load_optuna()
-    if not _URL.fullmatch(place):
-        try:
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(place))
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{place}: no search can be read from it ({error})") from error
-    # Several processes write: one waits for another.
-    waiting = {"connect_args": {"timeout": 60}} if place.lower().startswith("sqlite") else {}
-    try:
-        return optuna.storages.RDBStorage(place, engine_kwargs=waiting)
-    except Exception as error:
-        # What a database's driver raises is its own, and may have the address with the password in it.
-        why = redact(" ".join(str(error).split()).split(" (Background on")[0].replace(place, redact(place)))
-        raise UserError(f"search: storage={redact(place)}: cannot be used ({type(error).__name__}: {why})") from None
-
-
-def study_name(place: str, name: str) -> str:
-    """A journal has one search; in a database it goes by its name."""
-    return name if _URL.fullmatch(place) else "sweep"
+    with _usable(place):
+        if not is_address(place):
+            _cut_torn_line(Path(place))
+        return optuna.create_study(
+            storage=_storage(place), study_name=_study_name(place, name), direction="maximize", load_if_exists=True
+        )
 
 
 def load_study(place: str, name: str, pruner: Sequence[Any] = ("none",)) -> Any:
-    """The study of the search `name`, which is there.
+    """The study of a search that is there.
 
     Raises
     ------
@@ -96,13 +89,52 @@ def load_study(place: str, name: str, pruner: Sequence[Any] = ("none",)) -> Any:
     match = _SQLITE.fullmatch(place)
     file = Path(match[2] if match else place)
     # Opening would make it.
-    if (match or not _URL.fullmatch(place)) and not file.exists():
+    if (match or not is_address(place)) and not file.exists():
         raise UserError(f"{file}: there is no such file; the search {name!r} has not begun")
-    storage = open_storage(place)
+    with _usable(place):
+        storage = _storage(place)
+        if _study_name(place, name) not in optuna.get_all_study_names(storage):
+            raise UserError(f"{redact(place)}: there is no search {name!r}")
+        return optuna.load_study(study_name=_study_name(place, name), storage=storage, pruner=make_pruner(*pruner))
+
+
+def is_address(place: str) -> bool:
+    """Whether a storage is the address of a database, not a journal file."""
+    return _URL.fullmatch(place) is not None
+
+
+def _storage(place: str) -> Any:
+    storages = load_optuna().storages
+    if not is_address(place):
+        return storages.JournalStorage(storages.journal.JournalFileBackend(place))
+    # Several processes write: one waits for another.
+    waiting = {"connect_args": {"timeout": 60}} if place.lower().startswith("sqlite") else {}
+    return storages.RDBStorage(place, engine_kwargs=waiting)
+
+
+def _study_name(place: str, name: str) -> str:
+    """A journal has one search; in a database it goes by its name."""
+    return name if is_address(place) else "sweep"
+
+
+@contextlib.contextmanager
+def _usable(place: str) -> Iterator[None]:
+    """Whatever is raised inside is the storage's fault: its file is damaged, or a database's driver raises its own."""
     try:
-        return optuna.load_study(study_name=study_name(place, name), storage=storage, pruner=make_pruner(*pruner))
-    except KeyError as error:
-        raise UserError(f"{redact(place)}: there is no search {name!r}") from error
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # It may have the address with the password in it.
+        why = " ".join(str(error).replace(place, redact(place)).split()).split(" (Background on")[0]
+        what = "cannot be used" if is_address(place) else "no search can be read from it"
+        raise UserError(f"{redact(place)}: {what} ({type(error).__name__}: {redact(why)[:300]})") from None
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Drop a line that a machine which was lost wrote in part: what is appended to it would spoil the file."""
+    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
+        os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def make_sampler(name: str, seed: int, parallel: bool) -> Any:
