@@ -1,6 +1,7 @@
 """What a search may be: ranges, objectives, storages; what is refused before anything starts."""
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 import sweep
 from errors import UserError
@@ -171,3 +172,10 @@ def test_a_dry_run_makes_nothing(tmp_path, capsys):
     assert sweep.main([str(ROOT / "sweeps" / "search_finetune.yaml"), f"store={tmp_path / 'runs'}", "--dry-run"]) == 2
     assert "this search has not begun" in capsys.readouterr().err.replace("the search 'search_finetune'", "this search")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_example_of_the_document(experiment):
+    text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    example = yaml.safe_load(text[text.index("    with: [") : text.index("| key |")])
+    search = read_search(experiment, "mine", example["with"], example["search"])
+    assert list(search.ranges) == ["finetune.upweight", "finetune.learning_rate", "prune.sampling"]
