@@ -199,6 +199,7 @@ def test_given_up_in_another_process(tmp_path, words, experiment, storage, proce
 
 
 @pytest.mark.recipe
+@pytest.mark.filterwarnings("error:.*already reported")
 def test_a_worker_that_is_tried_again_tells_its_epochs_again(tmp_path, words, experiment):
     """And so does a stage that is found in the store: neither breaks the report."""
     search = read_search(experiment, "mine", words, HOPELESS | {"trials": 1})
@@ -217,7 +218,32 @@ def test_a_worker_that_is_tried_again_tells_its_epochs_again(tmp_path, words, ex
     assert state.status == "finished"
     [trial] = open_study(search).trials
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
-    assert trial.value == max(trial.intermediate_values.values()), "reported is the figure that is searched by"
+    assert trial.value == max(trial.intermediate_values.values())
+
+
+@pytest.mark.parametrize(
+    ("objective", "metric", "reported"),
+    [
+        ("valid/model/average", "valid/model/average", [60.0, 80.0, 80.0, 90.0]),
+        ("model/unbiased/oracle", "model/unbiased", [60.0, 80.0, 80.0, 90.0]),
+        ("model/unbiased/last", "model/unbiased", [60.0, 80.0, 70.0, 90.0]),
+    ],
+)
+def test_reported_is_what_is_searched_by(words, experiment, objective, metric, reported):
+    """The best epoch so far where the best one counts, of this metric of this stage alone."""
+    given = HOPELESS | {"trials": 1, "objective": objective, "oracle": objective.startswith("model")}
+    search = read_search(experiment, "mine", words, given)
+
+    def run(words):
+        for epoch, value in enumerate([60.0, 80.0, 70.0, 90.0], 1):
+            for name in ("train/accuracy", "loss", "valid/model/average", "model/unbiased"):
+                tell_listener(f"pretrain/{name}", value if name == metric else 5.0, epoch)
+            tell_listener(f"mine_gce/{metric}", 99.0, epoch)
+        raise RuntimeError("no figures")
+
+    run_search(experiment, search, Here(run), lambda line: None)
+    [trial] = open_study(search).trials
+    assert list(trial.intermediate_values.values()) == reported
 
 
 @pytest.mark.parametrize("pruner", ["none", "halving", "hyperband"])
