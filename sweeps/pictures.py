@@ -7,8 +7,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sweeps.shown import finished, given_up, importances, objective_name
-from sweeps.study import is_oracle
+from sweeps.shown import finished, given_up, goes_by_test_set, importances, objective_name
 from tracking import page
 from tracking.page import DPI, GREY, INK, LIGHT, MARGIN, OUTLINE, SMALL, STYLE, WIDTH
 
@@ -26,9 +25,7 @@ def draw(study: Any, name: str, folder: Path) -> list[Path]:
 
 
 def _subtitle(study: Any) -> str:
-    objective = objective_name(study)
-    known = objective in study.user_attrs.values()
-    return f"{objective}, %" + (", chosen on the test set (oracle)" if known and is_oracle(objective) else "")
+    return f"{objective_name(study)}, %" + (", chosen on the test set (oracle)" if goes_by_test_set(study) else "")
 
 
 def _history(study: Any, name: str, path: Path) -> Path:

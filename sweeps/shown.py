@@ -46,11 +46,12 @@ def list_table(store: Path) -> Table:
             rows.append([name, NOTHING, NOTHING, NOTHING, NOTHING, str(error)])
             continue
         counts, objective = counts_of(study), objective_name(study)
+        objective += " (oracle)" if goes_by_test_set(study) else ""
         best = max((trial.value for trial in finished(study)), default=None)
         rows.append(
             [
                 name, str(counts["finished"]), str(counts["given up"]), str(counts["failed"]),
-                NOTHING if best is None else f"{best:.2f}", objective + (" (oracle)" if _oracle(study) else ""),
+                NOTHING if best is None else f"{best:.2f}", objective,
             ]
         )  # fmt: skip
     head = ["search", "finished", "given up", "failed", "best, %", "objective"]
@@ -123,9 +124,9 @@ def best_table(study: Any, name: str, top: int = 3) -> Table:
         notes.append(_top_line(done[:top], objective))
     if done:
         notes += _again(study, done[0])
-    if _oracle(study):
+    if goes_by_test_set(study):
         notes.append(ORACLE)
-    oracle = " (oracle: by test images)" if _oracle(study) else ""
+    oracle = " (oracle: by test images)" if goes_by_test_set(study) else ""
     title = f"{name}: best of {counts['finished']} trials, %{oracle}"
     return Table(title, head, rows, text_columns=["state", "run"], notes=notes)
 
@@ -162,7 +163,8 @@ def importances(study: Any) -> dict[str, float]:
     return dict(made.get_param_importances(study, evaluator=made.FanovaImportanceEvaluator(seed=0)))
 
 
-def _oracle(study: Any) -> bool:
+def goes_by_test_set(study: Any) -> bool:
+    """Whether the settings are chosen on test images."""
     return "objective" in study.user_attrs and is_oracle(objective_name(study))
 
 
