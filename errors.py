@@ -1,4 +1,8 @@
-"""The one exception that is meant for people: it ends a run with a line, not with a traceback."""
+"""Exceptions that end a run without a traceback: one is meant for people, one says that a run is given up."""
+
+
+class GivenUp(Exception):
+    """A run that is not worth going on with; nobody will go on with it later."""
 
 
 class UserError(Exception):

@@ -7,6 +7,7 @@ python results.py compare METHOD METHOD [FILTER...] the newest runs of methods s
 python results.py export FILE.csv [FILTER...]       add the records of runs to a CSV file that can be committed
 python results.py show FILE.csv                     any CSV file as a table
 python results.py report --out report.html [FILTER...]   one page with curves, matrices, images, settings
+python results.py search [NAME] [--top 3]           searches of settings: all of them, or the best trials of one
 python results.py docs [FILE...] [--check]          make the marked tables of documents anew from their records
 
 A FILTER is a setting with a value: method=erm,lff  skew<=0.02  distill.teacher=oracle  status!=FAILED
@@ -31,7 +32,7 @@ from tracking.results.summary import tables_of, unfinished
 from tracking.results.tables import FORMATS, Table, write
 from tracking.runs import RunRecord
 
-COMMANDS = ("table", "list", "compare", "export", "report", "show", "docs")
+COMMANDS = ("table", "list", "compare", "export", "report", "show", "search", "docs")
 DOCUMENTS = ("docs/results.md",)
 
 
@@ -72,7 +73,9 @@ def _run(arguments: Sequence[str]) -> int:
 def _tables(options: argparse.Namespace) -> str:
     """What a command prints."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and options.format == "terminal" else None
-    tables = {"table": _means, "list": _list, "compare": _compare, "show": _show}[options.command](options)
+    tables = {"table": _means, "list": _list, "compare": _compare, "show": _show, "search": _search}[options.command](
+        options
+    )
     return write(tables, options.format, width=width, titles=not options.no_title)
 
 
@@ -120,6 +123,15 @@ def _show(options: argparse.Namespace) -> list[Table]:
         numbers = {name for place, name in enumerate(head) if all(row[place][:1].isdigit() for row in rows)}
         tables.append(Table(Path(word).stem, head, rows, text_columns=[name for name in head if name not in numbers]))
     return tables
+
+
+def _search(options: argparse.Namespace) -> list[Table]:
+    from sweeps.shown import all_tables  # loads Optuna
+
+    if len(options.words) > 1:
+        raise UserError(f"search: one search at a time; given are {', '.join(options.words)}")
+    name = options.words[0].removesuffix(".yaml") if options.words else None
+    return all_tables(options.store or [Path("runs")], name, options.storage, options.top)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -197,6 +209,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="of report: the file")
     parser.add_argument("--runs", type=int, default=12, help="of report: how many runs are shown with pictures")
     parser.add_argument("--title", default="Debiasing results", help="of report: its head")
+    parser.add_argument("--top", type=int, default=3, help="of search: of how many of the best trials there is a mean")
+    parser.add_argument("--storage", metavar="URL", help="of search: its database, where the address has a password")
     parser.add_argument("--partial", action="store_true", help="export runs that are not finished too")
     parser.add_argument("--check", action="store_true", help="of docs: change nothing, and say what is out of step")
     parser.add_argument("--no-title", action="store_true", help="tables without their titles")

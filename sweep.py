@@ -25,7 +25,9 @@ from errors import UserError
 from sweeps.engines.here import Here
 from sweeps.plan import Plan, common_words, read_document, read_plan, words_plan
 from sweeps.run import progress_table, records_of, run_sweep, states_of
-from sweeps.search import Search, best_table, read_search, run_search, write_plots
+from sweeps.search import run_search
+from sweeps.searched import Search, read_search
+from sweeps.shown import report
 from tracking.console import say
 from tracking.mongo.address import redact
 from tracking.results.published import beside
@@ -70,12 +72,8 @@ def _run(arguments: Sequence[str]) -> int:
 def _search(experiment: program.DebiasExperiment, search: Search, dry: bool) -> int:
     failed = False
     if not dry:
-        failed = any(state.status != "finished" for state in run_search(experiment, search, Here(), _say))
-        for path in write_plots(search):
-            _say(f"picture: {path}")
-    elif not search.file.exists():
-        raise UserError(f"{search.file}: this search has not begun")
-    print(write([best_table(search)], "terminal"), end="")
+        failed = any(state.status == "failed" for state in run_search(experiment, search, Here(), _say))
+    print(write(report(search.store, search.name, search.storage), "terminal"), end="")
     return int(failed)
 
 

@@ -86,6 +86,23 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 
+# The names under which a stage that trains reports its logits, where they are not `model` alone.
+READ_OUTS: dict[str, tuple[str, ...]] = {
+    "branches": ("poe", "shallow", "deep"),
+    "distill": ("target",),
+    "mine_gce": ("biased",),
+    "mine_ensemble": ("biased",),
+    "mine_depth": ("bias_head",),
+    "prune": ("pruned",),
+    "finetune": ("target",),
+    "lff": ("model", "biased"),
+}
+
+
+def read_outs_of(stage: Stage) -> tuple[str, ...]:
+    """The read-outs of a stage; none when it does not train."""
+    return READ_OUTS.get(stage.name, ("model",)) if "epochs" in stage.settings else ()
+
 
 def stages_of(method: str | Sequence[str], last: str | None = None, dataset: str | None = None) -> list[Stage]:
     """The stages of a method, checked, up to and including the stage `last`.

@@ -10,7 +10,7 @@ import torch
 
 from data.mapped import MappedImages
 from data.split import Task
-from errors import UserError
+from errors import GivenUp, UserError
 from models.pretrained import PRETRAINED, digest_of, find_weights
 from stages.base import Artifact, Context, Settings, Stage, Together
 from stages.code import code_digest
@@ -117,7 +117,12 @@ class Walk:
             result = folder.load_result()
             reused = result is not None
             if result is None:
-                result = stage.run(self.outcome.artifacts, self._context(stage, folder))
+                try:
+                    result = stage.run(self.outcome.artifacts, self._context(stage, folder))
+                except GivenUp:
+                    # A search gives up half of its trials: their checkpoints would fill the disk, and none is needed.
+                    folder.drop_checkpoint()
+                    raise
                 folder.save_result(
                     result, {"stage": stage.name, "key": key, "seed": settings["seed"], "data": self._task.key}
                 )

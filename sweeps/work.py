@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 import main as program
 from sweeps.finished import finished_runs
 from sweeps.plan import Trial
+from sweeps.pruning import Pruned, Watch, watching
 from tracking.runs import RunRecord
 
 # Makes one run of the words after `with`; what it raises is the run's failure.
@@ -25,17 +26,22 @@ class Assignment:
     """A trial that is given to a worker, with all that it has to know.
 
     wait : whether to wait for another process that is at this trial, or to come back at once
+    watch : the trial of a search that it is, which may be given up
     """
 
     trial: Trial
     store: Path
     record: Path | None = None
     wait: bool = False
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended: finished, failed, elsewhere (another process is at it) or lost (the worker died)."""
+    """How it ended: finished, failed, pruned, elsewhere or lost.
+
+    `pruned`: given up by a search; `elsewhere`: another process is at it; `lost`: the worker died.
+    """
 
     status: str
     record: RunRecord | None = None
@@ -58,7 +64,10 @@ def work(assignment: Assignment, run: Runner) -> Outcome:
             return Outcome("finished", found)
         started, why = time.monotonic(), "the run left no figures"
         try:
-            run(trial.words)
+            with watching(assignment.watch):
+                run(trial.words)
+        except Pruned:
+            return Outcome("pruned", None, time.monotonic() - started)
         except (Exception, SystemExit) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         finally:

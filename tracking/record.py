@@ -30,7 +30,7 @@ from tracking.matrices import plot_confusion, plot_matrix
 from tracking.mongo.address import Address
 from tracking.overview import check_bias_labels, overview
 from tracking.plots import plot_curves, plot_images
-from tracking.scalars import also_written
+from tracking.scalars import also_written, tell_listener
 from tracking.seeds import train_at_once
 from tracking.suspects import write_suspects
 
@@ -56,6 +56,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
 
     def record(name: str, value: float, epoch: int) -> None:
         run.log_scalar(name, float(value), int(epoch))
+        tell_listener(name, float(value), int(epoch))
 
     wanted = {"csv_file": settings["csv_metrics"], "tensorboard": settings["tensorboard"]}
     with also_written(record, _folder(run), **wanted) as log:

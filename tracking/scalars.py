@@ -3,6 +3,7 @@
 import contextlib
 import csv
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,25 @@ class Log(Protocol):
     """Takes a metric's name, value and epoch."""
 
     def __call__(self, name: str, value: float, epoch: int) -> None: ...
+
+
+_LISTENER: ContextVar[Log | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def listening(callback: Log) -> Iterator[None]:
+    """Have `callback` told every metric of the runs inside, once it is recorded; what it raises ends the run."""
+    token = _LISTENER.set(callback)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+def tell_listener(name: str, value: float, epoch: int) -> None:
+    """Pass a metric on to who listens, if anybody does."""
+    if (listener := _LISTENER.get()) is not None:
+        listener(name, value, epoch)
 
 
 @contextlib.contextmanager

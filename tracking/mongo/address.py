@@ -16,7 +16,8 @@ DATABASE = "sacred"
 # A server that does not answer may cost a moment, never minutes: pymongo's own default is 30 s for each attempt.
 WAIT_MS, TALK_MS = 2000, 5000
 
-_URL = re.compile(r"mongodb(?:\+srv)?://[^\s'\"<>]*", re.IGNORECASE)
+# Of any database: what may have a password in front of @, or behind ?. SQLite's are files.
+_URL = re.compile(r"(?<![\w+.-])(?!https?:|file:|sqlite)[a-z][\w+.-]*://[^\s'\"<>]*", re.IGNORECASE)
 _SACRED = re.compile(r"(?:(?P<host>[\w.-]+):(?P<port>\d{1,5}))?(?::?(?P<database>[A-Za-z_][\w-]{0,62}))?")
 
 
@@ -95,7 +96,7 @@ def from_environment() -> Address | None:
 
 
 def redact(text: str) -> str:
-    """`text` with every MongoDB address in it cut down to scheme and hosts."""
+    """`text` with every address of a database in it cut down to scheme and hosts."""
     return _URL.sub(lambda match: _hosts_of(match[0]), text)
 
 

@@ -180,7 +180,8 @@ def unfinished(records: Sequence[RunRecord]) -> Table | None:
     """What is in no mean: failed, interrupted, killed, running and partial runs."""
     rows = []
     for record in records:
-        if record.finished:
+        # A search gave up on it as it was meant to: nothing is missing.
+        if record.finished or record.status == "PRUNED":
             continue
         state = record.status.lower()
         if record.status == "COMPLETED":

@@ -54,6 +54,13 @@ def test_redact(password):
     assert redact(text) == "a mongodb://h:1/d b mongodb+srv://h c"
 
 
+def test_redact_knows_every_database():
+    secret = "postgresql+psycopg2://me:s@x@h:5/d?password=s mysql://me:s@h/d, ('mssql+pyodbc://me:s@h/d?odbc=s')"
+    assert redact(secret) == "postgresql+psycopg2://h:5/d mysql://h/d, ('mssql+pyodbc://h/d')"
+    for plain in ("sqlite:////a@b/c.db?x=1", "https://h/a@b?c=d", "file:///a@b", "no://address", "a/b?c@d"):
+        assert redact(plain) == plain
+
+
 def test_the_environment(monkeypatch):
     monkeypatch.setenv("MONGO_URL", " ")
     assert from_environment() is None
