@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ class OnRay:
         own: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         own |= {"object_store_memory": OBJECT_BYTES}
         try:
+            if self._address not in (None, "auto"):
+                _reach(self._address)
             self._ray.init(
                 self._address or "local",
                 log_to_driver=False,
@@ -93,8 +96,8 @@ class OnRay:
                 **({} if self._address else own),
             )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = f"--address {self._address}" if self._address else "Ray on this machine"
-            raise UserError(f"{where}: no connection ({_line(error)})") from error
+            where = f"--address {self._address}" if self._address else "--engine ray"
+            raise UserError(f"{where}: Ray cannot be used ({_line(error)})") from error
         nodes = self._nodes()
         if self._gpus is None:
             self._gpus = float(any(node.get("GPU", 0) >= 1 for node in nodes))
@@ -127,6 +130,12 @@ def _ray() -> Any:
     except ImportError as error:
         raise UserError(INSTALL) from error
     return ray
+
+
+def _reach(address: str) -> None:
+    """Raise OSError when nobody listens there; Ray itself goes on trying for ever."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _line(error: Exception) -> str:

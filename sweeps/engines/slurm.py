@@ -98,7 +98,9 @@ class Slurm:
             try:
                 executor.update_parameters(**self._parameters)
             except (NameError, AssertionError, ValueError, TypeError) as error:
-                raise UserError(f"--slurm: {str(error).splitlines()[0]}") from error
+                raise UserError(
+                    f"--slurm: {str(error).splitlines()[0]} (names are submitit's: timeout_min, slurm_qos)"
+                ) from error
             self._executor = executor
         return self._executor
 
