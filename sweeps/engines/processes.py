@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 
 import torch
 
@@ -15,12 +15,12 @@ from sweeps.engines.worker import serve
 from sweeps.work import Assignment, Outcome, Runner, run_trial
 
 # Until a worker that is told to stop is killed.
-PATIENCE = 10
+PATIENCE = 20
 
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: ForkServerProcess
     pipe: Connection
     assignment: Assignment | None = None
 
@@ -73,7 +73,9 @@ class Processes:
         self._workers.clear()
 
     def _start(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
+        # Workers come from a process that has only imported what they need, which takes longer than a small run.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch", "main", "sweeps.engines.worker"])
         ours, theirs = context.Pipe()
         threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // self.slots))
         process = context.Process(target=serve, args=(theirs, self._run, threads), daemon=True)

@@ -11,12 +11,18 @@ from pathlib import Path
 import torch
 
 from sweeps.engines.worker import VARIABLES
+from sweeps.run import State
 from sweeps.work import run_trial
 
 SMALL = [
     "colored_digits", "method=erm,depth_balanced", "skew=0.02,0.05", "seed=1,2", "limit=600", "threads=1",
     "progress=False", "pretrain.epochs=1", "branches.epochs=1", "mine_depth.epochs=1", "bias_balanced.epochs=1",
 ]  # fmt: skip
+
+
+def figures(states: Sequence[State]) -> dict[str, dict[str, float]]:
+    """The summary of each trial that is finished."""
+    return {state.trial.key: state.record.summary for state in states if state.record is not None}
 
 
 def setting(words: Sequence[str], name: str) -> str:
