@@ -88,7 +88,7 @@ class OnRay:
         own |= {"object_store_memory": OBJECT_BYTES}
         try:
             if self._address not in (None, "auto"):
-                _reach(self._address)
+                self._reach(self._address)
             self._ray.init(
                 self._address or "local",
                 log_to_driver=False,
@@ -110,6 +110,14 @@ class OnRay:
                 f"--cpus {self._cpus:g} --gpus {self._gpus:g}: no machine has so many; CPUs and GPUs are: {most}"
             )
 
+    def _reach(self, address: str) -> None:
+        """Raise OSError when nobody listens there; Ray itself goes on trying for ever."""
+        host, _, port = address.rpartition(":")
+        if host in ("localhost", "127.0.0.1"):
+            # Ray takes these for the machine's own address.
+            host = self._ray.util.get_node_ip_address()
+        socket.create_connection((host, int(port)), timeout=10).close()
+
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
@@ -130,12 +138,6 @@ def _ray() -> Any:
     except ImportError as error:
         raise UserError(INSTALL) from error
     return ray
-
-
-def _reach(address: str) -> None:
-    """Raise OSError when nobody listens there; Ray itself goes on trying for ever."""
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _line(error: Exception) -> str:

@@ -28,7 +28,8 @@ def cluster(monkeypatch_module):
 
     # Sockets have short names, and the folder of a test may have a long one.
     folder = tempfile.mkdtemp(prefix="ray")
-    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
+    # A loopback address other than 127.0.0.1, in place of which Ray would take the machine's own.
+    node = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 80 * 2**20}
     head = {"include_dashboard": False, "temp_dir": folder}
     made = Cluster(initialize_head=True, head_node_args=node | head | {"num_gpus": 1})
     made.second = made.add_node(**node)
