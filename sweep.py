@@ -9,25 +9,32 @@ shows its best trials so far.
 
 Each trial is an ordinary run in `store`, as `python main.py with …` makes it, and shares stages with the others. The
 same command again goes on: finished trials are not run again, whoever started them, interrupted and failed ones are.
-Several of these commands, by --jobs or in several terminals, share the work. `python results.py` reads the figures.
+Several of these commands, in several terminals or on several machines, share the work. `python results.py` reads the
+figures.
+
+python sweep.py FILE --jobs 4                                      four processes on this machine
+python sweep.py FILE --engine ray --address auto --gpus 0.25       a Ray cluster, four trials on a GPU
+python sweep.py FILE --engine slurm --slurm timeout_min=600        a Slurm job a trial
 """
 
 import argparse
 import contextlib
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import main as program
 from errors import UserError
+from sweeps.engines.base import Engine
 from sweeps.engines.here import Here
+from sweeps.engines.options import add_options, check_options, make_engine
 from sweeps.plan import Plan, common_words, read_document, read_plan, words_plan
 from sweeps.run import progress_table, records_of, run_sweep, states_of
 from sweeps.search import run_search
 from sweeps.searched import Search, read_search
 from sweeps.shown import report
+from sweeps.watch import watched
 from tracking.console import say
 from tracking.mongo.address import redact
 from tracking.results.published import beside
@@ -49,46 +56,45 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
+    check_options(options)
     experiment = program.build()
     first = options.words[0] if options.words else ""
     if first.endswith((".yaml", ".yml")) and "search" in (document := read_document(Path(first))):
-        if options.jobs > 1:
-            raise UserError("--jobs: a search goes by what came before, so it is one process")
         words = [*common_words(Path(first), document), *(word for word in options.words[1:] if word != "with")]
-        return _search(
-            experiment, read_search(experiment, Path(first).stem, words, document["search"]), options.dry_run
-        )
+        search = read_search(experiment, Path(first).stem, words, document["search"])
+        return _search(experiment, search, options)
     plan = replace(_plan(experiment, options.words), record=options.record)
     if options.dry_run:
         print(write([progress_table(plan, states_of(plan))], "terminal"), end="")
         return 0
-    with _helpers(arguments, options.jobs - 1):
-        states = run_sweep(plan, Here(), _say)
+    with _engine(options, plan.store, [trial.words for trial in plan.trials], plan) as (engine, say):
+        states = run_sweep(plan, engine, say)
     tables = [progress_table(plan, states), *tables_of(records_of(states), "unbiased", beside)]
     print(write(tables, "terminal"), end="")
     return 0 if all(state.status == "finished" for state in states) else 1
 
 
-def _search(experiment: program.DebiasExperiment, search: Search, dry: bool) -> int:
+def _search(experiment: program.DebiasExperiment, search: Search, options: argparse.Namespace) -> int:
     failed = False
-    if not dry:
-        failed = any(state.status == "failed" for state in run_search(experiment, search, Here(), _say))
+    if not options.dry_run:
+        with _engine(options, search.store, [search.words]) as (engine, say):
+            failed = any(state.status == "failed" for state in run_search(experiment, search, engine, say))
     print(write(report(search.store, search.name, search.storage), "terminal"), end="")
     return int(failed)
 
 
 @contextlib.contextmanager
-def _helpers(arguments: Sequence[str], count: int) -> Iterator[None]:
-    """Processes that give the same command for themselves: they share the work, as any others would."""
-    words = [sys.executable, str(Path(__file__).resolve()), *arguments, "--jobs", "1"]
-    children = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for child in children:
-            if sys.exc_info()[0] is not None:
-                child.terminate()
-            child.wait()
+def _engine(
+    options: argparse.Namespace, store: Path, words: Sequence[Sequence[str]], plan: Plan | None = None
+) -> Iterator[tuple[Engine, Callable[[str], None]]]:
+    """What runs the trials, and what says lines; in a terminal with a table, where runs do not draw their own bars."""
+    with contextlib.closing(make_engine(options, store, words)) as engine:
+        if isinstance(engine, Here) or sys.__stderr__ is None or not sys.__stderr__.isatty():
+            yield engine, _say
+            return
+        todo = None if plan is None else sum(state.status != "finished" for state in states_of(plan))
+        with watched(engine, todo) as seen:
+            yield seen
 
 
 def _say(line: str) -> None:
@@ -106,12 +112,6 @@ def _plan(experiment: program.DebiasExperiment, words: Sequence[str]) -> Plan:
     return read_plan(experiment, Path(first), rest)
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)
-
-
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="sweep.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -120,10 +120,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--record", type=Path, help="a CSV file of runs that count as finished too; each finished run is added to it"
     )
-    parser.add_argument(
-        "--jobs", type=_count, default=1, help="processes at once on this machine; give threads=1 with several"
-    )
     parser.add_argument("--dry-run", action="store_true", help="list the trials, run none")
+    add_options(parser)
     return parser.parse_intermixed_args(list(arguments))
 
 

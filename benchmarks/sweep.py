@@ -1,23 +1,43 @@
 """What a sweep costs beside its runs: seconds a trial for the plan, and for finding, locking and noting a trial.
 
 python -m benchmarks.sweep --trials 20 --runs 200      with so many other runs in the store
+python -m benchmarks.sweep --engine jobs               in two processes of this machine, or `ray`: once they are up
 """
 
 import argparse
+import importlib
 import json
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import main as program
+from sweeps.engines.base import Engine
 from sweeps.engines.here import Here
+from sweeps.engines.on_ray import OnRay
+from sweeps.engines.processes import Processes
 from sweeps.plan import words_plan
 from sweeps.run import run_sweep
 
 
-def overhead(trials: int, runs: int) -> tuple[float, float]:
-    """Seconds a trial (for the plan, for running it) of a sweep whose runs do nothing."""
+def nothing(words: Sequence[str]) -> None:
+    """A run that is over at once."""
+
+
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "here": lambda: Here(nothing),
+    "jobs": lambda: Processes(2, nothing),
+    "ray": lambda: OnRay(gpus=0, run=nothing),
+}
+
+
+def overhead(trials: int, runs: int, engine: str = "here") -> tuple[float, float, float]:
+    """Seconds a trial (for the plan, for running it) of a sweep whose runs do nothing, and seconds until it can begin.
+
+    What begins is as many trials as the engine has slots, so that each of its processes is there.
+    """
     experiment = program.build()
     store = Path(tempfile.mkdtemp())
     try:
@@ -33,21 +53,36 @@ def overhead(trials: int, runs: int) -> tuple[float, float]:
         started = time.perf_counter()
         plan = words_plan(experiment, words)
         planned = time.perf_counter()
-        run_sweep(plan, Here(lambda _: None), lambda _: None)
-        return (planned - started) / trials, (time.perf_counter() - planned) / trials
+        used = ENGINES[engine]()
+        try:
+            first = words_plan(experiment, [*words[:2], f"seed={trials + 1}..{trials + used.slots}"])
+            waited = time.perf_counter()
+            run_sweep(first, used, lambda _: None)
+            ready = time.perf_counter()
+            states = run_sweep(plan, used, lambda _: None)
+            assert {state.error for state in states} == {"the run left no figures"}
+            return (planned - started) / trials, (time.perf_counter() - ready) / trials, ready - waited
+        finally:
+            used.close()
     finally:
         shutil.rmtree(store)
 
 
 def main() -> None:
-    """Print both."""
+    """Print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--engine", choices=ENGINES, default="here")
     options = parser.parse_args()
-    planned, ran = overhead(options.trials, options.runs)
-    print(f"{options.trials} trials beside {options.runs} runs: {planned:.3f} s a trial to plan, {ran:.3f} s to run")
+    planned, ran, begun = overhead(options.trials, options.runs, options.engine)
+    print(
+        f"{options.engine}, {options.trials} trials beside {options.runs} runs: {planned:.3f} s a trial to plan, ",
+        end="",
+    )
+    print(f"{ran:.3f} s to run; first ones after {begun:.1f} s")
 
 
 if __name__ == "__main__":
-    main()
+    # By its name, under which other processes find what they are to run.
+    importlib.import_module("benchmarks.sweep").main()

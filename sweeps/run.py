@@ -48,7 +48,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
     # Also those that finished just before an earlier sweep was killed.
     keep_records(plan, records_of(states))
     todo = [state for state in states if state.status != "finished"]
-    clock = Clock(len(todo), engine.slots)
+    clock = Clock(len(todo), engine.slots if todo else 1)
     waiting = deque(at_once(todo))
     given: dict[str, list[State]] = {}
 
@@ -150,7 +150,7 @@ def progress_table(plan: Plan, states: Sequence[State]) -> Table:
         [
             state.trial.label,
             state.status,
-            "" if state.record is None else f"{_result(state.record):.2f}",
+            "" if state.record is None else f"{result_of(state.record):.2f}",
             "" if state.seconds is None else duration(state.seconds),
             state.error if state.record is None else str(state.record.folder),
         ]
@@ -171,10 +171,10 @@ def duration(seconds: float) -> str:
 def _outcome(state: State) -> str:
     if state.record is None:
         return f"failed ({state.error})"
-    return f"{_result(state.record):.2f} % in {duration(state.seconds or 0)}"
+    return f"{result_of(state.record):.2f} % in {duration(state.seconds or 0)}"
 
 
-def _result(record: RunRecord) -> float:
+def result_of(record: RunRecord) -> float:
     """The final model's accuracy at its last epoch; the only figure where a run has no such selection."""
     read_out = record.final_read_out
     for figure in FIGURES:

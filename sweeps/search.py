@@ -56,7 +56,7 @@ class _Running:
     ) -> None:
         self.experiment, self.search, self.engine, self.say = experiment, search, engine, say
         self.states_of = load_optuna().trial.TrialState
-        self.study = open_study(search, parallel=engine.slots > 1)
+        self.study = open_study(search)
         self.states: list[State] = []
         self.asked: dict[int, tuple[Any, State]] = {}
         self.failures = 0
@@ -71,7 +71,12 @@ class _Running:
         search, engine = self.search, self.engine
         before = f", {self.done} of them finished before" if self.done else ""
         self.say(f"{search.name}: {search.trials} trials{before}")
-        self.clock = Clock(max(0, self._most() - self.done), engine.slots)
+        left = max(0, self._most() - self.done)
+        # A search that is finished starts no engine.
+        slots = engine.slots if left else 1
+        if slots > 1:
+            self.study = open_study(search, parallel=True)
+        self.clock = Clock(left, slots)
         for assignment, outcome in outcomes(engine, self._assignments(), self.say):
             assert assignment.watch is not None
             trial, state = self.asked.pop(assignment.watch.trial)
@@ -104,11 +109,14 @@ class _Running:
         )
         return int(min(self.search.trials, cells))
 
-    def _assignments(self) -> Iterator[Assignment]:
+    def _assignments(self) -> Iterator[Assignment | None]:
         """Asked for one by one: what is tried next goes by what came before."""
         search = self.search
         distributions = {path: _distribution(path, value) for path, value in search.ranges.items()}
-        while self.done + len(self.asked) < self._most() and self.failures < search.trials:
+        while self.done < self._most() and self.failures < search.trials:
+            if self.done + len(self.asked) >= self._most():
+                yield None  # unless one of those that are out fails
+                continue
             if self.cells is not None:
                 cell = next(self.cells, None)
                 if cell is None:

@@ -108,5 +108,5 @@ def test_a_missing_device_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_sweeps_cost_is_counted_by_trial():
-    planned, ran = sweep.overhead(trials=2, runs=3)
-    assert planned > 0 and ran > 0
+    planned, ran, begun = sweep.overhead(trials=2, runs=3)
+    assert planned > 0 and ran > 0 and begun > 0

@@ -14,10 +14,11 @@ RETRIES = 2
 class Engine(Protocol):
     """Takes trials and says how they ended, in whatever order they end.
 
-    slots : how many trials it runs at once
+    slots : how many trials it runs at once; asked for only when there is one to run, so an engine may start then
     """
 
-    slots: int
+    @property
+    def slots(self) -> int: ...
 
     def submit(self, assignment: Assignment) -> None:
         """Take a trial; never more than `slots` at a time."""
@@ -41,7 +42,8 @@ def outcomes(
     lost: Counter[str] = Counter()
     running = 0
     while True:
-        while running < engine.slots:
+        # An engine starts when it is asked for its slots, which is not before there is a trial.
+        while not running or running < engine.slots:
             assignment = next(source, None)
             if assignment is None:
                 if not later:

@@ -1,0 +1,20 @@
+"""What tests of sweeps share."""
+
+from pathlib import Path
+
+import pytest
+
+import main as program
+from sweeps.engines.here import Here
+from sweeps.plan import Plan, words_plan
+from sweeps.run import run_sweep
+from tests.sweeps.small import SMALL
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Plan:
+    """The small sweep, finished in this process: what every engine has to come to."""
+    store = tmp_path_factory.mktemp("reference")
+    plan = words_plan(program.build(), [*SMALL, f"store={store}", f"cache_dir={cache_dir}"])
+    run_sweep(plan, Here(), lambda line: None)
+    return plan
