@@ -126,7 +126,7 @@ def _show(options: argparse.Namespace) -> list[Table]:
 
 
 def _search(options: argparse.Namespace) -> list[Table]:
-    from sweeps.shown import all_tables  # loads Optuna
+    from sweeps.searching.tables import all_tables  # loads Optuna
 
     if len(options.words) > 1:
         raise UserError(f"search: one search at a time; given are {', '.join(options.words)}")

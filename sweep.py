@@ -31,9 +31,9 @@ from sweeps.engines.here import Here
 from sweeps.engines.options import add_options, check_options, make_engine
 from sweeps.plan import Plan, common_words, read_document, read_plan, words_plan
 from sweeps.run import progress_table, records_of, run_sweep, states_of
-from sweeps.search import run_search
-from sweeps.searched import Search, read_search
-from sweeps.shown import report
+from sweeps.searching.search import run_search
+from sweeps.searching.spec import Search, read_search
+from sweeps.searching.tables import report
 from sweeps.watch import watched
 from tracking.console import say
 from tracking.mongo.address import redact

@@ -66,7 +66,7 @@ def read_plan(experiment: DebiasExperiment, path: Path, words: Sequence[str] = (
           method: [erm, denetdm]
           seed: 1..5                         a range of whole numbers, or a list
 
-    or, in place of `grid`, with a part `search` (`sweeps.search`).
+    or, in place of `grid`, with a part `search` (`sweeps.searching.search`).
 
     Raises
     ------

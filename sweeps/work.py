@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 import main as program
 from sweeps.finished import finished_runs
 from sweeps.plan import Trial
-from sweeps.pruning import Pruned, Watch, watching
+from sweeps.searching.pruning import Pruned, Watch, watching
 from tracking.runs import RunRecord
 
 # Makes one run of the words after `with`; what it raises is the run's failure.

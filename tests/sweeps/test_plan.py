@@ -6,7 +6,7 @@ from errors import UserError
 from stages.code import ROOT
 from stages.recipes import RECIPES
 from sweeps.plan import common_words, configured, read_document, read_plan, run_key, words_plan
-from sweeps.searched import read_search
+from sweeps.searching.spec import read_search
 from tests.sweeps.small import SMALL
 
 

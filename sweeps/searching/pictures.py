@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sweeps.shown import finished, given_up, goes_by_test_set, importances, objective_name
+from sweeps.searching.trials import finished, given_up, goes_by_test_set, importances, objective_name
 from tracking import page
 from tracking.page import DPI, GREY, INK, LIGHT, MARGIN, OUTLINE, SMALL, STYLE, WIDTH
 

@@ -10,10 +10,11 @@ import main as program
 import results
 import sweep
 from sweeps.engines.here import Here
-from sweeps.pruning import Pruned
-from sweeps.search import open_study, run_search
-from sweeps.searched import read_search
-from sweeps.shown import all_tables, counts_of
+from sweeps.searching.pruning import Pruned
+from sweeps.searching.search import open_study, run_search
+from sweeps.searching.spec import read_search
+from sweeps.searching.tables import all_tables
+from sweeps.searching.trials import counts_of
 from sweeps.work import run_trial, work
 from tests.sweeps.small import HOPELESS, RATES, SEARCH, runs_in, statuses
 from tracking.scalars import tell_listener

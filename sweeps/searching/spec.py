@@ -13,7 +13,7 @@ from stages.base import Stage
 from stages.recipes import STAGES, read_outs_of, stages_of
 from stages.store import digest
 from sweeps.plan import ASIDE, configured, run_key
-from sweeps.study import PRUNERS, SAMPLERS, checked_address, is_oracle, journal_of, words_of
+from sweeps.searching.study import PRUNERS, SAMPLERS, checked_address, is_oracle, journal_of, words_of
 from vocabulary import FIGURES, SELECTIONS, TAINT
 
 KEYS = ("settings", "trials", "objective", "sampler", "pruner", "storage", "oracle", "seed")

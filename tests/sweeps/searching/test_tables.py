@@ -11,9 +11,9 @@ from matplotlib.image import imread
 import results
 from errors import UserError
 from stages.code import ROOT
-from sweeps.search import open_study
-from sweeps.searched import read_search
-from sweeps.shown import best_table
+from sweeps.searching.search import open_study
+from sweeps.searching.spec import read_search
+from sweeps.searching.tables import best_table
 from tests.sweeps.small import SEARCH
 
 GIVEN = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sacred.utils import SacredInterrupt
 
 from errors import GivenUp
-from sweeps.study import load_optuna, load_study
+from sweeps.searching.study import load_optuna, load_study
 from tracking.scalars import listening
 
 

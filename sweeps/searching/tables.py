@@ -1,29 +1,25 @@
 """What a search found, read from its storage alone: tables, and the best trial's command. Imports nothing heavy."""
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from errors import UserError
 from settings import nearest
-from sweeps.study import (
+from sweeps.searching.study import (
     ADDRESS,
     checked_address,
-    is_oracle,
     journal_of,
-    load_optuna,
     load_study,
     mean_and_std,
     short,
     words_of,
 )
+from sweeps.searching.trials import counts_of, finished, given_up, goes_by_test_set, importances, objective_name
 from tracking.results.tables import NOTHING, Table
 
 ROWS = 10
-# Fewer trials say little about what mattered.
-LEAST_TRIALS = 10
 ORACLE = "oracle: these settings were chosen on the test set"
 
 
@@ -92,7 +88,7 @@ def report(store: Path, name: str, place: str | None = None, top: int = 3) -> li
                 ["setting"],
             )
         )
-    from sweeps.pictures import draw  # loads what drawing needs
+    from sweeps.searching.pictures import draw  # loads what drawing needs
 
     paths = draw(study, name, store / "sweeps")
     last = tables[-1]
@@ -129,43 +125,6 @@ def best_table(study: Any, name: str, top: int = 3) -> Table:
     oracle = " (oracle: by test images)" if goes_by_test_set(study) else ""
     title = f"{name}: best of {counts['finished']} trials, %{oracle}"
     return Table(title, head, rows, text_columns=["state", "run"], notes=notes)
-
-
-def finished(study: Any) -> list[Any]:
-    """The trials that have a value, in order."""
-    return list(study.get_trials(deepcopy=False, states=(load_optuna().trial.TrialState.COMPLETE,)))
-
-
-def given_up(study: Any) -> list[Any]:
-    """The trials that were not worth going on with, in order."""
-    return list(study.get_trials(deepcopy=False, states=(load_optuna().trial.TrialState.PRUNED,)))
-
-
-def counts_of(study: Any) -> dict[str, int]:
-    """How many trials ended in which way."""
-    words = {"COMPLETE": "finished", "PRUNED": "given up", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
-    counts = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
-    return {word: counts[state] for state, word in words.items()}
-
-
-def objective_name(study: Any) -> str:
-    """What the search goes by; searches of older versions do not say it."""
-    return str(study.user_attrs.get("objective", "objective"))
-
-
-def importances(study: Any) -> dict[str, float]:
-    """The share of each setting in how far trials differ, largest first; nothing where trials are few or all equal."""
-    done = finished(study)
-    if len(done) < LEAST_TRIALS or len({trial.value for trial in done}) < 2:
-        return {}
-    made = load_optuna().importance
-    # Not Optuna's default, which compares the best tenth with the rest: of a few trials that is one.
-    return dict(made.get_param_importances(study, evaluator=made.FanovaImportanceEvaluator(seed=0)))
-
-
-def goes_by_test_set(study: Any) -> bool:
-    """Whether the settings are chosen on test images."""
-    return "objective" in study.user_attrs and is_oracle(objective_name(study))
 
 
 def _top_line(best: Sequence[Any], objective: str) -> str:

@@ -13,11 +13,21 @@ from errors import UserError
 from settings import nearest
 from sweeps.engines.base import Engine, outcomes
 from sweeps.plan import Plan, Trial, configured, run_key
-from sweeps.pruning import Watch
 from sweeps.run import Clock, State, duration, finish, prepare_store
-from sweeps.searched import Search, deciding_stage, metric_of, rounds_of
-from sweeps.study import ADDRESS, fixed_sampler, is_address, is_oracle, load_optuna, make_sampler, note, short, words_of
-from sweeps.study import open_study as study_at
+from sweeps.searching.pruning import Watch
+from sweeps.searching.spec import Search, deciding_stage, metric_of, rounds_of
+from sweeps.searching.study import (
+    ADDRESS,
+    fixed_sampler,
+    is_address,
+    is_oracle,
+    load_optuna,
+    make_sampler,
+    note,
+    short,
+    words_of,
+)
+from sweeps.searching.study import open_study as study_at
 from sweeps.work import Assignment, Outcome
 from tracking.mongo.address import redact
 from tracking.runs import RunRecord

@@ -8,8 +8,8 @@ from errors import UserError
 from stages.code import ROOT
 from sweeps.engines.here import Here
 from sweeps.plan import common_words, read_document
-from sweeps.search import open_study, run_search
-from sweeps.searched import deciding_stage, metric_of, read_search
+from sweeps.searching.search import open_study, run_search
+from sweeps.searching.spec import deciding_stage, metric_of, read_search
 from tests.sweeps.small import SEARCH
 
 GIVEN = {"settings": {"pretrain.learning_rate": "default"}, "objective": "valid/model/average", "trials": 3}

@@ -15,12 +15,13 @@ import main as program
 import sweep
 from errors import UserError
 from stages.code import ROOT
-from sweeps import search as searching
 from sweeps.engines.here import Here
-from sweeps.search import objective_of, open_study, run_search
-from sweeps.searched import read_search
-from sweeps.shown import best_table, counts_of
-from sweeps.study import load_study
+from sweeps.searching import search as searching
+from sweeps.searching.search import objective_of, open_study, run_search
+from sweeps.searching.spec import read_search
+from sweeps.searching.study import load_study
+from sweeps.searching.tables import best_table
+from sweeps.searching.trials import counts_of
 from tests.sweeps.small import HOPELESS, RATES, SEARCH
 from tracking.runs import read_runs
 
