@@ -1,0 +1,56 @@
+"""The table of a running sweep."""
+
+import os
+import pty
+
+from rich.console import Console
+
+import sweeps.watch as watch
+from sweeps.engines.base import outcomes
+from sweeps.engines.here import Here
+from sweeps.plan import Trial
+from sweeps.watch import Watched, watched
+from sweeps.work import Assignment
+
+
+def drawn(seen: Watched) -> str:
+    console = Console(width=150, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    console.print(seen.table())
+    return console.export_text()
+
+
+def fails(words):
+    raise RuntimeError("see mongodb://user:secret@host:1/db")
+
+
+def trials(tmp_path, count):
+    (tmp_path / "sweeps").mkdir()
+    return [Assignment(Trial((), f"seed=[{n}]", f"key{n}"), tmp_path) for n in range(count)]
+
+
+def test_it_counts_what_runs_waits_and_failed(tmp_path):
+    seen = Watched(Here(fails), total=12)
+    work = trials(tmp_path, 12)
+    seen.submit(work[0])
+    assert "seed=[0]" in drawn(seen) and "1 running, 0 failed, 0 finished, 11 waiting" in drawn(seen)
+    seen.wait()
+    assert "0 running, 1 failed, 0 finished, 11 waiting" in drawn(seen)
+    for assignment, _ in outcomes(seen, work[1:], lambda line: None):
+        last = assignment.trial.label
+    text = drawn(seen)
+    assert "0 running, 12 failed, 0 finished, 0 waiting" in text
+    assert text.count("seed=") == watch.MOST["failed"] and last in text, "the last few"
+    assert "secret" not in text
+
+
+def test_in_a_terminal_lines_stand_above_it(tmp_path, monkeypatch):
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.__stderr__", terminal)
+        with watched(Here(fails), 1) as (engine, say):
+            engine.submit(trials(tmp_path, 1)[0])
+            say("its worker died")
+            say("[1/1] is in the table")
+            engine.wait()
+        text = os.read(ours, 65536).decode()
+    assert "its worker died" in text and "1 failed" in text and "is in the table" not in text
