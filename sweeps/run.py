@@ -65,7 +65,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
                 state.status = "running"
             number = sum(state.status != "waiting" for state in todo) - len(group) + 1
             say(f"[{number}/{len(todo)}] {trial.label}")
-            yield Assignment(trial, plan.store, plan.record)
+            yield Assignment(trial, plan.store, plan.record, seeds=len(group))
 
     for assignment, outcome in outcomes(engine, assignments(), say):
         first, *others = given.pop(assignment.trial.key)

@@ -27,6 +27,7 @@ ENDS = {"finished": "finished", "failed": "failed", "lost": "failed", "pruned": 
 @dataclass
 class _Row:
     label: str
+    seeds: int = 1
     status: str = "running"
     result: str = ""
     error: str = ""
@@ -58,21 +59,22 @@ class Watched:
         if self._clock is None and self._total is not None:
             self._clock = Clock(self._total, self._engine.slots)
         with self._lock:
-            self._rows[assignment.trial.key] = _Row(assignment.trial.label)
+            self._rows[assignment.trial.key] = _Row(assignment.trial.label, assignment.seeds)
 
     def wait(self) -> tuple[Assignment, Outcome]:
         """Pass on what the engine says."""
         assignment, outcome = self._engine.wait()
         with self._lock:
             # In the order in which they end. A trial that is lost or elsewhere is seen again when it is tried again.
-            row = self._rows.pop(assignment.trial.key, None) or _Row(assignment.trial.label)
+            row = self._rows.pop(assignment.trial.key, None) or _Row(assignment.trial.label, assignment.seeds)
             if outcome.status in ENDS:
                 row.status = ENDS[outcome.status]
                 row.result = "" if outcome.record is None else f"{result_of(outcome.record):.2f}"
                 row.seconds, row.error = outcome.seconds, redact(outcome.error)
                 self._rows[assignment.trial.key] = row
             if outcome.status in ("finished", "failed", "pruned") and self._clock is not None:
-                self._clock.took(outcome.seconds)
+                for _ in range(assignment.seeds):
+                    self._clock.took(None if outcome.seconds is None else outcome.seconds / assignment.seeds)
         return assignment, outcome
 
     def close(self) -> None:
@@ -92,10 +94,12 @@ class Watched:
                 # As text: brackets in a label are no markup.
                 cells = [Text(row.label), Text(status, STYLES[status]), Text(row.result), Text(took), Text(row.error)]
                 table.add_row(*cells)
-        counts = [f"{len(some)} {status}" for status, some in kinds.items()]
+        numbers = {status: sum(row.seeds for row in some) for status, some in kinds.items()}
+        # Grids give up nothing.
+        counts = [f"{number} {status}" for status, number in numbers.items() if number or status != "given up"]
         left = ""
         if self._clock is not None:
-            counts.append(f"{max(0, self._clock.total - len(rows))} waiting")
+            counts.append(f"{max(0, self._clock.total - sum(numbers.values()))} waiting")
             left = self._clock.left()
         return Group(table, Text(", ".join(counts) + left))
 

@@ -27,6 +27,7 @@ class Assignment:
 
     wait : whether to wait for another process that is at this trial, or to come back at once
     watch : the trial of a search that it is, which may be given up
+    seeds : how many trials of the sweep it is, all trained at once
     """
 
     trial: Trial
@@ -34,6 +35,7 @@ class Assignment:
     record: Path | None = None
     wait: bool = False
     watch: Watch | None = None
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
