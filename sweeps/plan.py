@@ -74,7 +74,9 @@ def read_plan(experiment: DebiasExperiment, path: Path, words: Sequence[str] = (
         What is wrong with the file, or with a trial's settings.
     """
     document = read_document(path)
-    common, grid = common_words(path, document), document.get("grid") or {}
+    common, grid = common_words(path, document), document.get("grid", {})
+    if "grid" in document and not grid:
+        raise UserError(f"{path}: the grid is empty; name a setting with values, or leave `grid` out for one trial")
     if not isinstance(grid, Mapping):
         raise UserError(f"{path}: `grid` has a list of values for each setting")
     values = {str(name): _listed(str(path), str(name), given) for name, given in grid.items()}

@@ -67,6 +67,8 @@ def test_other_folders_of_own_images_are_other_trials(experiment):
     [
         ("with: [colored_digits]\ngrid: {sead: [1, 2]}", "grid: no setting is called 'sead'; did you mean seed?"),
         ("with: [colored_digits]\ngrid: {seed: []}", "grid: seed has no values"),
+        ("with: [colored_digits]\ngrid: {}", "the grid is empty"),
+        ("with: [colored_digits]\ngrid:", "the grid is empty"),
         ("with: [colored_digits]\ngrid: {seed: 3..1}", "an empty range"),
         ("with: [colored_digits]\ngrid: {method: 1..3x}", "method needs a list of values, or a range"),
         ("with: [colored_digits]\ngrid: {method: [erm, denetdn]}", "did you mean denetdm?"),
