@@ -85,7 +85,13 @@ def _means(options: argparse.Namespace) -> list[Table]:
         from tracking.results.papers import paper_table  # imports torch, as the commands name our methods
 
         inline = options.format == "csv"
-        return [paper_table(paper, records, options.selection, inline=inline) for paper in find_papers(options.paper)]
+        # A filter on methods chooses rows as well: the others would all be empty.
+        chosen = [one for one in map(Filter.parse, options.words) if (one.name, one.sign) == ("method", "=")]
+        methods = [value for one in chosen for value in one.values] if chosen else None
+        return [
+            paper_table(paper, records, options.selection, inline=inline, methods=methods)
+            for paper in find_papers(options.paper)
+        ]
     if not records:
         raise UserError(f"no runs in {_places(options)}" + (" pass the filters" if options.words else ""))
     rest = None if options.records else unfinished(records)

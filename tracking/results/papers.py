@@ -1,6 +1,6 @@
 """A paper's table with ours next to theirs, and the commands that fill its empty cells."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from data.registry import DATASETS
@@ -14,7 +14,12 @@ from vocabulary import SELECTIONS
 
 
 def paper_table(
-    paper: Paper, records: Sequence[RunRecord], selection: str | None = None, *, inline: bool = False
+    paper: Paper,
+    records: Sequence[RunRecord],
+    selection: str | None = None,
+    *,
+    inline: bool = False,
+    methods: Container[str] | None = None,
 ) -> Table:
     """The paper's rows and columns; behind each of theirs a column of ours, `mean ± std (n)`.
 
@@ -28,6 +33,8 @@ def paper_table(
         Of ours; None: the paper's rule where it is one of ours, else the last epoch.
     inline
         Whether an empty cell is the command that fills it, or a number that leads to the command below the table.
+    methods
+        Ours whose rows are shown; None: all rows.
     """
     chosen = selection or (paper.selection if paper.selection in SELECTIONS else "last")
     lines = _lines(records)
@@ -35,6 +42,8 @@ def paper_table(
     commands: list[str] = []
     rows = []
     for row, spreads in paper.rows.items():
+        if methods is not None and paper.method_of(row) not in methods:
+            continue
         cells = [row]
         for column, spread in zip(paper.columns, spreads, strict=True):
             cells.append(NOTHING if spread is None else str(spread))

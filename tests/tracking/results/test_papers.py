@@ -49,6 +49,12 @@ def test_known_figures():
     assert cells(paper_table(papers()["lntl"], []))["lntl"]["var 0.020"] == "81.85"
 
 
+def test_only_rows_of_the_methods_that_are_asked_for():
+    table = paper_table(papers()["denetdm-table1-cmnist"], [], methods=["denetdm", "jtt"])
+    assert [row[0] for row in table.rows] == ["jtt", "denetdm"]
+    assert {note.split("method=")[1].split()[0] for note in table.notes if "method=" in note} == {"jtt", "denetdm"}
+
+
 BASE = {"placement": "blocks", "severity": 4, "limit": None}
 
 
