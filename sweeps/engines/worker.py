@@ -49,6 +49,8 @@ def log_file(assignment: Assignment) -> Path:
 
 def serve(pipe: Connection, run: Runner, threads: int) -> None:
     """Run what comes through `pipe` until the other end is closed; SIGTERM stops the trial that is running."""
+    # Ctrl-C goes to all processes of a terminal: the sweep is the one that stops this one, once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _stop_at(signal.SIGTERM)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
