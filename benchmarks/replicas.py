@@ -1,7 +1,8 @@
 """How much faster several seeds train at once than one after another: one-seed seconds times seeds over joint seconds.
 
     python -m benchmarks.replicas                             stage 1 of DeNetDM, five seeds, one thread of the CPU
-    python -m benchmarks.replicas --stage pretrain --seeds 10 --threads 2 --device cuda
+    python -m benchmarks.replicas --stage pretrain --network lenet --batch 16
+    python -m benchmarks.replicas --device cuda --samples 60000
 
 Both are the training loop of a real run on synthetic images of the size of Colored MNIST, without evaluation, timed in
 turn; the ratio is taken pair by pair. An epoch of warm-up before each is not counted.
@@ -11,8 +12,9 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,16 +27,16 @@ from stages.run import run_stages
 from stages.store import Store
 
 
-def one_seed(stage: str, task: Task, device: torch.device, epochs: int) -> float:
+def one_seed(stage: str, task: Task, device: torch.device, epochs: int, changes: Mapping[str, Any]) -> float:
     """Seconds of an epoch of one seed, the median."""
     times: list[float] = []
     method = recipe_with(stage)
-    settings = settings_for(CASES[stage], method, stage, None, epochs + 1, {})
+    settings = settings_for(CASES[stage], method, stage, None, epochs + 1, changes)
     run_stage(method, stage, settings, task, device, times.append)
     return statistics.median(times[1:])
 
 
-def at_once(stage: str, task: Task, device: torch.device, epochs: int, seeds: int) -> float:
+def at_once(stage: str, task: Task, device: torch.device, epochs: int, seeds: int, changes: Mapping[str, Any]) -> float:
     """Seconds of an epoch of all seeds together, the median.
 
     Raises
@@ -43,7 +45,7 @@ def at_once(stage: str, task: Task, device: torch.device, epochs: int, seeds: in
         They were not trained at once.
     """
     method = recipe_with(stage)
-    settings = settings_for(CASES[stage], method, stage, None, epochs + 1, {}) | {"fresh": False}
+    settings = settings_for(CASES[stage], method, stage, None, epochs + 1, changes) | {"fresh": False}
     every = [settings | {"seed": seed} for seed in range(1, seeds + 1)]
     stages = stages_of(method, stage)
     with tempfile.TemporaryDirectory() as folder:
@@ -70,20 +72,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--network", help="of pretrain, in place of its own")
+    parser.add_argument("--batch", type=int, help="images in a batch, in place of the stage's own number")
     options = parser.parse_args(arguments)
     prepare_cpu(options.threads)
     device = pick_device(options.device)
     task = synthetic_task(options.samples, 64)
+    given = {"network": options.network, "batch_size": options.batch}
+    changes = {name: value for name, value in given.items() if value is not None}
     pairs = [
         (
-            one_seed(options.stage, task, device, options.epochs),
-            at_once(options.stage, task, device, options.epochs, options.seeds),
+            one_seed(options.stage, task, device, options.epochs, changes),
+            at_once(options.stage, task, device, options.epochs, options.seeds, changes),
         )
         for _ in range(options.rounds)
     ]
     ratios = [options.seeds * one / many for one, many in pairs]
+    what = ", ".join([options.stage, *(f"{name} {value}" for name, value in changes.items())])
     print(
-        f"{options.stage}, {options.samples} images, {device_name(device)}: one seed "
+        f"{what}, {options.samples} images, {device_name(device)}: one seed "
         f"{statistics.median(one for one, _ in pairs):.2f} s an epoch, {options.seeds} at once "
         f"{statistics.median(many for _, many in pairs):.2f} s: {statistics.median(ratios):.2f} times as fast as one "
         f"after another ({min(ratios):.2f} to {max(ratios):.2f}, n={options.rounds})"
