@@ -65,6 +65,7 @@ class Stacked:
                 own[name].data = view
         self._optimiser = self._stacked_optimiser()
         self._steps: dict[int, tuple[GraphModule, list[Tensor]]] = {}
+        self._values: list[str] = []
         # Only full batches, and the last one of an epoch.
         for size in _sizes(jobs[0]):
             part = [Batch._make(None if value is None else value[:size] for value in batch) for batch in first]

@@ -42,14 +42,16 @@ def several(tiny, tmp_path):
     return make
 
 
-def at_once(given, store, say=lambda line: None):
-    return run_replicas(*given, CPU, Store(store), say=say, progress=False)
+def at_once(given, store, say=lambda line: None, device=CPU):
+    return run_replicas(*given, device, Store(store), say=say, progress=False)
 
 
-def outcomes(given, store):
+def outcomes(given, store, device=CPU):
     stages, tasks, every = given
     quiet = {"say": lambda line: None, "progress": False}
-    return [run_stages(stages, task, own, CPU, Store(store), **quiet) for task, own in zip(tasks, every, strict=True)]
+    return [
+        run_stages(stages, task, own, device, Store(store), **quiet) for task, own in zip(tasks, every, strict=True)
+    ]
 
 
 def states(outcome):
@@ -116,6 +118,15 @@ def test_every_optimiser_and_convolutions(several, tmp_path, optimiser):
     together = outcomes(given, tmp_path / "many")
     assert {outcome.stages["pretrain"]["report"]["replicas"] for outcome in together} == {3}
     same_to_float_tolerance(together, outcomes(given, tmp_path / "alone"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_the_numbers_of_a_single_run_on_a_gpu(several, tmp_path):
+    given, gpu = several(*short("denetdm", 1)), torch.device("cuda")
+    assert at_once(given, tmp_path / "many", device=gpu) == [None] * 3
+    together = outcomes(given, tmp_path / "many", gpu)
+    assert {outcome.stages["distill"]["report"]["replicas"] for outcome in together} == {3}
+    same_to_float_tolerance(together, outcomes(given, tmp_path / "alone", gpu))
 
 
 class Stop(BaseException):

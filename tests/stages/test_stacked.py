@@ -1,6 +1,7 @@
 """Several trainings as one: what is stacked, and what is refused rather than computed wrongly."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from data.batches import Batch, Batches
 from data.split import Split
 from stages.fit import Job, Update
 from stages.stacked import Stacked, Unstackable
+from tests.stages.test_sync import Refusing
 
 
 def split(seed: int, count: int = 10) -> Split:
@@ -222,3 +224,28 @@ def test_what_is_computed_wrongly_is_refused(monkeypatch):
         [value for value in batch if value is not None] for batch in batches), strict=True)])  # fmt: skip
     with pytest.raises(Unstackable, match="is not what each gives by itself"):
         Stacked(jobs, first(jobs))
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"))],
+)
+def test_no_host_sync_in_a_step(device):
+    # As stages make it; plain Adam reads its counters.
+    jobs = jobs_of(optimiser=partial(Adam, fused=True))
+    for job in jobs:
+        job.model.to(device)
+        job.batches = Batches(job.batches.split.to(device), 4)
+    batches = [next(iter(job.batches.epoch())) for job in jobs]
+    stacked = Stacked(jobs, batches)
+    # In the first step optimisers make their state.
+    stacked.step(batches)
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        with Refusing():
+            losses = stacked.step(batches)["loss"]
+    finally:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+    assert losses.shape == (3,) and losses.device.type == device
