@@ -5,7 +5,10 @@ python sweep.py with colored_digits quick method=erm,denetdm seed=1..3    the sa
 python sweep.py sweeps/denetdm_table1.yaml --dry-run               which trials there are, and which are finished
 
 A file with a part `search` in place of `grid` has Optuna search settings by a figure of held-out images; --dry-run
-shows its best trials so far.
+shows its best trials so far. In words:
+
+python sweep.py with colored_digits erm valid_fraction=0.2 search.pretrain.learning_rate=default \\
+    search.pretrain.batch_size=choice:32,64 search.objective=valid/model/average search.trials=10 search.name=mine
 
 Each trial is an ordinary run in `store`, as `python main.py with …` makes it, and shares stages with the others. The
 same command again goes on: finished trials are not run again, whoever started them, interrupted and failed ones are.
@@ -34,6 +37,7 @@ from sweeps.run import progress_table, records_of, run_sweep, states_of
 from sweeps.searching.search import run_search
 from sweeps.searching.spec import Search, read_search
 from sweeps.searching.tables import report
+from sweeps.searching.words import is_search, search_words
 from sweeps.watch import watched
 from tracking.console import say
 from tracking.mongo.address import redact
@@ -63,6 +67,9 @@ def _run(arguments: Sequence[str]) -> int:
         words = [*common_words(Path(first), document), *(word for word in options.words[1:] if word != "with")]
         search = read_search(experiment, Path(first).stem, words, document["search"])
         return _search(experiment, search, options)
+    if is_search(options.words):
+        name, words, given = search_words([word for word in options.words if word != "with"])
+        return _search(experiment, read_search(experiment, name, words, given), options)
     plan = replace(_plan(experiment, options.words), record=options.record)
     if options.dry_run:
         print(write([progress_table(plan, states_of(plan))], "terminal"), end="")

@@ -65,6 +65,8 @@ def read_plan(experiment: DebiasExperiment, path: Path, words: Sequence[str] = (
         grid:                                every combination of these is a trial
           method: [erm, denetdm]
           seed: 1..5                         a range of whole numbers, or a list
+          skew: [skewed1, skewed3]           named configs by their kind, as `help` lists them
+          protocol: [null, reference]        with and without one
 
     or, in place of `grid`, with a part `search` (`sweeps.searching.search`).
 
@@ -112,14 +114,18 @@ def common_words(path: Path, document: Mapping[str, Any]) -> list[str]:
 
 
 def words_plan(experiment: DebiasExperiment, words: Sequence[str]) -> Plan:
-    """The plan of a command line: settings with several values, as in method=erm,denetdm seed=1..5, make the grid."""
-    common, grid = [], {}
+    """The plan of a command line, where several values make the grid: method=erm,denetdm seed=1..5 skewed1,skewed3."""
+    common: list[str] = []
+    grid: dict[str, list[Any]] = {}
     for word in words:
         name, sign, text = word.partition("=")
         if sign and (match := _RANGE.fullmatch(text)):
             grid[name] = _counted(word, match)
         elif sign and "," in text and text[0] not in "[('\"":
-            grid[name] = [_value(part) for part in text.split(",") if part]
+            grid[name] = [value_of(part) for part in text.split(",") if part]
+        elif not sign and "," in word:
+            names = [part for part in word.split(",") if part]
+            grid[_kind(word, names)] = names
         else:
             common.append(word)
     return _plan(experiment, "command line", common, grid, ())
@@ -162,14 +168,14 @@ def _plan(
     known = known_settings()
     for setting, values in grid.items():
         if setting not in known and setting not in NAMED_CONFIGS:
-            raise UserError(f"grid: no setting is called {setting!r}{nearest(setting, known)}")
+            raise UserError(f"grid: no setting is called {setting!r}{nearest(setting, [*known, *NAMED_CONFIGS])}")
         if not values:
             raise UserError(f"grid: {setting} has no values")
     trials: dict[str, Trial] = {}
     store = None
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        own = [f"{setting}={value!r}" for setting, value in chosen.items()]
+        own = [word for setting, value in chosen.items() if (word := _word(setting, value))]
         label = " ".join(f"{setting}={value}" for setting, value in chosen.items())
         trial_words = (*common, *own, *words)
         try:
@@ -185,6 +191,29 @@ def _plan(
         trials.setdefault(trial.key, trial)
     assert store is not None
     return Plan(name, tuple(trials.values()), store)
+
+
+def _word(setting: str, value: Any) -> str:
+    """What says a value of the grid on a command line; empty for no named config of a kind."""
+    named = NAMED_CONFIGS.get(setting, {})
+    if isinstance(value, str) and value in named and named[value] != {setting: value}:
+        return value
+    if setting in known_settings():
+        return f"{setting}={value!r}"
+    if value is None:
+        return ""
+    raise UserError(f"grid: no {setting} is called {value!r}{nearest(str(value), named)}; there are {', '.join(named)}")
+
+
+def _kind(word: str, names: Sequence[str]) -> str:
+    """The kind of named configs of which all these are."""
+    for kind, known in NAMED_CONFIGS.items():
+        if names and all(name in known for name in names):
+            return kind
+    every = [name for known in NAMED_CONFIGS.values() for name in known]
+    odd = next((name for name in names if name not in every), "")
+    why = f"no named config is called {odd!r}{nearest(odd, every)}" if odd else "these are not of one kind"
+    raise UserError(f"{word}: {why}")
 
 
 def configured(experiment: DebiasExperiment, words: Sequence[str]) -> dict[str, Any]:
@@ -212,7 +241,8 @@ def _counted(where: str, match: re.Match[str]) -> list[int]:
     return list(range(first, last + 1))
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """A word's value: a number, a list and the like, else the text itself."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

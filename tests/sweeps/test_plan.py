@@ -29,6 +29,34 @@ def test_a_file_says_the_same_as_words(experiment, tmp_path):
     assert [trial.key for trial in plan.trials] == [trial.key for trial in other.trials]
 
 
+def test_named_configs_make_a_grid(experiment, tmp_path):
+    """By their kind in a file, by themselves on a command line; the same trials as their settings."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("with: [colored_digits]\ngrid:\n  skew: [skewed1, skewed3]\n  protocol: [null, reference]\n")
+    plan = read_plan(experiment, path)
+    assert [trial.words for trial in plan.trials] == [
+        ("colored_digits", "skewed1"), ("colored_digits", "skewed1", "reference"),
+        ("colored_digits", "skewed3"), ("colored_digits", "skewed3", "reference"),
+    ]  # fmt: skip
+    keys = [trial.key for trial in plan.trials]
+    other = words_plan(experiment, ["colored_digits", "skewed1,skewed3", "distill.teacher=mean,oracle"])
+    assert [trial.key for trial in other.trials] == keys
+    both = words_plan(experiment, ["colored_digits", "erm,denetdm", "seed=1,2"])
+    assert both.trials[0].label == "method=erm seed=1" and len(both.trials) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["colored_digits", "skewed1,skewd3"], "skewed1,skewd3: no named config is called 'skewd3'; did you mean"),
+        (["colored_digits", "skewed1,erm"], "skewed1,erm: these are not of one kind"),
+    ],
+)
+def test_named_configs_that_make_no_grid(experiment, words, says):
+    with pytest.raises(UserError, match=says):
+        words_plan(experiment, words)
+
+
 def test_a_list_of_stages_is_one_value(experiment):
     plan = words_plan(experiment, ["colored_digits", "method=[branches, mine_depth, prune, finetune]", "seed=1,2"])
     assert len(plan.trials) == 2
@@ -68,6 +96,7 @@ def test_other_folders_of_own_images_are_other_trials(experiment):
         ("with: [colored_digits]\ngrid: {sead: [1, 2]}", "grid: no setting is called 'sead'; did you mean seed?"),
         ("with: [colored_digits]\ngrid: {seed: []}", "grid: seed has no values"),
         ("with: [colored_digits]\ngrid: {}", "the grid is empty"),
+        ("with: [colored_digits]\ngrid: {protocol: [refrence]}", "did you mean reference?"),
         ("with: [colored_digits]\ngrid:", "the grid is empty"),
         ("with: [colored_digits]\ngrid: {seed: 3..1}", "an empty range"),
         ("with: [colored_digits]\ngrid: {method: 1..3x}", "method needs a list of values, or a range"),
