@@ -1,5 +1,8 @@
 """What a search may be: ranges, objectives, storages; what is refused before anything starts."""
 
+import re
+import textwrap
+
 import pytest
 import yaml  # type: ignore[import-untyped]
 
@@ -7,9 +10,10 @@ import sweep
 from errors import UserError
 from stages.code import ROOT
 from sweeps.engines.here import Here
-from sweeps.plan import common_words, read_document
+from sweeps.plan import common_words, read_document, read_plan
 from sweeps.searching.search import open_study, run_search
 from sweeps.searching.spec import deciding_stage, metric_of, read_search
+from sweeps.searching.words import search_words
 from tests.sweeps.small import SEARCH
 
 GIVEN = {"settings": {"pretrain.learning_rate": "default"}, "objective": "valid/model/average", "trials": 3}
@@ -174,8 +178,16 @@ def test_a_dry_run_makes_nothing(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_example_of_the_document(experiment):
+def test_the_examples_of_the_document(experiment, tmp_path):
+    """A grid and a search as files, and the search in words."""
     text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
-    example = yaml.safe_load(text[text.index("    with: [") : text.index("| key |")])
-    search = read_search(experiment, "mine", example["with"], example["search"])
-    assert list(search.ranges) == ["finetune.upweight", "finetune.learning_rate", "prune.sampling"]
+    grid, search = re.findall(r"(?<=\n)    with: .*\n(?:    .*\n)+", text)
+    path = tmp_path / "grid.yaml"
+    path.write_text(textwrap.dedent(grid))
+    assert len(read_plan(experiment, path).trials) == 2 * 2 * 5 + 2 * 5, "the protocol changes denetdm alone"
+    example = yaml.safe_load(search)
+    found = read_search(experiment, "mine", example["with"], example["search"])
+    assert list(found.ranges) == ["finetune.upweight", "finetune.learning_rate", "prune.sampling"]
+    command = re.search(r"python sweep.py with (.* search\.name=upweight)", text.replace("\\\n", " "))
+    name, words, given = search_words(command[1].split())
+    assert list(read_search(experiment, name, words, given).ranges) == ["finetune.upweight"]
