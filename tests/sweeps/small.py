@@ -24,6 +24,13 @@ SEARCH = [
     "colored_digits", "erm", "limit=600", "pretrain.epochs=4", "threads=1", "progress=False", "valid_fraction=0.2",
 ]  # fmt: skip
 
+# A search of two settings.
+GIVEN = {
+    "settings": {"pretrain.learning_rate": "default", "pretrain.batch_size": {"choice": [32, 64]}},
+    "objective": "valid/model/average",
+    "trials": 3,
+}
+
 # Where a rate is hopeless, which is asked for last: six cells of a grid, in order.
 RATES = [0.003, 0.004, 0.005, 0.006, 0.007, 0.0]
 HOPELESS = {

@@ -4,7 +4,6 @@ import json
 
 import optuna
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 import main as program
 import results
@@ -16,29 +15,8 @@ from sweeps.searching.spec import read_search
 from sweeps.searching.tables import all_tables
 from sweeps.searching.trials import counts_of
 from sweeps.work import run_trial, work
-from tests.sweeps.small import HOPELESS, RATES, SEARCH, runs_in, statuses
+from tests.sweeps.small import GIVEN, HOPELESS, RATES, runs_in, statuses
 from tracking.scalars import tell_listener
-
-GIVEN = {
-    "settings": {"pretrain.learning_rate": "default", "pretrain.batch_size": {"choice": [32, 64]}},
-    "objective": "valid/model/average",
-    "trials": 3,
-}
-
-
-@pytest.fixture
-def words(tmp_path, cache_dir):
-    return [*SEARCH, f"store={tmp_path / 'runs'}", f"cache_dir={cache_dir}"]
-
-
-@pytest.fixture
-def write_file(tmp_path, words):
-    def write_file(given, *also):
-        path = tmp_path / "mine.yaml"
-        path.write_text(yaml.safe_dump({"with": [*words, *also], "search": given}))
-        return path
-
-    return write_file
 
 
 @pytest.mark.recipe

@@ -22,29 +22,8 @@ from sweeps.searching.spec import read_search
 from sweeps.searching.study import load_study
 from sweeps.searching.tables import best_table
 from sweeps.searching.trials import counts_of
-from tests.sweeps.small import HOPELESS, RATES, SEARCH
+from tests.sweeps.small import GIVEN, HOPELESS, RATES
 from tracking.runs import read_runs
-
-GIVEN = {
-    "settings": {"pretrain.learning_rate": "default", "pretrain.batch_size": {"choice": [32, 64]}},
-    "objective": "valid/model/average",
-    "trials": 3,
-}
-
-
-@pytest.fixture
-def words(tmp_path, cache_dir):
-    return [*SEARCH, f"store={tmp_path / 'runs'}", f"cache_dir={cache_dir}"]
-
-
-@pytest.fixture
-def write_file(tmp_path, words):
-    def write_file(given, *also):
-        path = tmp_path / "mine.yaml"
-        path.write_text(yaml.safe_dump({"with": [*words, *also], "search": given}))
-        return path
-
-    return write_file
 
 
 @pytest.mark.recipe

@@ -14,15 +14,9 @@ from sweeps.plan import common_words, read_document, read_plan
 from sweeps.searching.search import open_study, run_search
 from sweeps.searching.spec import deciding_stage, metric_of, read_search
 from sweeps.searching.words import search_words
-from tests.sweeps.small import SEARCH
 
 GIVEN = {"settings": {"pretrain.learning_rate": "default"}, "objective": "valid/model/average", "trials": 3}
 ORACLE = {"objective": "model/unbiased/last", "oracle": True}
-
-
-@pytest.fixture
-def words(tmp_path, cache_dir):
-    return [*SEARCH, f"store={tmp_path / 'runs'}", f"cache_dir={cache_dir}"]
 
 
 @pytest.mark.parametrize(
