@@ -291,7 +291,8 @@ class Loop:
         """Replace the stage's checkpoint."""
         self.ctx.folder.save_checkpoint(
             {
-                "model": self.job.model.state_dict(),
+                # Copies: weights may be views of those of several seeds, all of which would be written.
+                "model": {name: value.clone() for name, value in self.job.model.state_dict().items()},
                 "optimisers": [update.optimiser.state_dict() for update in self.job.updates],
                 "tensors": dict(self.job.tensors),
                 "history": self.history,

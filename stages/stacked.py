@@ -49,7 +49,7 @@ class Stacked:
     ------
     Unstackable
         They are not alike, have layers that are more than a function of weights and images (normalisation by the batch,
-        dropout), draw at random, or what was compared differs.
+        dropout), draw at random, torch cannot do them at once, or what was compared differs.
     """
 
     def __init__(self, jobs: Sequence[Job], first: Sequence[Batch]) -> None:
@@ -69,7 +69,12 @@ class Stacked:
         # Only full batches, and the last one of an epoch.
         for size in _sizes(jobs[0]):
             part = [Batch._make(None if value is None else value[:size] for value in batch) for batch in first]
-            self._steps[size] = self._write_down(part)
+            try:
+                self._steps[size] = self._write_down(part)
+            except (RuntimeError, NotImplementedError) as error:
+                # A host sync in a loss, a compiled network, an operation without a rule, no memory for all at once.
+                why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise Unstackable(f"torch cannot do them at once ({why[:200]})") from error
 
     def step(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One optimiser step of every job on its own batch; losses and logs by name, each [jobs]."""

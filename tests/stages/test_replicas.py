@@ -152,6 +152,9 @@ def test_interrupted_and_gone_on_with(several, tmp_path, monkeypatch, left):
         at_once(given, tmp_path / "many")
     monkeypatch.setattr(Loop, "checkpoint", save)
     assert written == [*SEEDS, *SEEDS[:left]]
+    # Weights, two moments and two selections, of one seed each.
+    sizes = [path.stat().st_size for path in (tmp_path / "many").glob("branches-*/checkpoint.pt")]
+    assert len(sizes) == 3 and all(size < 5.5 * 4 * 520_000 for size in sizes)
 
     alone = outcomes(given, tmp_path / "alone")
     stages, tasks, every = given

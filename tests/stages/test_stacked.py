@@ -181,6 +181,10 @@ def changed(model):
     return loss
 
 
+def synced(model):
+    return lambda batch: cross_entropy(model(batch.images) * float(batch.images.mean()), batch.target)
+
+
 def half(model):
     return lambda batch: model[1](batch.images.flatten(1)).square().mean()
 
@@ -192,6 +196,7 @@ def half(model):
         (plain, (nn.BatchNorm1d(5),), {}, "a network has BatchNorm1d"),
         (drawn, (), {}, "draws at random"),
         (changed, (), {}, "changes what it reads"),
+        (synced, (), {}, "torch cannot do them at once"),
         (half, (), {}, "does not depend on all weights"),
         (plain, (), {"after_epoch": lambda: None}, "averages beside its weights"),
         (plain, (), {"tensors": {"average": torch.zeros(3)}}, "averages beside its weights"),
