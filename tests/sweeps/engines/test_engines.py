@@ -48,27 +48,29 @@ def some(words, *chosen):
     return words_plan(program.build(), [*(word for word in words if word.partition("=")[0] not in names), *chosen])
 
 
+def swept(plan, engine, say):
+    """The states of a sweep, with the engine closed whatever happens."""
+    with contextlib.closing(engine):
+        return run_sweep(plan, engine, say)
+
+
+def one_was_killed(plan, states, reference):
+    """Of two trials, which have the figures of the reference all the same."""
+    assert len(states) == 2 and figures(states).items() <= figures(states_of(reference)).items()
+    assert statuses(plan.store) == {"COMPLETED": 2, "RUNNING": 1}
+
+
 @pytest.mark.recipe
 def test_a_process_is_killed_in_the_middle_of_a_trial(tmp_path, words, reference):
     plan, lines = some(words, "method=erm", "skew=0.02"), []
-    engine = Processes(2, dies_once)
-    try:
-        states = run_sweep(plan, engine, lines.append)
-    finally:
-        engine.close()
-    assert len(states) == 2 and figures(states).items() <= figures(states_of(reference)).items()
-    assert statuses(plan.store) == {"COMPLETED": 2, "RUNNING": 1}
+    one_was_killed(plan, swept(plan, Processes(2, dies_once), lines.append), reference)
     assert sum("its worker died (killed by signal 9); trying again" in line for line in lines) == 1
 
 
 def test_one_that_kills_its_workers_does_not_stop_the_rest(words):
     """Those of the other seed run, and leave no figures."""
     plan = some(words, "method=erm", "skew=0.02")
-    engine = Processes(2, dies_always)
-    try:
-        states = run_sweep(plan, engine, lambda line: None)
-    finally:
-        engine.close()
+    states = swept(plan, Processes(2, dies_always), lambda line: None)
     dead = "its worker died 3 times (killed by signal 9)"
     assert [state.error for state in states] == ["the run left no figures", dead]
     assert {state.status for state in states} == {"failed"}
@@ -122,12 +124,7 @@ def test_a_job_is_killed(tmp_path, words, reference, capfd):
     """submitit's jobs on this machine stand for those of Slurm."""
     plan, lines = some(words, "method=erm", "skew=0.02"), []
     engine = Slurm(plan.store / "sweeps" / "slurm", 2, {"cluster": "local"}, dies_once)
-    try:
-        states = run_sweep(plan, engine, lines.append)
-    finally:
-        engine.close()
-    assert len(states) == 2 and figures(states).items() <= figures(states_of(reference)).items()
-    assert statuses(plan.store) == {"COMPLETED": 2, "RUNNING": 1}
+    one_was_killed(plan, swept(plan, engine, lines.append), reference)
     assert sum("its worker died (job " in line for line in lines) == 1
     assert capfd.readouterr().err == ""
 

@@ -22,6 +22,7 @@ from sweeps.searching.spec import read_search
 from sweeps.searching.study import load_study
 from sweeps.searching.tables import best_table
 from sweeps.searching.trials import counts_of
+from sweeps.work import run_trial
 from tests.sweeps.small import GIVEN, HOPELESS, RATES
 from tracking.runs import read_runs
 
@@ -107,6 +108,39 @@ def test_several_at_once_ask_for_different_cells(tmp_path, words, experiment):
     tpe = read_search(experiment, "other", words, GIVEN)
     assert open_study(tpe, parallel=True).sampler._constant_liar
     assert not open_study(tpe).sampler._constant_liar
+
+
+@pytest.mark.recipe
+def test_one_of_several_that_fails_is_made_up_for(words, experiment):
+    """Also when all that were wanted had been given out before it failed."""
+    search = read_search(experiment, "mine", words, GIVEN | {"trials": 2, "sampler": "random"})
+    tried: list[object] = []
+
+    class Two(Here):
+        slots = 2
+
+    def second_fails(words):
+        tried.append(words)
+        if len(tried) == 2:
+            raise RuntimeError("out of memory")
+        run_trial(words)
+
+    states = run_search(experiment, search, Two(second_fails), lambda line: None)
+    assert [state.status for state in states] == ["finished", "failed", "finished"]
+
+
+@pytest.mark.recipe
+def test_a_finished_search_starts_no_engine(words, experiment):
+    """Whose slots are asked for only when there is something to run."""
+    search = read_search(experiment, "mine", words, GIVEN | {"trials": 1})
+    run_search(experiment, search, Here(), lambda line: None)
+
+    class Unused(Here):
+        @property
+        def slots(self):
+            raise AssertionError
+
+    assert run_search(experiment, search, Unused(), lambda line: None) == []
 
 
 def test_a_trial_whose_process_died_is_made_again(experiment, words):
