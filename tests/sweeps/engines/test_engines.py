@@ -1,5 +1,6 @@
 """Every engine runs the same sweep to the same figures, whatever dies on the way."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -18,6 +19,7 @@ from errors import UserError
 from stages.code import ROOT
 from sweeps.engines.base import outcomes
 from sweeps.engines.here import Here
+from sweeps.engines.options import add_options, make_engine
 from sweeps.engines.processes import Processes
 from sweeps.engines.slurm import Slurm
 from sweeps.engines.worker import log_file
@@ -58,6 +60,7 @@ def one_was_killed(plan, states, reference):
     """Of two trials, which have the figures of the reference all the same."""
     assert len(states) == 2 and figures(states).items() <= figures(states_of(reference)).items()
     assert statuses(plan.store) == {"COMPLETED": 2, "RUNNING": 1}
+    assert not list((plan.store / "sweeps").glob("*.log")), "what finished trials printed is not kept"
 
 
 @pytest.mark.recipe
@@ -170,6 +173,23 @@ def test_options_that_do_not_go_together(words, options, says, capsys):
     assert sweep.main(["with", *words, *options]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("error: ") and says in line
+
+
+@pytest.mark.parametrize(
+    ("options", "trials", "gpus"),
+    [
+        ([], [["device=cuda", "device=cpu"], ["device='cpu'"]], 0),
+        ([], [["device=cpu"], ["seed=1"]], None),
+        (["--gpus", "0.25"], [["device=cpu"]], 0.25),
+    ],
+)
+def test_trials_that_stay_away_from_gpus_take_none(tmp_path, options, trials, gpus):
+    """Where all of them do, unless it is said how many; None leaves it to what the cluster has."""
+    pytest.importorskip("ray")
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    engine = make_engine(parser.parse_args(["--engine", "ray", *options]), tmp_path, trials)
+    assert engine._gpus == gpus
 
 
 def test_without_slurm_nothing_starts(tmp_path, words, monkeypatch, capsys):
