@@ -191,9 +191,13 @@ def regulariser(
     norm : float >= 1
         Order of the norm over modalities; with 1 it is the plain sum.
     """
-    size = torch.stack(list(scores)).abs()
-    weight = size.new_tensor(list(weights))
+    sizes = [score.abs() for score in scores]
+    # The weights stay numbers of the host: a tensor made of them would be copied to a GPU in every step.
     if method == "max_ent":
-        return torch.linalg.vector_norm(weight / size.clamp_min(least), norm)
-    total = torch.linalg.vector_norm(weight * size, norm)
-    return total if method == "min_ent" else CEILING * weight.sum() - total
+        parts = [weight / size.clamp_min(least) for weight, size in zip(weights, sizes, strict=True)]
+    else:
+        parts = [weight * size for weight, size in zip(weights, sizes, strict=True)]
+    total = torch.linalg.vector_norm(torch.stack(parts), norm)
+    if method == "max_ent":
+        return total
+    return total if method == "min_ent" else CEILING * sum(weights) - total

@@ -17,9 +17,11 @@ def group_losses(per_sample_loss: Tensor, group: Tensor, n_groups: int) -> tuple
     -------
     float [n_groups] (0 for a group that is absent), float [n_groups].
     """
-    zeros = per_sample_loss.new_zeros(n_groups)
-    counts = zeros.scatter_add(0, group, torch.ones_like(per_sample_loss))
-    return zeros.scatter_add(0, group, per_sample_loss) / counts.clamp_min(1), counts
+    # By a matrix product: an indexed addition is not deterministic on a GPU.
+    groups = torch.arange(n_groups, device=group.device).unsqueeze(1)
+    member = (groups == group).to(per_sample_loss.dtype)
+    counts = member.sum(dim=1)
+    return (member @ per_sample_loss) / counts.clamp_min(1), counts
 
 
 def group_dro(q: Tensor, losses: Tensor, counts: Tensor, eta: float = 0.01) -> tuple[Tensor, Tensor]:

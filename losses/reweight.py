@@ -4,6 +4,8 @@ Sources: Learning from Failure (Nam et al., NeurIPS 2020); Unbiased Classificati
 Bias-Balanced Learning (Hong & Yang, NeurIPS 2021).
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -30,8 +32,8 @@ def relative_difficulty(ce_biased: Tensor, ce_debiased: Tensor) -> Tensor:
     return biased / (biased + debiased + 1e-8)
 
 
-def ema_update(average: Tensor, index: Tensor, value: Tensor, alpha: float = 0.7) -> Tensor:
-    """Per-sample moving average: alpha * old + (1 - alpha) * value; a sample's first value is taken whole.
+def ema_update_(average: Tensor, index: Tensor, value: Tensor, alpha: float = 0.7) -> Tensor:
+    """Per-sample moving average, in place: alpha * old + (1 - alpha) * value; a sample's first value is taken whole.
 
     Parameters
     ----------
@@ -45,31 +47,61 @@ def ema_update(average: Tensor, index: Tensor, value: Tensor, alpha: float = 0.7
 
     Returns
     -------
-    float [N]: a new tensor without gradient; entries not in `index` are unchanged.
+    `average`; entries not in `index` are unchanged.
     """
     if not 0 <= alpha < 1:
         raise UserError(f"moving average: alpha is {alpha}; set it to at least 0 and below 1 (LfF takes 0.7)")
     old, value = average[index], value.detach()
     updated = torch.where(old < 0, value, alpha * old + (1 - alpha) * value)
-    return average.scatter_reduce(0, index, updated, "amax", include_self=False)
+    return average.scatter_reduce_(0, index, updated, "amax", include_self=False)
 
 
-def class_maximum(average: Tensor, target: Tensor, n_targets: int) -> Tensor:
+class Members(NamedTuple):
+    """The samples of each target: positions, int64 [n_targets, most], short rows filled up with their own first sample;
+    and float [n_targets], 0 for a target without samples, else 1."""
+
+    positions: Tensor
+    occupied: Tensor
+
+    def to(self, device: torch.device) -> "Members":
+        return Members(self.positions.to(device), self.occupied.to(device))
+
+
+def class_members(target: Tensor, n_targets: int) -> Members:
+    """Where the samples of each target are, for `class_maximum`. Meant to be called once: it waits for the device.
+
+    Parameters
+    ----------
+    target : int64 [N]
+    """
+    counts = torch.bincount(target, minlength=n_targets)
+    start = counts.cumsum(0) - counts
+    place = torch.arange(int(counts.max()), device=target.device).expand(n_targets, -1)
+    place = start.unsqueeze(1) + torch.where(place < counts.unsqueeze(1), place, 0)
+    order = torch.argsort(target, stable=True)
+    return Members(order[place.clamp_max(len(target) - 1)], (counts > 0).float())
+
+
+def class_maximum(average: Tensor, members: Members) -> Tensor:
     """Largest average of each target's samples.
+
+    Gathered and reduced row by row: a scatter of all samples onto a few targets would be as many atomic operations on
+    a few addresses, most of the time of a step on a GPU.
 
     Parameters
     ----------
     average : float [N]
-    target : int64 [N]
+    members
+        From `class_members`.
 
     Returns
     -------
     float [n_targets]; 0 for a target with no samples, or none seen.
     """
-    return average.new_zeros(n_targets).scatter_reduce(0, target, average, "amax")
+    return (average[members.positions].amax(dim=1) * members.occupied).clamp_min(0)
 
 
-def class_normalised(average: Tensor, index: Tensor, target: Tensor, n_targets: int) -> Tensor:
+def class_normalised(average: Tensor, index: Tensor, target: Tensor, members: Members) -> Tensor:
     """Averages of the samples at `index`, each divided by the largest of its target.
 
     Parameters
@@ -78,12 +110,14 @@ def class_normalised(average: Tensor, index: Tensor, target: Tensor, n_targets: 
     index : int64 [B]
     target : int64 [N]
         Of all N samples.
+    members
+        From `class_members` of `target`.
 
     Returns
     -------
     float [B] in [0, 1] for samples that were seen.
     """
-    largest = class_maximum(average, target, n_targets)
+    largest = class_maximum(average, members)
     return average[index] / largest[target[index]].clamp_min(1e-8)
 
 

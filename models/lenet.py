@@ -81,4 +81,4 @@ class _TurnedGradient(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (weight,), (by_output,) = ctx.saved_tensors, gradients
         edge = (weight.shape[2] - 1, weight.shape[3] - 1)
-        return conv2d(by_output, weight.flip(2, 3).transpose(0, 1), padding=edge), by_output, None
+        return conv2d(by_output, weight.to(by_output.dtype).flip(2, 3).transpose(0, 1), padding=edge), by_output, None

@@ -45,6 +45,8 @@ class Fisher(Stage):
     summary = "functional Fisher information: train a classifier to use every modality"
     gives = ("model",)
     takes_vector = True
+    # Its regulariser is a function of small squared gradients.
+    exact = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(fisher="lenet"),
         lambda_image=Setting(1e-4, "weight of the image's information", low=0, search=("log", 1e-6, 1)),

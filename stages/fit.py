@@ -15,6 +15,7 @@ from data.batches import Batch, Batches
 from metrics import GroupMatrix
 from stages.base import Context
 from stages.evaluate import ReadOuts, group_matrices, matrices_on_tests
+from stages.optimisers import lay_out_state
 from stages.seeds import derive, generator_for
 from stages.speed import speed_up
 
@@ -155,6 +156,7 @@ class Loop:
         self._mean: dict[str, Tensor] = {}
         self._saved = time.monotonic()
         self.speed = speed_up(job.model, ctx)
+        self._lay_out_states()
         own = (p for update in job.updates for group in update.optimiser.param_groups for p in group["params"])
         self._parameters = list(dict.fromkeys([*job.model.parameters(), *own]))
         self._rates = [[group["lr"] for group in update.optimiser.param_groups] for update in job.updates]
@@ -200,6 +202,7 @@ class Loop:
         self.job.model.load_state_dict(state["model"])
         for update, saved in zip(self.job.updates, state["optimisers"], strict=True):
             update.optimiser.load_state_dict(saved)
+        self._lay_out_states()
         for name, tensor in self.job.tensors.items():
             tensor.copy_(state["tensors"][name])
         self.done, self.history, self.selected = len(state["history"]), state["history"], state["selected"]
@@ -325,6 +328,10 @@ class Loop:
             "matrices": {name: _counts(matrix) for name, matrix in matrices.items()},
             "predictions": {name: torch.from_numpy(matrix.predictions) for name, matrix in matrices.items()},
         }
+
+    def _lay_out_states(self) -> None:
+        for update in self.job.updates:
+            lay_out_state(update.optimiser)
 
     def _set_rates(self, epoch: int) -> None:
         factor = 1.0 if self.job.schedule is None else self.job.schedule(epoch)

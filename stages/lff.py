@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
 from losses.gce import gce
-from losses.reweight import UNSEEN, class_normalised, ema_update, relative_difficulty
+from losses.reweight import UNSEEN, class_members, class_normalised, ema_update_, relative_difficulty
 from models.registry import Classifier
 from settings import Setting
 from stages.base import Artifact, Context, Stage
@@ -41,11 +41,12 @@ class LfF(Stage):
         spec, debiased = new_classifier(ctx, own["network"], self.name)
         _, biased = new_classifier(ctx, own["network"], f"{self.name} biased")
         model = nn.ModuleDict({"biased": biased, "debiased": debiased})
+        members = class_members(train.target, classes)
         averages = {name: torch.full((len(train),), UNSEEN, device=ctx.device) for name in model}
 
         def weigh(name: str, batch: Batch, difficulty: Tensor) -> Tensor:
-            averages[name].copy_(ema_update(averages[name], batch.index, difficulty.detach(), own["alpha"]))
-            return class_normalised(averages[name], batch.index, train.target, classes)
+            ema_update_(averages[name], batch.index, difficulty, own["alpha"])
+            return class_normalised(averages[name], batch.index, train.target, members)
 
         def loss(batch: Batch) -> Tensor:
             logits = {name: network(batch.inputs) for name, network in model.items()}

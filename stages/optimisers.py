@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 
@@ -110,6 +110,18 @@ def make_optimiser(
         for parameter in trained:
             made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return made
+
+
+def lay_out_state(optimiser: Optimizer) -> None:
+    """Lay moments and velocities out in memory as their weights are, in place; their values stay.
+
+    Weights take another layout after the optimiser was made (`channels_last`), and a checkpoint's state has that of the
+    machine it was written on. A fused step on a CUDA GPU refuses a state whose strides are not its weight's.
+    """
+    for weight, state in optimiser.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                state[name] = torch.empty_like(weight).copy_(value)
 
 
 def _can_fuse(parameters: list[nn.Parameter]) -> bool:

@@ -13,17 +13,20 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
 from data.batches import Batch
 from stages.fit import Job, Logs, Loss
+from stages.optimisers import lay_out_state
 
 # Between the gradients of a stacked step and those of each training by itself, as a share of the largest: float32
-# products in another order differ by a hundredth of it.
+# products in another order differ by a hundredth of it. A wrong rule for stacking is off by the gradient itself, so
+# that products of half precision (bfloat16, TensorFloat-32) can be told from it as well, by a wider bound.
 TOLERANCE = 1e-4
+HALF_PRECISION_TOLERANCE = 5e-2
 _VIEWS = (
     torch.ops.aten.alias.default, torch.ops.aten.expand.default,
     torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default,
@@ -59,13 +62,15 @@ class Stacked:
         if any(_trained(job) != self._names for job in jobs):
             raise Unstackable("they train different weights")
         parameters = [dict(job.model.named_parameters()) for job in jobs]
-        self.weights = [torch.stack([own[name].detach() for own in parameters]) for name in self._names]
+        # Laid out as gradients are, whatever the layout of the jobs' own: an optimiser goes through both side by side.
+        self.weights = [torch.stack([own[name].detach() for own in parameters]).contiguous() for name in self._names]
         for name, stack in zip(self._names, self.weights, strict=True):
             for own, view in zip(parameters, stack, strict=True):
                 own[name].data = view
         self._optimiser = self._stacked_optimiser()
         self._steps: dict[int, tuple[GraphModule, list[Tensor]]] = {}
         self._values: list[str] = []
+        self._checked_optimiser = False
         # Only full batches, and the last one of an epoch.
         for size in _sizes(jobs[0]):
             part = [Batch._make(None if value is None else value[:size] for value in batch) for batch in first]
@@ -120,6 +125,7 @@ class Stacked:
             made.state[stack] = {key: _joined([state[key] for state in states]) for key in states[0]}
             if not made.state[stack]:
                 del made.state[stack]
+        lay_out_state(made)
         return made
 
     def _evaluate(self, batch: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -151,8 +157,28 @@ class Stacked:
         inputs = (self.weights, _stack(batches), constants)
         graph = make_fx(many)(*inputs)
         _simplify(graph, inputs)
-        _compare(graph(*inputs), [step.run(*own) for step, own in zip(steps, alone, strict=True)])
+        found = graph(*inputs)
+        tolerance = HALF_PRECISION_TOLERANCE if _in_half_precision(graph) else TOLERANCE
+        _compare(found, [step.run(*own) for step, own in zip(steps, alone, strict=True)], tolerance)
+        if not self._checked_optimiser:
+            self._check_optimiser(found[: len(self._names)])
+            self._checked_optimiser = True
         return graph, constants
+
+    def _check_optimiser(self, gradients: Sequence[Tensor]) -> None:
+        """Compare one step over the stacked weights with one over each job's own, on copies of weights and states."""
+        weights = [weight.clone() for weight in self.weights]
+        _step_with(self._optimiser, dict(zip(self.weights, weights, strict=True)), gradients)
+        for number, job in enumerate(self._jobs):
+            parameters = dict(job.model.named_parameters())
+            own = [parameters[name] for name in self._names]
+            copies = [weight.detach().clone() for weight in own]
+            _step_with(
+                self._own_optimiser(number), dict(zip(own, copies, strict=True)), [each[number] for each in gradients]
+            )
+            for many, single in zip(weights, copies, strict=True):
+                if not bool((many[number] - single).abs().max() <= 1e-6 * single.abs().max() + 1e-7):
+                    raise Unstackable("their optimiser does not do for all of them what it does for each")
 
 
 class _Step(nn.Module):
@@ -253,12 +279,44 @@ def _layout(node: Node) -> tuple[Any, ...] | None:
     return None if meta is None else (meta.shape, meta.stride, meta.dtype)
 
 
-def _compare(found: Sequence[Tensor], alone: Sequence[Sequence[Tensor]]) -> None:
+def _in_half_precision(graph: GraphModule) -> bool:
+    """Whether a graph has products of bfloat16, or convolutions in TensorFloat-32."""
+    for node in graph.graph.nodes:
+        about = node.meta.get("tensor_meta")
+        if not isinstance(about, TensorMetadata):
+            continue
+        convolution = node.target in (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+        if about.dtype == torch.bfloat16 or (
+            convolution and torch.backends.cudnn.allow_tf32 and torch.cuda.is_available()
+        ):
+            return True
+    return False
+
+
+def _compare(found: Sequence[Tensor], alone: Sequence[Sequence[Tensor]], tolerance: float) -> None:
     for number, own in enumerate(alone):
         for many, single in zip(found, own, strict=True):
             # Also false for what is no number.
-            if not bool((many[number] - single).abs().max() <= TOLERANCE * single.abs().max() + 1e-7):
+            if not bool((many[number] - single).abs().max() <= tolerance * single.abs().max() + 1e-7):
                 raise Unstackable("what they give at once is not what each gives by itself")
+
+
+def _step_with(optimiser: Optimizer, copies: Mapping[Tensor, Tensor], gradients: Sequence[Tensor]) -> None:
+    """A step of an optimiser like this one, with copies in place of its weights and of its states.
+
+    copies : each weight's copy, which is changed, in the order of `gradients`
+    """
+    for copy, gradient in zip(copies.values(), gradients, strict=True):
+        copy.grad = gradient
+    groups = [{**group, "params": [copies[weight] for weight in group["params"]]} for group in optimiser.param_groups]
+    made: Optimizer = type(optimiser)(groups)  # type: ignore[call-arg]
+    for weight, copy in copies.items():
+        if optimiser.state.get(weight):
+            made.state[copy] = {
+                name: value.clone() if isinstance(value, Tensor) else value
+                for name, value in optimiser.state[weight].items()
+            }
+    made.step()
 
 
 def _trained(job: Job) -> list[str]:

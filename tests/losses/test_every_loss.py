@@ -9,10 +9,11 @@ from losses.end import entangle_disentangle
 from losses.gce import confident_cross_entropy, gce, gce_lff
 from losses.group import group_dro, group_losses
 from losses.poe import distillation
-from losses.reweight import bias_balanced, class_normalised, ema_update, relative_difficulty
+from losses.reweight import bias_balanced, class_members, class_normalised, ema_update_, relative_difficulty
 
 TARGET = [0, 1, 2, 0, 1, 2]
 BIAS = [0, 1, 2, 1, 1, 0]
+MEMBERS = class_members(torch.tensor(TARGET), 3)
 
 
 def group_robust(x: Tensor, target: Tensor, bias: Tensor) -> Tensor:
@@ -24,8 +25,9 @@ def group_robust(x: Tensor, target: Tensor, bias: Tensor) -> Tensor:
 def learning_from_failure(x: Tensor, target: Tensor, bias: Tensor) -> Tensor:
     ce = torch.nn.functional.cross_entropy(x, target, reduction="none")
     index = torch.arange(len(target), device=x.device)
-    average = ema_update(torch.full_like(ce, -1.0).detach(), index, ce)
-    return (relative_difficulty(class_normalised(average, index, target, 3), ce) * ce).mean()
+    average = ema_update_(torch.full_like(ce, -1.0).detach(), index, ce)
+    known = class_normalised(average, index, target, MEMBERS.to(x.device))
+    return (relative_difficulty(known, ce) * ce).mean()
 
 
 LOSSES = {

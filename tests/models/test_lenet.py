@@ -46,3 +46,17 @@ def test_the_turned_gradient_is_that_of_a_plain_convolution():
         (by_images,) = torch.autograd.grad(output.sin().sum(), images, create_graph=True)
         results += torch.autograd.grad(by_images.square().sum(), [images, *layer.parameters()])
     torch.testing.assert_close(found, expected)
+
+
+def test_the_gradient_by_the_input_goes_through_half_precision():
+    torch.manual_seed(0)
+    layer = EntryConv2d(2, 3, kernel_size=5)
+    images = torch.rand(2, 2, 9, 9)
+
+    def by_input(dtype: torch.dtype) -> torch.Tensor:
+        wanted = images.clone().requires_grad_()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            found = layer(wanted).float().square().sum()
+        return torch.autograd.grad(found, wanted)[0]
+
+    torch.testing.assert_close(by_input(torch.bfloat16), by_input(torch.float32), rtol=0.1, atol=0.1)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, AdamW
 
-from stages.optimisers import make_optimiser
+from stages.optimisers import lay_out_state, make_optimiser
 
 
 @pytest.mark.parametrize(("name", "plain"), [("adam", Adam), ("adamw", AdamW)])
@@ -40,3 +40,20 @@ def test_kept_lists_give_torchs_numbers_bit_for_bit(name, plain):
     states = [optimiser.state_dict()["state"] for _, optimiser in pairs]
     for number, state in states[1].items():
         assert all(torch.equal(states[0][number][key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_state_is_laid_out_as_its_weight_and_keeps_its_values(name):
+    """A fused step on a GPU refuses any other: weights may be laid out anew after the optimiser was made."""
+    torch.manual_seed(0)
+    model, images = nn.Conv2d(3, 4, 3), torch.rand(2, 3, 5, 5)
+    optimiser = make_optimiser(name, model.parameters(), learning_rate=1e-2, weight_decay=0.0)
+    model(images).sum().backward()
+    optimiser.step()
+    model.to(memory_format=torch.channels_last)
+    before = {key: value.clone() for key, value in optimiser.state[model.weight].items()}
+    lay_out_state(optimiser)
+    after = optimiser.state[model.weight]
+    moments = [key for key, value in after.items() if value.shape == model.weight.shape]
+    assert moments and all(after[key].stride() == model.weight.stride() for key in moments)
+    assert all(torch.equal(after[key], value) for key, value in before.items())

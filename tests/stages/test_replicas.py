@@ -1,5 +1,6 @@
 """Several seeds at once: for each the numbers of a run by itself, whatever happens to them on the way."""
 
+import re
 from functools import partial
 
 import pytest
@@ -23,7 +24,8 @@ TRAINED = [name for name, stage in STAGES.items() if "epochs" in stage.settings]
 # Why a stage's seeds are trained one after another; all others are trained at once.
 NOT_AT_ONCE = {
     "mine_ensemble": "keeps averages",
-    "prune": "draws at random",
+    # Which of the two depends on the version of torch.
+    "prune": "draws at random|torch cannot do them at once",
     "lff": "keeps averages",
     "group_dro": "keeps averages",
     "lntl": "more than one update",
@@ -100,7 +102,7 @@ def test_the_numbers_of_a_single_run(several, tmp_path, stage):
     counts = {outcome.stages[stage]["report"]["replicas"] for outcome in together}
     why = [line for line in said if line.startswith(f"{stage}: the seeds are trained one after another")]
     if stage in NOT_AT_ONCE:
-        assert counts == {1} and len(why) == 1 and NOT_AT_ONCE[stage] in why[0]
+        assert counts == {1} and len(why) == 1 and re.search(NOT_AT_ONCE[stage], why[0])
         if all(about["report"].get("replicas", 1) == 1 for about in together[0].stages.values()):
             assert max(map(differ, together, alone)) == 0
     else:
@@ -109,10 +111,12 @@ def test_the_numbers_of_a_single_run(several, tmp_path, stage):
 
 
 @pytest.mark.recipe
+@pytest.mark.parametrize("layout", ["off", "on"])
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
-def test_every_optimiser_and_convolutions(several, tmp_path, optimiser):
+def test_every_optimiser_and_convolutions(several, tmp_path, optimiser, layout):
     """LeNet on grey images with a colour beside them; the last batch of an epoch is a short one."""
     words = ["dataset=bimodal_digits", "valid_fraction=0", "method=erm", "pretrain.network=lenet", "pretrain.epochs=2"]
+    words.append(f"channels_last={layout}")
     given = several(*words, f"optimiser={optimiser}", "pretrain.weight_decay=0.01", "pretrain.batch_size=128")
     assert at_once(given, tmp_path / "many") == [None] * 3
     together = outcomes(given, tmp_path / "many")

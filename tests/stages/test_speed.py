@@ -131,5 +131,5 @@ def test_the_settings_are_in_every_key(tiny, task):
 
 
 def test_only_a_person_turns_bfloat16_on_for_gates():
-    assert [name for name, stage in STAGES.items() if stage.exact] == ["prune"]
+    assert [name for name, stage in STAGES.items() if stage.exact] == ["prune", "fisher"]
     assert speed.CHOICES == ("auto", "on", "off")

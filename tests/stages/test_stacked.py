@@ -231,6 +231,20 @@ def test_what_is_computed_wrongly_is_refused(monkeypatch):
         Stacked(jobs, first(jobs))
 
 
+def test_an_optimiser_that_goes_through_weights_in_another_order_is_refused(monkeypatch):
+    """As a fused one does where weights and gradients have other layouts: gradients alone would not show it."""
+    step = SGD.step
+
+    def turned(self, closure=None):
+        for weight in (weight for group in self.param_groups for weight in group["params"] if weight.ndim == 3):
+            weight.grad = weight.grad.transpose(1, 2).reshape(weight.shape)
+        return step(self, closure)
+
+    monkeypatch.setattr(SGD, "step", turned)
+    with pytest.raises(Unstackable, match="their optimiser does not do"):
+        Stacked(jobs_of(), first(jobs_of()))
+
+
 @pytest.mark.parametrize(
     "device",
     ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"))],
