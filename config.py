@@ -22,6 +22,7 @@ from data.mapped import STREAMING
 from data.registry import DATASETS
 from errors import UserError
 from settings import Setting, nearest, on_sources
+from stages.captured import GRAPH
 from stages.optimisers import OPTIMISERS
 from stages.probe import PROBED_ON
 from stages.recipes import RECIPES, STAGES, stages_of
@@ -129,6 +130,7 @@ RUN_SETTINGS: dict[str, Setting] = {
     "quick": Setting(False, "small budgets, to see the whole thing in minutes"),
     "device": Setting("auto", "auto (a GPU when there is one), cpu, cuda, cuda:1, mps, ..."),
     **SPEED_SETTINGS,
+    "graph": GRAPH,
     "threads": Setting(None, "CPU threads; None leaves it to torch", low=1, optional=True, kind=int),
     "data_dir": Setting(
         None, "folder with the source files; else (not for own_images) the variable DATA_DIR; else a download",

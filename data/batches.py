@@ -52,7 +52,6 @@ class Batches:
         Leave out a last batch that is not full.
     weights
         Non-negative [N]: draw images with replacement, each with probability weights / weights.sum().
-        At most 2**24 images, the limit of `torch.multinomial`.
     draws
         Images an epoch; default N. Without weights every image comes once before any comes again.
 
@@ -92,7 +91,8 @@ class Batches:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.drop_last = drop_last
-        self.weights = None if weights is None else _checked_weights(weights, split)
+        self.weights = None if weights is None else weights.detach().to(split.device, torch.float32)
+        self._cumulative = None if weights is None else _cumulative(weights, split)
         self.draws = len(split) if draws is None else draws
         if len(self) == 0:
             raise UserError(
@@ -118,20 +118,47 @@ class Batches:
         if not self.shuffle:
             yield from self._in_order(generator)
             return
-        device = self.split.device
-        if self.weights is None:
-            passes = -(-self.draws // len(self.split))
-            orders = [torch.randperm(len(self.split), generator=generator, device=device) for _ in range(passes)]
+        parts = self.parts(generator)
+        for index, rows in zip(parts, self._read(parts), strict=True):
+            yield self._made(index, rows, generator)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether `batch` can make batches: the images are on the device, not read from files as they are needed."""
+        return isinstance(self._rows, Tensor)
+
+    def parts(self, generator: torch.Generator | None = None) -> Sequence[Tensor]:
+        """Positions of the images of each batch of an epoch, int64 [B] on the device, drawn from `generator`."""
+        count, device = len(self.split), self.split.device
+        if self._cumulative is None:
+            passes = -(-self.draws // count)
+            orders = [torch.randperm(count, generator=generator, device=device) for _ in range(passes)]
             order = orders[0] if passes == 1 else torch.cat(orders)
             order = order[: self.draws]
         else:
-            order = torch.multinomial(self.weights, self.draws, replacement=True, generator=generator)
-        parts = order.split(self.batch_size)[: len(self)]
-        for index, rows in zip(parts, self._read(parts), strict=True):
-            bias = None if self.split.bias is None else self.split.bias.index_select(0, index)
-            vector = None if self.split.vector is None else self.split.vector.index_select(0, index)
-            target = self.split.target.index_select(0, index)
-            yield Batch(self._prepare(rows, generator), target, index, bias, vector)
+            # Not torch.multinomial, whose sums are of float32 and, on a GPU, not always the same.
+            drawn = torch.rand(self.draws, generator=generator, device=device, dtype=torch.float64)
+            order = torch.searchsorted(self._cumulative, drawn, right=True)
+        return order.split(self.batch_size)[: len(self)]
+
+    def prepared_like(self, other: "Batches") -> bool:
+        """Whether rows become images here as there, and without draws."""
+        mine, theirs = (
+            [torch.as_tensor(value).flatten().tolist() for value in (own._scale, own._shift) if value is not None]
+            for own in (self, other)
+        )
+        return self._augment is None and other._augment is None and mine == theirs
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Batch:
+        """The batch of images at positions `index`, int64 [B] on the device, where they are `in_memory`."""
+        assert isinstance(self._rows, Tensor)
+        return self._made(index, self._rows.index_select(0, index), generator)
+
+    def _made(self, index: Tensor, rows: Tensor, generator: torch.Generator | None) -> Batch:
+        bias = None if self.split.bias is None else self.split.bias.index_select(0, index)
+        vector = None if self.split.vector is None else self.split.vector.index_select(0, index)
+        target = self.split.target.index_select(0, index)
+        return Batch(self.prepared(rows, generator), target, index, bias, vector)
 
     def _in_order(self, generator: torch.Generator | None) -> Iterator[Batch]:
         order = torch.arange(self.draws, device=self.split.device)
@@ -140,7 +167,7 @@ class Batches:
             part = slice(number * self.batch_size, (number + 1) * self.batch_size)
             bias = None if self.split.bias is None else self.split.bias[part]
             vector = None if self.split.vector is None else self.split.vector[part]
-            yield Batch(self._prepare(rows, generator), self.split.target[part], index, bias, vector)
+            yield Batch(self.prepared(rows, generator), self.split.target[part], index, bias, vector)
 
     def _read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """The uint8 rows [B, C*H*W] of each part of the order."""
@@ -150,7 +177,7 @@ class Batches:
             return iter(self._rows[: self.draws].split(self.batch_size)[: len(parts)])
         return map(self._rows.index_select, [0] * len(parts), parts)
 
-    def _prepare(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    def prepared(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Turn uint8 rows [B, C*H*W] into augmented, normalised float32 images [B, C, H, W]."""
         raw = rows.view(-1, *self.split.images.shape[1:])
         if self._augment is not None:
@@ -178,11 +205,16 @@ def _normalisation(
     return 1 / (255 * spread), -centre / spread
 
 
-def _checked_weights(weights: Tensor, split: Split) -> Tensor:
-    """Check once, here, so that an epoch need not look at values on the host."""
+def _cumulative(weights: Tensor, split: Split) -> Tensor:
+    """Share of the weights up to and including each image, float64 [N] on the split's device.
+
+    Checked and summed once, here, so that an epoch need not look at values on the host. On the CPU, where the order of
+    a sum is fixed. From the last image that has a weight on it is 1, which no draw from [0, 1) reaches.
+    """
     if weights.shape != (len(split),):
         raise ValueError(f"weights must be [{len(split)}], one an image; got {list(weights.shape)}")
-    weights = weights.detach().to(split.device, torch.float32)
+    weights = weights.detach().to("cpu", torch.float64)
     if not bool(torch.isfinite(weights).all() & (weights >= 0).all() & (weights.sum() > 0)):
         raise ValueError("weights must be finite, non-negative and not all zero")
-    return weights
+    total = weights.cumsum(0)
+    return (total / total[-1]).to(split.device)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,11 @@ from tqdm.auto import tqdm
 from data.batches import Batch, Batches
 from metrics import GroupMatrix
 from stages.base import Context
+from stages.captured import Captured, wants_capture
 from stages.evaluate import ReadOuts, group_matrices, matrices_on_tests
 from stages.optimisers import lay_out_state
-from stages.seeds import derive, generator_for
+from stages.repeatable import noting_what_is_not
+from stages.seeds import derive
 from stages.speed import speed_up
 
 Logs = Mapping[str, Tensor]
@@ -65,6 +67,9 @@ class Job:
         Called after each epoch's training and before its evaluation; may change `tensors`.
     stop
         Asked after each epoch, with the number of epochs done, whether to give up here.
+    capturable
+        False where a loss reads values on the host, or Python's numbers that change from step to step: such steps are
+        not recorded as CUDA graphs.
     """
 
     model: nn.Module
@@ -79,6 +84,7 @@ class Job:
     frozen: Iterable[nn.Module] = ()
     after_epoch: Callable[[], None] | None = None
     stop: Callable[[int], bool] | None = None
+    capturable: bool = True
 
 
 @dataclass
@@ -89,7 +95,8 @@ class Fitted:
     CPU), and per read-out its matrices, int64 [2, T, B], and predictions, int64 [T, B, T]. Selections: `last`; `mean`,
     the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection` says), best on
     the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs <read-out>@<test>
-    and select nothing. `replicas` is how many seeds were trained in one go.
+    and select nothing. `replicas` is how many seeds were trained in one go, `nondeterministic` names the operations
+    that may give other numbers the next time.
     """
 
     history: list[dict[str, float]]
@@ -97,6 +104,7 @@ class Fitted:
     speed: dict[str, bool] = field(default_factory=dict)
     stopped: bool = False
     replicas: int = 1
+    nondeterministic: Sequence[str] = ()
 
     def report(self) -> dict[str, Any]:
         """The part of the result that is about accuracy, as plain data and tensors."""
@@ -117,6 +125,7 @@ class Fitted:
             "epochs": epochs,
             "speed": self.speed,
             "replicas": self.replicas,
+            "nondeterministic": list(self.nondeterministic),
         }
 
     def states(self) -> dict[str, dict[str, Tensor]]:
@@ -155,11 +164,16 @@ class Loop:
         self.selected: dict[str, dict[str, Any]] = {}
         self._mean: dict[str, Tensor] = {}
         self._saved = time.monotonic()
+        self._generator = torch.Generator(device=ctx.device)
+        self._totals: dict[str, Tensor] = {}
+        self.nondeterministic: list[str] | None = None
         self.speed = speed_up(job.model, ctx)
         self._lay_out_states()
         own = (p for update in job.updates for group in update.optimiser.param_groups for p in group["params"])
         self._parameters = list(dict.fromkeys([*job.model.parameters(), *own]))
         self._rates = [[group["lr"] for group in update.optimiser.param_groups] for update in job.updates]
+        self.factor = 1.0
+        self._captured = captured_step(self._step_at, [job], [self._generator], ctx)
 
     def run(self) -> Fitted:
         """All epochs that are left."""
@@ -178,7 +192,9 @@ class Loop:
 
     def fitted(self, stopped: bool = False) -> Fitted:
         """What has been done."""
-        return Fitted(self.history, self.selected, self.speed, stopped, self.replicas)
+        recorded = self._captured is not None and self._captured.recorded
+        speed = {**self.speed, "graph": recorded or self.speed.get("graph", False)}
+        return Fitted(self.history, self.selected, speed, stopped, self.replicas, self.nondeterministic or ())
 
     def bar(self, name: str) -> "tqdm[Any]":
         """A progress bar of the epochs."""
@@ -211,40 +227,55 @@ class Loop:
         for row in self.history:
             self._log(row)
 
-    def begin(self) -> Iterator[Batch]:
-        """Make ready for the next epoch: modes, learning rates, randomness. Its batches."""
+    def begin(self) -> torch.Generator:
+        """Make ready for the next epoch: modes, learning rates, randomness. Its generator, the same in every epoch."""
         job, epoch = self.job, self.done
-        generator = generator_for(self.ctx.device, self.ctx.seed, self.ctx.stage, epoch)
-        self.ctx.generator = generator
+        self._generator.manual_seed(derive(self.ctx.seed, self.ctx.stage, epoch))
+        self.ctx.generator = self._generator
         torch.manual_seed(derive(self.ctx.seed, self.ctx.stage, "layers", epoch))
         job.model.train()
         for module in job.frozen:
             module.eval()
         self._set_rates(epoch)
-        return job.batches.epoch(generator)
+        return self._generator
 
     def train(self) -> tuple[dict[str, float], float]:
         """The next epoch's batches; the mean of every loss and log, read from the device once, and the seconds."""
         job, started = self.job, time.monotonic()
-        totals: dict[str, Tensor] = {}
-        for batch in self.begin():
-            for number, update in enumerate(job.updates):
-                given = update.loss(batch)
-                loss, logs = (given, {}) if isinstance(given, Tensor) else given
-                loss.backward()
-                update.optimiser.step()
-                # By hand: `zero_grad` and its hooks cost 3 % of a step of an MLP. All are cleared, so that one update
-                # leaves nothing behind for another one's step.
-                for parameter in self._parameters:
-                    parameter.grad = None
-                for name, value in {f"loss{number or ''}": loss, **logs}.items():
-                    value = value.detach()
-                    totals[name] = totals[name] + value if name in totals else value
+        generator, totals = self.begin(), self._totals
+        for total in totals.values():
+            total.zero_()
+        if self._captured is not None:
+            for index in job.batches.parts(generator):
+                self._captured(index)
+        else:
+            for batch in job.batches.epoch(generator):
+                self._step(batch)
         if job.after_epoch is not None:
             job.after_epoch()
         values = torch.stack([total.float() for total in totals.values()]).tolist()
         means = {name: value / len(job.batches) for name, value in zip(totals, values, strict=True)}
         return means, time.monotonic() - started
+
+    def _step_at(self, index: Tensor) -> None:
+        self._step(self.job.batches.batch(index, self._generator))
+
+    def _step(self, batch: Batch) -> None:
+        """All updates on one batch; what they give is added to the epoch's totals, which stay the same tensors."""
+        if self.nondeterministic is None:
+            with noting_what_is_not(self.ctx.device) as self.nondeterministic:
+                return self._step(batch)
+        for number, update in enumerate(self.job.updates):
+            given = update.loss(batch)
+            loss, logs = (given, {}) if isinstance(given, Tensor) else given
+            loss.backward()
+            update.optimiser.step()
+            # By hand: `zero_grad` and its hooks cost 3 % of a step of an MLP. All are cleared, so that one update
+            # leaves nothing behind for another one's step.
+            for parameter in self._parameters:
+                parameter.grad = None
+            add_to(self._totals, {f"loss{number or ''}": loss, **logs})
+        return None
 
     def measure(self, means: Mapping[str, float], seconds: float) -> None:
         """End an epoch: evaluate every read-out, note the figures, and keep the weights of the best epochs."""
@@ -335,6 +366,9 @@ class Loop:
 
     def _set_rates(self, epoch: int) -> None:
         factor = 1.0 if self.job.schedule is None else self.job.schedule(epoch)
+        if factor != self.factor and self._captured is not None:
+            self._captured.forget()
+        self.factor = factor
         for update, rates in zip(self.job.updates, self._rates, strict=True):
             for group, rate in zip(update.optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
@@ -343,6 +377,26 @@ class Loop:
         for name, value in row.items():
             if name != "epoch":
                 self.ctx.log(f"{self.ctx.stage}/{name}", value, int(row["epoch"]))
+
+
+def captured_step(
+    step: Callable[[Tensor], None], jobs: Sequence[Job], generators: Sequence[torch.Generator], ctx: Context
+) -> Captured | None:
+    """A step on positions of the jobs' images as a CUDA graph; None where it cannot or is not to be one."""
+    able = all(job.capturable and job.batches.in_memory for job in jobs)
+    if not (able and wants_capture(ctx.settings, ctx.device)):
+        return None
+    size = jobs[0].batches.batch_size
+    return Captured(step, (size,) if len(jobs) == 1 else (len(jobs), size), ctx.device, generators)
+
+
+def add_to(totals: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Add values to sums by name, in place; the first of a name is copied."""
+    for name, value in values.items():
+        if name in totals:
+            totals[name] += value.detach()
+        else:
+            totals[name] = value.detach().clone()
 
 
 def _figures(matrices: Mapping[str, GroupMatrix]) -> dict[str, float]:

@@ -103,6 +103,9 @@ def make_optimiser(
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     options: dict[str, Any] = {"momentum": momentum} if name == "sgd" else {"betas": (0.9, beta2)}
+    if name != "sgd" and any(parameter.is_cuda for parameter in trained):
+        # Fused steps on a GPU keep their counters there anyway; this has torch record them as a CUDA graph.
+        options["capturable"] = True
     made = OPTIMISERS[name](trained, lr=learning_rate, weight_decay=weight_decay, fused=_can_fuse(trained), **options)
     if name == "sgd" and momentum:
         # The fused step takes weights with a velocity or weights without, not both: where some have no gradient in the

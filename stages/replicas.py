@@ -5,16 +5,15 @@ then their trainings are done together (`stages.stacked`) where they stack, and 
 """
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from data.split import Task
 from stages.base import Context, Settings, Stage
 from stages.fit import Fitted, Job, Loop
+from stages.joint import Joint
 from stages.machine import prepare_cpu
 from stages.run import Walk
 from stages.stacked import Stacked, Unstackable
@@ -205,16 +204,16 @@ class _Group:
         epochs = self._loops[0].job.epochs
         with self._loops[0].bar(f"{self._loops[0].ctx.stage}, {len(self._loops)} seeds") as bar:
             while len(self._alive) > 1:
-                stacked = self._stack()
+                joint = self._stack()
                 asked_to_stop = False
                 while not asked_to_stop and self._alive[0].done < epochs:
-                    means, seconds = self._train(stacked)
+                    means, seconds = joint.train()
                     for loop, own in zip(self._alive, means, strict=True):
                         loop.measure(own, seconds)
                     bar.set_postfix_str(self._headline(), refresh=False)
                     bar.update()
-                    asked_to_stop = self._let_go(stacked)
-                    self._checkpoint_if_due(stacked, asked_to_stop)
+                    asked_to_stop = self._let_go(joint.stacked)
+                    self._checkpoint_if_due(joint.stacked, asked_to_stop)
                 if not asked_to_stop:
                     for loop in self._alive:
                         loop.measure_mean()
@@ -229,25 +228,17 @@ class _Group:
                 loop.measure(*loop.train())
                 self._end_if_asked(loop)
 
-    def _stack(self) -> Stacked:
+    def _stack(self) -> "Joint":
         for loop in self._alive:
             loop.replicas = max(loop.replicas, len(self._alive))
+        firsts = [next(loop.job.batches.epoch(loop.begin())) for loop in self._alive]
         try:
-            return Stacked([loop.job for loop in self._alive], [next(loop.begin()) for loop in self._alive])
+            found = Stacked([loop.job for loop in self._alive], firsts)
         except Unstackable:
             for loop in self._alive:
                 loop.replicas = 1
             raise
-
-    def _train(self, stacked: Stacked) -> tuple[list[dict[str, float]], float]:
-        """An epoch of all; means of losses and logs of each, read from the device once."""
-        started = time.monotonic()
-        totals: dict[str, Tensor] = {}
-        for batches in zip(*(loop.begin() for loop in self._alive), strict=True):
-            for name, value in stacked.step(batches).items():
-                totals[name] = totals[name] + value if name in totals else value
-        each = torch.stack([total.float() for total in totals.values()], dim=1) / len(self._alive[0].job.batches)
-        return [dict(zip(totals, row, strict=True)) for row in each.tolist()], time.monotonic() - started
+        return Joint(self._alive, found)
 
     def _let_go(self, stacked: Stacked) -> bool:
         """Whether some have asked to stop; the others' optimisers then have their states."""

@@ -13,8 +13,10 @@ from data.split import Task
 from errors import GivenUp, UserError
 from models.pretrained import PRETRAINED, digest_of, find_weights
 from stages.base import Artifact, Context, Settings, Stage, Together
+from stages.captured import check_capture
 from stages.code import code_digest
 from stages.machine import prepare_cpu
+from stages.repeatable import prefer_deterministic
 from stages.speed import SPEED_SETTINGS, check_compiler
 from stages.store import StageFolder, Store, digest
 
@@ -102,6 +104,7 @@ class Walk:
         self._weights = imagenet_weights(stages, settings)
         if settings.get("compile") == "on":
             check_compiler(device)
+        check_capture(settings, device)
         self._keys: dict[str, str] = {}
         self._on_device: Task | None = None
 
@@ -117,6 +120,7 @@ class Walk:
             result = folder.load_result()
             reused = result is not None
             if result is None:
+                prefer_deterministic(self._device, exact=stage.exact)
                 try:
                     result = stage.run(self.outcome.artifacts, self._context(stage, folder))
                 except GivenUp:

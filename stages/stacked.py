@@ -19,6 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
 from data.batches import Batch
+from data.gathered import side_by_side
 from stages.fit import Job, Logs, Loss
 from stages.optimisers import lay_out_state
 
@@ -81,14 +82,19 @@ class Stacked:
                 why = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise Unstackable(f"torch cannot do them at once ({why[:200]})") from error
 
-    def step(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """One optimiser step of every job on its own batch; losses and logs by name, each [jobs]."""
-        values, gradients = self._evaluate(_stack(batches))
+    def step(self, batches: Sequence[Tensor]) -> dict[str, Tensor]:
+        """One optimiser step of every job on its own batch; losses and logs by name, each [jobs].
+
+        batches : as `data.gathered` stacks them
+        """
+        values, gradients = self._evaluate(batches)
         for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = gradient
         for group, own in zip(self._optimiser.param_groups, self._own_optimiser(0).param_groups, strict=True):
             group["lr"] = own["lr"]
         self._optimiser.step()
+        for weight in self.weights:
+            weight.grad = None
         return values
 
     def release(self) -> None:
@@ -154,7 +160,7 @@ class Stacked:
         def many(weights: list[Tensor], batch: list[Tensor], constants: list[Tensor]) -> Any:
             return vmap(one, in_dims=(0, 0, *places))(weights, batch, *constants)
 
-        inputs = (self.weights, _stack(batches), constants)
+        inputs = (self.weights, side_by_side(batches), constants)
         graph = make_fx(many)(*inputs)
         _simplify(graph, inputs)
         found = graph(*inputs)
@@ -340,10 +346,6 @@ def _sizes(job: Job) -> list[int]:
 
 def _present(batch: Batch) -> list[Tensor]:
     return [value for value in batch if value is not None]
-
-
-def _stack(batches: Sequence[Batch]) -> list[Tensor]:
-    return [torch.stack(column) for column in zip(*map(_present, batches), strict=True)]
 
 
 def _one_or_stacked(each: Sequence[Tensor]) -> tuple[Tensor, int | None]:

@@ -64,7 +64,10 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     run.info["summary"] = {name: float(value) for name, value in outcome.summary.items()}
     run.info["stages"] = {
         name: {key: about[key] for key in ("key", "reused", "seconds", "needs_bias_labels")}
-        | {key: about["report"].get(key, default) for key, default in (("speed", {}), ("replicas", 1))}
+        | {
+            key: about["report"].get(key, default)
+            for key, default in (("speed", {}), ("replicas", 1), ("nondeterministic", []))
+        }
         for name, about in outcome.stages.items()
     }
     run.info["device"] = device_name(device)

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam
 
 from data.batches import Batch, Batches
+from data.gathered import side_by_side
 from data.split import Split
 from stages.fit import Job, Update
 from stages.stacked import Stacked, Unstackable
@@ -63,7 +64,7 @@ def assert_like_alone(make: Callable[..., Callable], optimiser: Callable = SGD, 
     stacked = Stacked(jobs, first(jobs))
     for number in range(steps):
         batches = [list(job.batches.epoch(torch.Generator().manual_seed(number)))[number % 3] for job in jobs]
-        losses = stacked.step(batches)["loss"]
+        losses = stacked.step(side_by_side(batches))["loss"]
         alone = [step_alone(twin, batch) for twin, batch in zip(twins, batches, strict=True)]
         assert losses.tolist() == pytest.approx([float(loss) for loss in alone], rel=1e-5)
     for job, twin in zip(jobs, twins, strict=True):
@@ -128,7 +129,7 @@ def test_logs_come_by_name_for_each():
         return loss
 
     jobs = jobs_of(make)
-    found = Stacked(jobs, first(jobs)).step(first(jobs))
+    found = Stacked(jobs, first(jobs)).step(side_by_side(first(jobs)))
     assert list(found) == ["loss", "train/top", "train/low"]
     for number, job in enumerate(jobs_of(make)):
         logits = job.model(first(jobs)[number].images)
@@ -142,7 +143,7 @@ def test_optimisers_have_their_states_again():
         for job, batch in zip(each, first(jobs), strict=True):
             step_alone(job, batch)
     stacked = Stacked(jobs, first(jobs))
-    stacked.step(first(jobs))
+    stacked.step(side_by_side(first(jobs)))
     stacked.release()
     for job, twin, batch in zip(jobs, twins, first(jobs), strict=True):
         step_alone(twin, batch)
@@ -160,7 +161,7 @@ def test_learning_rates_are_those_of_the_epoch():
     stacked = Stacked(jobs, first(jobs))
     for job in [*jobs, *twins]:
         job.updates[0].optimiser.param_groups[0]["lr"] = 0.5
-    stacked.step(first(jobs))
+    stacked.step(side_by_side(first(jobs)))
     for job, twin, batch in zip(jobs, twins, first(jobs), strict=True):
         step_alone(twin, batch)
         assert torch.allclose(job.model[1].weight, twin.model[1].weight, atol=1e-6)
@@ -225,7 +226,7 @@ def test_what_is_not_alike_is_refused():
 def test_what_is_computed_wrongly_is_refused(monkeypatch):
     """The last check: what is done at once is compared with each by itself."""
     jobs = jobs_of()
-    monkeypatch.setattr("stages.stacked._stack", lambda batches: [torch.stack(c[:1] * 3) for c in zip(*(
+    monkeypatch.setattr("stages.stacked.side_by_side", lambda batches: [torch.stack(c[:1] * 3) for c in zip(*(
         [value for value in batch if value is not None] for batch in batches), strict=True)])  # fmt: skip
     with pytest.raises(Unstackable, match="is not what each gives by itself"):
         Stacked(jobs, first(jobs))
@@ -258,12 +259,12 @@ def test_no_host_sync_in_a_step(device):
     batches = [next(iter(job.batches.epoch())) for job in jobs]
     stacked = Stacked(jobs, batches)
     # In the first step optimisers make their state.
-    stacked.step(batches)
+    stacked.step(side_by_side(batches))
     if device == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     try:
         with Refusing():
-            losses = stacked.step(batches)["loss"]
+            losses = stacked.step(side_by_side(batches))["loss"]
     finally:
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("default")

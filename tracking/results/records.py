@@ -17,7 +17,7 @@ MACHINE = frozenset(
     (
         "device", "threads", "data_dir", "cache_dir", "store", "fresh", "checkpoint_seconds", "progress", "train",
         "checkpoint", "folder", "output", "mongo_url", "mongo_required", "mongo_file_mb", "tensorboard", "csv_metrics",
-        "replicas",
+        "replicas", "graph",
         "rho",  # another word for the skew, which says it as well
     )
 )  # fmt: skip
