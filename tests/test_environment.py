@@ -25,6 +25,8 @@ SCRIPTS = [
     "scripts/quickstart.sh",
     "scripts/coloredmnist.sh",
     "scripts/omniboard.sh",
+    "scripts/pack_for_gpu.sh",
+    "scripts/on_gpu.sh",
     "scripts/test.sh",
     ".ci/run",
 ]
