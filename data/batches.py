@@ -118,7 +118,7 @@ class Batches:
         if not self.shuffle:
             yield from self._in_order(generator)
             return
-        parts = self.parts(generator)
+        parts = self.order(generator).split(self.batch_size)
         for index, rows in zip(parts, self._read(parts), strict=True):
             yield self._made(index, rows, generator)
 
@@ -127,8 +127,9 @@ class Batches:
         """Whether `batch` can make batches: the images are on the device, not read from files as they are needed."""
         return isinstance(self._rows, Tensor)
 
-    def parts(self, generator: torch.Generator | None = None) -> Sequence[Tensor]:
-        """Positions of the images of each batch of an epoch, int64 [B] on the device, drawn from `generator`."""
+    def order(self, generator: torch.Generator | None = None) -> Tensor:
+        """Positions of the images of an epoch, int64 [n] on the device, drawn from `generator`; batches of them follow
+        one another, and the last may be short."""
         count, device = len(self.split), self.split.device
         if self._cumulative is None:
             passes = -(-self.draws // count)
@@ -139,7 +140,7 @@ class Batches:
             # Not torch.multinomial, whose sums are of float32 and, on a GPU, not always the same.
             drawn = torch.rand(self.draws, generator=generator, device=device, dtype=torch.float64)
             order = torch.searchsorted(self._cumulative, drawn, right=True)
-        return order.split(self.batch_size)[: len(self)]
+        return order[: len(self) * self.batch_size]
 
     def prepared_like(self, other: "Batches") -> bool:
         """Whether rows become images here as there, and without draws."""

@@ -6,6 +6,7 @@ the next one is recorded, and from then on repeated on whatever the recorded ten
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ GRAPH = Setting(
 )
 # Steps before the one that is recorded: in its first step an optimiser makes its state, in the second its lists of it.
 WARM_UP = 3
+# Steps in a graph, where an epoch has twice as many: one launch and one copy of positions serve all of them.
+MANY = 16
 
 
 def wants_capture(settings: Mapping[str, Any], device: torch.device) -> bool:
@@ -45,50 +48,57 @@ class Captured:
     Parameters
     ----------
     step
-        Takes positions, int64 of `shape` on the device. In every call it has to read and change the very same tensors,
-        read no value on the host, and draw from nothing but torch's global generator and `generators`. Numbers of
-        Python that it reads are those of the call that is recorded: `forget` when they change.
-    shape
-        Of what is recorded; another call (an epoch's last, short batch) is done kernel by kernel.
+        Takes the positions of a batch, int64 [..., batch] on the device. In every call it has to read and change the
+        very same tensors, read no value on the host, and draw from nothing but torch's global generator and
+        `generators`. Numbers of Python that it reads are those of the call that is recorded: `forget` when they change.
+    batch
+        Images of a full batch; a shorter one, at the end of an epoch, is done kernel by kernel.
     generators
         On the device; they draw in repeated steps what they would draw otherwise, also after they were seeded anew.
     """
 
     def __init__(
-        self,
-        step: Callable[[Tensor], None],
-        shape: Sequence[int],
-        device: torch.device,
-        generators: Sequence[torch.Generator],
+        self, step: Callable[[Tensor], None], batch: int, device: torch.device, generators: Sequence[torch.Generator]
     ) -> None:
         self._step = step
+        self._batch = batch
         self._generators = generators
-        self._index = torch.zeros(*shape, dtype=torch.int64, device=device)
         self._stream = torch.cuda.Stream(device)
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._recorded: dict[int, _Recorded] = {}
         self._done = 0
 
-    def __call__(self, index: Tensor) -> None:
-        """One step on these positions."""
-        if index.shape != self._index.shape:
-            self._step(index)
-            return
-        if self._done < WARM_UP:
-            self._for_real(index)
-            return
-        if self._graph is None:
-            self._graph = self._record()
-        self._index.copy_(index)
-        self._graph.replay()
+    def run(self, order: Tensor) -> None:
+        """Steps on an epoch's positions, int64 [..., n], batch by batch."""
+        steps, place = order.shape[-1] // self._batch, 0
+        while place < steps:
+            # Only where it is used more than once: recording takes about as long as doing it kernel by kernel.
+            many = MANY if steps >= 2 * MANY and steps - place >= MANY else 1
+            if self._done < WARM_UP:
+                many = 1
+                self._for_real(order[..., place * self._batch : (place + 1) * self._batch])
+            else:
+                chosen = order[..., place * self._batch : (place + many) * self._batch]
+                self._repeat(chosen.unflatten(-1, (many, self._batch)).movedim(-2, 0))
+            place += many
+        if order.shape[-1] > place * self._batch:
+            self._step(order[..., place * self._batch :])
 
     def forget(self) -> None:
-        """Record anew at the next call: a number that the step reads on the host has changed."""
-        self._graph = None
+        """Record anew at the next step: a number that it reads on the host has changed."""
+        self._recorded.clear()
 
     @property
     def recorded(self) -> bool:
         """Whether a step has been recorded."""
-        return self._graph is not None
+        return bool(self._recorded)
+
+    def _repeat(self, index: Tensor) -> None:
+        many = len(index)
+        if many not in self._recorded:
+            self._recorded[many] = self._record(torch.empty_like(index, memory_format=torch.contiguous_format))
+        found = self._recorded[many]
+        found.index.copy_(index)
+        found.graph.replay()
 
     def _for_real(self, index: Tensor) -> None:
         # On the stream that is recorded later: autograd keeps to the stream on which it saw a weight first.
@@ -99,12 +109,19 @@ class Captured:
         now.wait_stream(self._stream)
         self._done += 1
 
-    def _record(self) -> torch.cuda.CUDAGraph:
-        """Record a step; nothing is computed."""
+    def _record(self, index: Tensor) -> "_Recorded":
+        """Record steps on the batches in `index`, int64 [many, ..., batch]; nothing is computed."""
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
         # Other threads may use the device meanwhile (images that are read ahead, observers).
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._step(self._index)
-        return graph
+            for batch in index:
+                self._step(batch)
+        return _Recorded(graph, index)
+
+
+@dataclass
+class _Recorded:
+    graph: torch.cuda.CUDAGraph
+    index: Tensor

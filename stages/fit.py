@@ -162,6 +162,8 @@ class Loop:
         self.replicas = 1
         self.history: list[dict[str, float]] = []
         self.selected: dict[str, dict[str, Any]] = {}
+        # Their weights stay on the device until they are asked for: fetching them would be a wait for each.
+        self._states: dict[str, dict[str, Tensor]] = {}
         self._mean: dict[str, Tensor] = {}
         self._saved = time.monotonic()
         self._generator = torch.Generator(device=ctx.device)
@@ -194,7 +196,7 @@ class Loop:
         """What has been done."""
         recorded = self._captured is not None and self._captured.recorded
         speed = {**self.speed, "graph": recorded or self.speed.get("graph", False)}
-        return Fitted(self.history, self.selected, speed, stopped, self.replicas, self.nondeterministic or ())
+        return Fitted(self.history, self._with_states(), speed, stopped, self.replicas, self.nondeterministic or ())
 
     def bar(self, name: str) -> "tqdm[Any]":
         """A progress bar of the epochs."""
@@ -222,6 +224,8 @@ class Loop:
         for name, tensor in self.job.tensors.items():
             tensor.copy_(state["tensors"][name])
         self.done, self.history, self.selected = len(state["history"]), state["history"], state["selected"]
+        for selection, chosen in self.selected.items():
+            self._states[selection] = {name: value.to(self.ctx.device) for name, value in chosen["state"].items()}
         self._mean = {name: value.to(self.ctx.device) for name, value in state["mean"].items()}
         self.ctx.say(f"{self.ctx.stage}: going on after epoch {self.done} of {self.job.epochs}")
         for row in self.history:
@@ -246,8 +250,7 @@ class Loop:
         for total in totals.values():
             total.zero_()
         if self._captured is not None:
-            for index in job.batches.parts(generator):
-                self._captured(index)
+            self._captured.run(job.batches.order(generator))
         else:
             for batch in job.batches.epoch(generator):
                 self._step(batch)
@@ -330,7 +333,7 @@ class Loop:
                 "optimisers": [update.optimiser.state_dict() for update in self.job.updates],
                 "tensors": dict(self.job.tensors),
                 "history": self.history,
-                "selected": self.selected,
+                "selected": self._with_states(),
                 "mean": self._mean,
             }
         )
@@ -353,11 +356,23 @@ class Loop:
                 self._mean[name] += (value - self._mean[name]) / number
 
     def _keep(self, selection: str, epoch: int, matrices: Mapping[str, GroupMatrix]) -> None:
+        now = {name: value.detach() for name, value in self.job.model.state_dict().items()}
+        if selection in self._states:
+            torch._foreach_copy_(list(self._states[selection].values()), list(now.values()))
+        else:
+            self._states[selection] = {name: value.clone() for name, value in now.items()}
         self.selected[selection] = {
             "epoch": epoch + 1,
-            "state": {name: value.detach().cpu().clone() for name, value in self.job.model.state_dict().items()},
+            "state": {},
             "matrices": {name: _counts(matrix) for name, matrix in matrices.items()},
             "predictions": {name: torch.from_numpy(matrix.predictions) for name, matrix in matrices.items()},
+        }
+
+    def _with_states(self) -> dict[str, dict[str, Any]]:
+        """What was selected, with copies of its weights on the CPU."""
+        return {
+            selection: {**chosen, "state": {name: value.cpu() for name, value in self._states[selection].items()}}
+            for selection, chosen in self.selected.items()
         }
 
     def _lay_out_states(self) -> None:
@@ -386,8 +401,7 @@ def captured_step(
     able = all(job.capturable and job.batches.in_memory for job in jobs)
     if not (able and wants_capture(ctx.settings, ctx.device)):
         return None
-    size = jobs[0].batches.batch_size
-    return Captured(step, (size,) if len(jobs) == 1 else (len(jobs), size), ctx.device, generators)
+    return Captured(step, jobs[0].batches.batch_size, ctx.device, generators)
 
 
 def add_to(totals: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:

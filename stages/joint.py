@@ -37,11 +37,13 @@ class Joint:
             for batches in zip(*each, strict=True):
                 self._step(side_by_side(batches))
         else:
-            step = self._recorded() or self._step_at
-            parts = [own.parts(draws) for own, draws in zip(self._batches, self._generators, strict=True)]
-            order = torch.stack([torch.cat(list(own)) for own in parts])
-            for index in order.split(self._batches[0].batch_size, dim=1):
-                step(index)
+            orders = [own.order(draws) for own, draws in zip(self._batches, self._generators, strict=True)]
+            order, captured = torch.stack(orders), self._recorded()
+            if captured is not None:
+                captured.run(order)
+            else:
+                for index in order.split(self._batches[0].batch_size, dim=1):
+                    self._step_at(index)
         totals = torch.stack([total.float() for total in self._totals.values()], dim=1) / len(self._batches[0])
         means = [dict(zip(self._totals, row, strict=True)) for row in totals.tolist()]
         return means, time.monotonic() - started

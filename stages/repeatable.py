@@ -41,10 +41,9 @@ def noting_what_is_not(device: torch.device) -> Iterator[list[str]]:
         try:
             yield found
         finally:
-            for warning in caught:
-                name = re.match(r"(.+?) does not have a deterministic implementation", str(warning.message))
-                if name is None:
-                    warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-                elif name[1] not in found:
-                    found.append(name[1])
+            names = [re.match(r"(.+?) does not have a deterministic implementation", str(w.message)) for w in caught]
+            found += dict.fromkeys(name[1] for name in names if name is not None)
             torch.use_deterministic_algorithms(not found, warn_only=True)
+    for warning, name in zip(caught, names, strict=True):
+        if name is None:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

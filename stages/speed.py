@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from errors import UserError
 from models.backbone import Backbone
@@ -42,6 +43,10 @@ def speed_up(model: nn.Module, ctx: Context) -> dict[str, bool]:
     on = chosen(model, ctx.settings, ctx.device, exact=ctx.exact)
     if on["channels_last"]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if ctx.device.type == "cuda":
+            for module in model.modules():
+                if isinstance(module, nn.Conv2d) and module.groups == 1:
+                    pad_channels(module)
     for module in model.modules():
         if isinstance(module, Backbone) and not module.prepared:
             if on["bfloat16"]:
@@ -50,6 +55,24 @@ def speed_up(model: nn.Module, ctx: Context) -> dict[str, bool]:
                 module.compile()
             module.prepared = True
     return on
+
+
+def pad_channels(convolution: nn.Conv2d) -> None:
+    """Have a convolution compute on channels filled up to a multiple of 8 with zeros, in place; its output is the same.
+
+    A GPU's matrix units take 8 channels that lie side by side. On the 3 channels of images the gradient by a 7x7 kernel
+    took 6.4 ms of a step of 10 ms without them (EnD's network, batches of 256, H200).
+    """
+    missing = -convolution.in_channels % 8
+    if missing == 0 or "_conv_forward" in vars(convolution):
+        return
+    plain = convolution._conv_forward
+
+    def padded(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        by = (0, 0, 0, 0, 0, missing)
+        return plain(pad(images, by), pad(weight, by), bias)
+
+    convolution._conv_forward = padded  # type: ignore[method-assign, assignment]
 
 
 def chosen(model: nn.Module, settings: Mapping[str, Any], device: torch.device, *, exact: bool) -> dict[str, bool]:

@@ -11,7 +11,7 @@ from models.registry import build_classifier
 from stages import speed
 from stages.recipes import STAGES
 from stages.run import stage_key
-from stages.speed import SPEED_SETTINGS, check_compiler, chosen, speed_up
+from stages.speed import SPEED_SETTINGS, check_compiler, chosen, pad_channels, speed_up
 from tests.pipeline import same, short
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -56,6 +56,24 @@ def test_channels_lie_last():
     plain = network()
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(model.eval()(images), plain.eval()(images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cnn", "lenet"])
+def test_padded_channels_change_nothing(name):
+    plain, padded, images = network(name), network(name), torch.rand(4, *SHAPE)
+    padded.load_state_dict(plain.state_dict())
+    for module in [module for module in padded.modules() if isinstance(module, torch.nn.Conv2d)]:
+        for _ in range(2):  # twice is as good as once
+            pad_channels(module)
+    seen = []
+    first = next(module for module in padded.modules() if isinstance(module, torch.nn.Conv2d))
+    assert first.in_channels == 3
+    torch.testing.assert_close(padded(images), plain(images), rtol=1e-5, atol=1e-6)
+    for model in (padded, plain):
+        inputs = images.clone().requires_grad_()
+        model(inputs).square().sum().backward()
+        seen.append([inputs.grad, *(weight.grad for weight in model.parameters())])
+    torch.testing.assert_close(seen[0], seen[1], rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_is_for_the_inside_of_backbones():
