@@ -7,4 +7,5 @@ class Backbone(nn.Module):
     """Images [B, C, H, W] to features [B, features]; the classifier on top of them is somebody else's."""
 
     features: int
+    parts: tuple[str, ...] = ("forward",)  # methods by which others compute with it, each on its own
     prepared = False  # by stages.speed, which does it once

@@ -45,6 +45,10 @@ class Branches(nn.Module):
             self._entry = entry
         return self
 
+    def part(self) -> None:
+        """Undo `join`: two products again."""
+        self._entry = None
+
     def _joined(self) -> Tensor | None:
         """The joined first weight when both parameters still live in it."""
         entry, shallow, deep = self._entry, self.shallow, self.deep

@@ -29,6 +29,8 @@ class ConvNet(Backbone):
         Images with an odd side.
     """
 
+    parts = ("maps", "after_maps")
+
     def __init__(self, shape: tuple[int, int, int], width: int = 32) -> None:
         super().__init__()
         channels, height, wide = shape

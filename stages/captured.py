@@ -5,6 +5,7 @@ first steps of a loop are done one kernel at a time, in which optimisers make th
 the next one is recorded, and from then on repeated on whatever the recorded tensors hold by then. Numbers are the same.
 """
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,10 +115,24 @@ class Captured:
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
-        # Other threads may use the device meanwhile (images that are read ahead, observers).
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            for batch in index:
-                self._step(batch)
+        # A graph of an earlier stage that is collected meanwhile would spoil this one; torch does not look for it.
+        gc.collect()
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            # Other threads may use the device meanwhile (images that are read ahead, observers).
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                for batch in index:
+                    self._step(batch)
+        except RuntimeError as error:
+            why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UserError(
+                f"a training step could not be recorded as a CUDA graph ({why[:200]}); the same command with graph=off "
+                "goes on from the last checkpoint"
+            ) from error
+        finally:
+            if collecting:
+                gc.enable()
         return _Recorded(graph, index)
 
 

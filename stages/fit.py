@@ -195,6 +195,8 @@ class Loop:
     def fitted(self, stopped: bool = False) -> Fitted:
         """What has been done."""
         recorded = self._captured is not None and self._captured.recorded
+        if self._captured is not None:
+            self._captured.forget()  # its memory is for the next stage
         speed = {**self.speed, "graph": recorded or self.speed.get("graph", False)}
         return Fitted(self.history, self._with_states(), speed, stopped, self.replicas, self.nondeterministic or ())
 

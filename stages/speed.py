@@ -3,7 +3,10 @@
 Each is `on`, `off` or `auto`. What `auto` means:
 
     channels_last   on a CUDA GPU for networks with convolutions; elsewhere off
-    bfloat16        the same, where the GPU computes in it, but not for stages that learn gates (see `Stage.exact`)
+    bfloat16        the same, where the GPU computes in it, but not for stages that depend on the last bits of gradients
+                    (see `Stage.exact`), nor for networks of large kernels: on an H200 a step was 7 to 15 % faster by
+                    it with kernels up to 5x5 (LeNet to ResNet-18), and 38 % slower with EnD's 7x7, whose gradient has
+                    no fast kernel in cuDNN
     compile         off: compiling takes longer than it saves unless the run is long
 
 On a CPU nothing is on by itself, so that results there depend on nothing but float32. What was on is part of a stage's
@@ -16,10 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from errors import UserError
 from models.backbone import Backbone
+from models.branches import Branches
 from settings import Setting
 from stages.base import Context
 
@@ -41,47 +44,30 @@ def speed_up(model: nn.Module, ctx: Context) -> dict[str, bool]:
     Weights, losses and the classifier stay in float32: bfloat16 is for the inside of backbones.
     """
     on = chosen(model, ctx.settings, ctx.device, exact=ctx.exact)
+    if on["bfloat16"] and isinstance(model, Branches):
+        model.part()  # their joint product is of float32
     if on["channels_last"]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if ctx.device.type == "cuda":
-            for module in model.modules():
-                if isinstance(module, nn.Conv2d) and module.groups == 1:
-                    pad_channels(module)
     for module in model.modules():
         if isinstance(module, Backbone) and not module.prepared:
             if on["bfloat16"]:
-                module.forward = _in_bfloat16(module.forward, ctx.device.type)  # type: ignore[method-assign]
+                for name in module.parts:
+                    setattr(module, name, _in_bfloat16(getattr(module, name), ctx.device.type))
             if on["compile"]:
                 module.compile()
             module.prepared = True
     return on
 
 
-def pad_channels(convolution: nn.Conv2d) -> None:
-    """Have a convolution compute on channels filled up to a multiple of 8 with zeros, in place; its output is the same.
-
-    A GPU's matrix units take 8 channels that lie side by side. On the 3 channels of images the gradient by a 7x7 kernel
-    took 6.4 ms of a step of 10 ms without them (EnD's network, batches of 256, H200).
-    """
-    missing = -convolution.in_channels % 8
-    if missing == 0 or "_conv_forward" in vars(convolution):
-        return
-    plain = convolution._conv_forward
-
-    def padded(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        by = (0, 0, 0, 0, 0, missing)
-        return plain(pad(images, by), pad(weight, by), bias)
-
-    convolution._conv_forward = padded  # type: ignore[method-assign, assignment]
-
-
 def chosen(model: nn.Module, settings: Mapping[str, Any], device: torch.device, *, exact: bool) -> dict[str, bool]:
     """What is on for a network: as the settings say, or on a CUDA GPU by itself where there are convolutions."""
-    convolutions = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    gpu = device.type == "cuda" and convolutions
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    gpu = device.type == "cuda" and bool(convolutions)
+    # A large kernel of stride 2, as of ResNet's entry, is a small part of its network.
+    large = any(max(each.kernel_size) > 5 and each.stride == (1, 1) for each in convolutions)
     by_itself = {
         "channels_last": gpu,
-        "bfloat16": gpu and not exact and torch.cuda.is_bf16_supported(including_emulation=False),
+        "bfloat16": gpu and not exact and not large and torch.cuda.is_bf16_supported(including_emulation=False),
         "compile": False,
     }
     return {

@@ -11,7 +11,7 @@ from models.registry import build_classifier
 from stages import speed
 from stages.recipes import STAGES
 from stages.run import stage_key
-from stages.speed import SPEED_SETTINGS, check_compiler, chosen, pad_channels, speed_up
+from stages.speed import SPEED_SETTINGS, check_compiler, chosen, speed_up
 from tests.pipeline import same, short
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -39,6 +39,8 @@ def test_on_a_gpu_convolutions_get_both(monkeypatch, able):
     both = ("channels_last", "bfloat16") if able else ("channels_last",)
     assert chosen(network(), AUTO, GPU, exact=False) == on(*both)
     assert chosen(network("mlp5"), AUTO, GPU, exact=False) == on()
+    assert chosen(network("resnet18"), AUTO, GPU, exact=False) == on(*both)
+    assert chosen(network("end_cnn"), AUTO, GPU, exact=False) == on("channels_last")
     assert chosen(network(), AUTO, GPU, exact=True) == on("channels_last")
     assert chosen(network(), {**AUTO, "channels_last": "off"}, GPU, exact=True) == on()
 
@@ -56,24 +58,6 @@ def test_channels_lie_last():
     plain = network()
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(model.eval()(images), plain.eval()(images), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["cnn", "lenet"])
-def test_padded_channels_change_nothing(name):
-    plain, padded, images = network(name), network(name), torch.rand(4, *SHAPE)
-    padded.load_state_dict(plain.state_dict())
-    for module in [module for module in padded.modules() if isinstance(module, torch.nn.Conv2d)]:
-        for _ in range(2):  # twice is as good as once
-            pad_channels(module)
-    seen = []
-    first = next(module for module in padded.modules() if isinstance(module, torch.nn.Conv2d))
-    assert first.in_channels == 3
-    torch.testing.assert_close(padded(images), plain(images), rtol=1e-5, atol=1e-6)
-    for model in (padded, plain):
-        inputs = images.clone().requires_grad_()
-        model(inputs).square().sum().backward()
-        seen.append([inputs.grad, *(weight.grad for weight in model.parameters())])
-    torch.testing.assert_close(seen[0], seen[1], rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_is_for_the_inside_of_backbones():
@@ -101,6 +85,24 @@ def test_both_branches_are_prepared():
     speed_up(model, context(bfloat16="on"))
     assert model.shallow.prepared and model.deep.prepared and model(images).dtype == torch.float32
     assert not torch.equal(model(images), before)
+
+
+@pytest.mark.parametrize("bfloat16", ["on", "off"])
+def test_training_and_evaluation_compute_in_one_precision(bfloat16):
+    """Also where a method goes past `forward`: the maps of Learning Not to Learn, the joint entry of two branches."""
+    images = torch.rand(2, 3, 28, 28)
+    convnet = build_classifier({"backbone": "convnet", "shape": [3, 28, 28], "classes": 10}).eval()
+    branches = build_branches({"shallow": "mlp3", "deep": "mlp5", "shape": [3, 28, 28], "classes": 10}).join()
+    before = branches(images)
+    for model in (convnet, branches):
+        speed_up(model, context(bfloat16=bfloat16))
+    maps = convnet.backbone.maps(images)
+    assert maps.dtype == torch.float32
+    assert torch.equal(convnet.backbone.after_maps(maps), convnet.backbone(images))
+    assert torch.equal(maps, maps.bfloat16().float()) is (bfloat16 == "on")
+    assert torch.equal(branches(images), before) is (bfloat16 == "off")
+    alone = branches.head(branches.shallow(images) + branches.deep(images))
+    torch.testing.assert_close(branches(images), alone, rtol=1e-5, atol=1e-6)
 
 
 def test_compiled_backbones(monkeypatch):
