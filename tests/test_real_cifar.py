@@ -63,5 +63,7 @@ def test_end_to_end_and_resumed(processes, tmp_path, method):
     for read_out in READ_OUTS[method]:
         for figure in ("unbiased", "aligned", "conflicting"):
             assert 0 <= summary[f"{read_out}/{figure}/last"] <= 100
-    assert all(set(about["speed"]) in ({"channels_last", "bfloat16", "compile", "graph"}, set()) for about in stages.values())
+    assert all(
+        set(about["speed"]) in ({"channels_last", "bfloat16", "compile", "graph"}, set()) for about in stages.values()
+    )
     assert (tmp_path / "whole" / "1" / "weights.safetensors").is_file()
