@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import cases, checks, folders, phases, timing, training
+from benchmarks.gpu import cases, checks, folders, only_gpu, phases, timing, training
 from benchmarks.gpu.record import FILE, Record
 from benchmarks.gpu.sides import BAD_FORK, Job, side_by_side, start
 from benchmarks.gpu.table import render
@@ -77,6 +77,8 @@ def test_the_whole_call_cut_and_gone_on_with(processes, cache_dir: Path, tmp_pat
     table = subprocess.run([*command[:3], "--table", str(out)], cwd=ROOT, capture_output=True, text=True, check=True)
     for phase in gpu.NAMES:
         assert f"### {phase}\n\ndone in" in table.stdout
+    # The one test of metrics that needs a GPU: skipped, or passed where there is one.
+    assert [row["tests_skipped"] + row["tests_passed"] for row in rows if "tests_passed" in row] == [1]
     ended = [row for row in rows if row["phase"] == "others" and row["case"]]
     assert all(0 <= row["result"] <= 100 and row["figures"] and row["seconds"] > 0 for row in ended)
     table1 = [row for row in rows if row["phase"] == "table1" and "skew" in row]
@@ -219,7 +221,7 @@ def test_tests_for_a_gpu_are_known_by_name_and_by_reason(request: pytest.Fixture
 
     kept = item("test_in_a_step[branches-cuda]"), item("test_numbers_on_a_gpu"), item("test_matrix", "needs a CUDA GPU")
     items = [*kept, item("test_names"), item("test_real", "DATA_DIR has no MNIST")]
-    checks.OnlyGpu().pytest_collection_modifyitems(request.config, items)
+    only_gpu.pytest_collection_modifyitems(request.config, items)
     assert items == list(kept)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 import main
+from benchmarks.gpu import only_gpu
 from benchmarks.gpu.cases import difference, one_epoch, order, tensors_of
 from benchmarks.gpu.folders import result_of
 from benchmarks.gpu.record import Call
@@ -22,6 +24,7 @@ from stages.machine import device_name, prepare_cpu
 from stages.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_TESTS = 5  # pytest's exit status
 # Data sets of methods that are about one; the others take coloured digits.
 DATA = {
     "end": "biased_digits",
@@ -70,33 +73,16 @@ def _machine(call: Call, device: torch.device) -> dict[str, Any]:
     return figures
 
 
-class OnlyGpu:
-    """A plugin of pytest that keeps the tests that need a GPU, by their names and by why they are skipped elsewhere."""
-
-    def __init__(self) -> None:
-        self.counts = {"tests_passed": 0, "tests_failed": 0, "tests_skipped": 0}
-
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if self.wanted(item)]
-
-    @staticmethod
-    def wanted(item: pytest.Item) -> bool:
-        why = " ".join(str(mark.kwargs.get("reason", "")) for mark in item.iter_markers("skipif"))
-        return any(word in f"{item.name} {why}".lower() for word in ("cuda", "gpu"))
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.outcome != "passed":
-            self.counts[f"tests_{report.outcome}"] += 1
-
-
 def run_tests(file: str, cache: str, counts: str) -> int:
     """Run a file's tests that need a GPU; their numbers go into a file. The exit status, 0 when there were none."""
-    plugin = OnlyGpu()
     os.chdir(ROOT)
-    words = ["-rf", "--no-header", "--tb=short", "-o", f"cache_dir={cache}", file]
-    status = int(pytest.main(words, plugins=[plugin]))
-    Path(counts).write_text(json.dumps(plugin.counts), encoding="utf-8")
-    return 0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else status
+    os.environ[only_gpu.COUNTS] = counts
+    sys.argv = ["pytest", "-p", only_gpu.__name__, "-rf", "--no-header", "--tb=short", "-o", f"cache_dir={cache}", file]
+    try:
+        runpy.run_module("pytest", run_name="__main__")
+    except SystemExit as end:
+        return 0 if end.code == NO_TESTS else int(end.code or 0)
+    return 0
 
 
 def gpu_tests() -> list[str]:
