@@ -1,0 +1,1 @@
+"""One prepared call on a GPU machine: see `__main__`."""
