@@ -71,6 +71,8 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         for name, about in outcome.stages.items()
     }
     run.info["device"] = device_name(device)
+    # On this device, with as many threads of a CPU: as far as torch knows of its operations.
+    run.info["repeatable"] = not any(about["nondeterministic"] for about in run.info["stages"].values())
     _leave(run, outcome, task)
     show(
         figures_table(

@@ -1,5 +1,6 @@
 """What a run leaves behind, and what becomes of one that is repeated, fails or is broken off."""
 
+import contextlib
 import json
 import re
 import signal
@@ -56,6 +57,23 @@ def test_the_summary(finished):
     assert set(stages) == {"branches", "distill"}
     for about in stages.values():
         assert about["reused"] is False and about["needs_bias_labels"] is False and about["seconds"] > 0
+
+
+def test_whether_the_run_is_repeatable_is_recorded(finished, runs, cache_dir, monkeypatch):
+    info = read(finished, "info.json")
+    assert info["repeatable"] is True
+    assert all(about["nondeterministic"] == [] for about in info["stages"].values())
+
+    @contextlib.contextmanager
+    def noting(device):
+        yield ["cumsum_cuda_kernel"]
+
+    monkeypatch.setattr("stages.fit.noting_what_is_not", noting)
+    words = [*TINY, f"cache_dir={cache_dir}", f"store={runs / 'not'}", *short("erm", 1)]
+    assert main.main(["with", *words]) == 0
+    info = read(runs / "not" / "1", "info.json")
+    assert info["repeatable"] is False
+    assert info["stages"]["pretrain"]["nondeterministic"] == ["cumsum_cuda_kernel"]
 
 
 def test_metrics_have_one_value_an_epoch(finished):
