@@ -92,6 +92,8 @@ class Stage:
         One line for help.
     needs, gives
         Names of the artifacts it takes and makes.
+    read_outs
+        Names of the logits that it reports, its own model's first; none when it trains nothing.
     uses
         Names of artifacts that it takes when an earlier stage made them.
     needs_bias_labels
@@ -110,6 +112,7 @@ class Stage:
     summary: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]]
+    read_outs: ClassVar[tuple[str, ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ()
     needs_bias_labels: ClassVar[bool] = False
     exact: ClassVar[bool] = False

@@ -40,6 +40,7 @@ class GroupDROStage(Stage):
     summary = "GroupDRO: minimise the loss of the groups that do worst (needs bias labels, true or pseudo)"
     needs = ("bias",)
     gives = ("model",)
+    read_outs = ("model",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=_NETWORK,
@@ -73,6 +74,7 @@ class BiasBalanced(Stage):
     summary = "bias-balanced cross-entropy (needs bias labels, true or pseudo)"
     needs = ("bias",)
     gives = ("model",)
+    read_outs = ("model",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=_NETWORK,

@@ -28,6 +28,7 @@ class BranchesStage(Stage):
     name = "branches"
     summary = "DeNetDM stage 1: train a shallow and a deep branch together"
     gives = ("branches", "model")
+    read_outs = ("shallow", "deep", "poe")
     settings: ClassVar[Mapping[str, Setting]] = {
         "shallow": Setting(
             "mlp3",

@@ -38,6 +38,7 @@ class Distill(Stage):
     summary = "DeNetDM stage 2: distil the shallow branch into a target network"
     needs = ("branches",)
     gives = ("model",)
+    read_outs = ("target",)
     settings: ClassVar[Mapping[str, Setting]] = {
         # Not the data set's network: it has to give as many features as the branches.
         "network": Setting(

@@ -34,6 +34,7 @@ class EnD(Stage):
     summary = "EnD: pull features of one bias apart and those of one target together (needs bias labels)"
     needs = ("bias",)
     gives = ("model",)
+    read_outs = ("model",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),

@@ -43,6 +43,7 @@ class Finetune(Stage):
     needs = ("model", "conflict_score")
     uses = ("mask",)
     gives = ("model",)
+    read_outs = ("target",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         start=Setting(

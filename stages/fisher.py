@@ -44,6 +44,7 @@ class Fisher(Stage):
     name = "fisher"
     summary = "functional Fisher information: train a classifier to use every modality"
     gives = ("model",)
+    read_outs = ("model",)
     takes_vector = True
     # Its regulariser is a function of small squared gradients.
     exact = True

@@ -27,6 +27,7 @@ class LfF(Stage):
     name = "lff"
     summary = "LfF: weigh images by how much harder a biased network finds them"
     gives = ("model",)
+    read_outs = ("model", "biased")
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting("network of both"),

@@ -45,6 +45,7 @@ class LNTL(Stage):
     name = "lntl"
     summary = "Learning Not to Learn: unlearn what predictors of the colour could use"
     gives = ("model",)
+    read_outs = ("model",)
     uses = ("model",)
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         entropy_weight=Setting(0.01, "weight of the predictors' negative entropy", low=0, search=("log", 1e-3, 1)),

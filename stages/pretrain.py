@@ -32,6 +32,7 @@ class Pretrain(Stage):
     name = "pretrain"
     summary = "train a classifier by cross-entropy alone (ERM)"
     gives = ("model",)
+    read_outs = ("model",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(dcwp="cnn", mrm="cnn"),

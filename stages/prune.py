@@ -55,6 +55,7 @@ class Prune(Stage):
     summary = "DCWP: learn which weights to keep, on batches full of suspects"
     needs = ("model", "conflict_score")
     gives = ("model", "mask")
+    read_outs = ("pruned",)
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         sampling=Setting(
             "textbook",

@@ -86,22 +86,11 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 
-# The names under which a stage that trains reports its logits, where they are not `model` alone.
-READ_OUTS: dict[str, tuple[str, ...]] = {
-    "branches": ("poe", "shallow", "deep"),
-    "distill": ("target",),
-    "mine_gce": ("biased",),
-    "mine_ensemble": ("biased",),
-    "mine_depth": ("bias_head",),
-    "prune": ("pruned",),
-    "finetune": ("target",),
-    "lff": ("model", "biased"),
-}
 
-
-def read_outs_of(stage: Stage) -> tuple[str, ...]:
-    """The read-outs of a stage; none when it does not train."""
-    return READ_OUTS.get(stage.name, ("model",)) if "epochs" in stage.settings else ()
+def final_stage(stages: Sequence[Stage]) -> Stage | None:
+    """The stage whose model a run is for: the last that trains and gives a model, else the last that trains."""
+    trained = [stage for stage in stages if stage.read_outs]
+    return next((stage for stage in reversed(trained) if "model" in stage.gives), trained[-1] if trained else None)
 
 
 def stages_of(method: str | Sequence[str], last: str | None = None, dataset: str | None = None) -> list[Stage]:

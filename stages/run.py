@@ -30,8 +30,18 @@ class Outcome:
 
     @property
     def summary(self) -> dict[str, float]:
-        """Figures of all stages by <read-out>/<figure>/<selection>, in percent."""
-        return {name: value for about in self.stages.values() for name, value in about["report"]["summary"].items()}
+        """Figures of all stages by <read-out>/<figure>/<selection>, in percent.
+
+        Where a later stage has a read-out of the same name, that of the earlier one stands behind its stage's name, as
+        in pretrain.model/unbiased/last.
+        """
+        found: dict[str, float] = {}
+        for number, (stage, about) in enumerate(self.stages.items()):
+            later = list(self.stages.values())[number + 1 :]
+            taken = {name for other in later for name in other["report"]["matrices"].get("last", {})}
+            for name, value in about["report"]["summary"].items():
+                found[f"{stage}.{name}" if name.partition("/")[0] in taken else name] = value
+        return found
 
 
 def run_stages(

@@ -15,7 +15,6 @@ from sweeps.work import Assignment, Outcome
 from tracking.results.records import write_records
 from tracking.results.tables import Table
 from tracking.runs import RunRecord
-from vocabulary import FIGURES
 
 
 @dataclass
@@ -175,13 +174,8 @@ def _outcome(state: State) -> str:
 
 
 def result_of(record: RunRecord) -> float:
-    """The final model's accuracy at its last epoch; the only figure where a run has no such selection."""
-    read_out = record.final_read_out
-    for figure in FIGURES:
-        own = {name: value for name, value in record.summary.items() if name.startswith(f"{read_out}/{figure}/")}
-        if own:
-            return next((value for name, value in own.items() if "/last" in name), next(iter(own.values())))
-    return float("nan")
+    """The run's figure, in percent; not a number when it has none."""
+    return float("nan") if record.result is None else record.result
 
 
 def records_of(states: Sequence[State]) -> list[RunRecord]:

@@ -8,8 +8,18 @@ from vocabulary import FIGURES, FINAL_READ_OUTS
 Metric = Mapping[str, Any]  # steps, values and timestamps, as Sacred keeps them
 
 
-def final_curves(metrics: Mapping[str, Metric]) -> Iterator[tuple[str, Metric]]:
-    """Figure and metric <stage>/<read-out>/<figure>: of the final model's read-out, in the stage that came last."""
+def final_curves(metrics: Mapping[str, Metric], final: Mapping[str, str] | None = None) -> Iterator[tuple[str, Metric]]:
+    """Figure and metric <stage>/<read-out>/<figure> of the final model.
+
+    final : stage and read_out, as `info["final"]` of a run says; None for a record that does not say, where it is the
+        read-out of a known name in the stage that came last
+    """
+    if final is not None:
+        for figure in FIGURES:
+            name = f"{final['stage']}/{final['read_out']}/{figure}"
+            if name in metrics:
+                yield figure, metrics[name]
+        return
     in_time = sorted(metrics, key=lambda name: metrics[name]["timestamps"][:1])
     for figure in FIGURES:
         named = {

@@ -21,7 +21,7 @@ from metrics import GroupMatrix
 from models.checkpoint import load_read_outs, save_weights
 from stages.evaluate import matrices_on_tests
 from stages.machine import device_name, pick_device, prepare_cpu
-from stages.recipes import stages_of
+from stages.recipes import final_stage, stages_of
 from stages.run import Outcome, imagenet_weights, run_stages
 from stages.store import Store
 from tracking.console import figures_table, other_figures, say, show
@@ -30,6 +30,7 @@ from tracking.matrices import plot_confusion, plot_matrix
 from tracking.mongo.address import Address
 from tracking.overview import check_bias_labels, overview
 from tracking.plots import plot_curves, plot_images
+from tracking.runs import likely_read_out, main_figure
 from tracking.scalars import also_written, tell_listener
 from tracking.seeds import train_at_once
 from tracking.suspects import write_suspects
@@ -53,6 +54,9 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     task = load_data(settings)
     check_bias_labels(task, stages, settings["method"])
     _describe(task, settings, device)
+    final = final_stage(stages)
+    if final is not None:
+        run.info["final"] = {"stage": final.name, "read_out": final.read_outs[0]}
 
     def record(name: str, value: float, epoch: int) -> None:
         run.log_scalar(name, float(value), int(epoch))
@@ -81,7 +85,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     )
     show(*(Text(line) for line in other_figures(outcome.summary)))
     say_where(run)
-    return _result(outcome.summary)
+    return main_figure(outcome.summary, final.read_outs[0]) if final is not None else None
 
 
 def evaluate_checkpoint(run: Run) -> float | None:
@@ -106,7 +110,7 @@ def evaluate_checkpoint(run: Run) -> float | None:
             _leave_matrix(run, Path(folder), task, name, "given", matrix)
     show(figures_table(summary, f"{path.name} on {task.name}: test accuracy, %"))
     say_where(run)
-    return _result(summary)
+    return main_figure(summary, likely_read_out(summary))
 
 
 def _folder(run: Run) -> Path | None:
@@ -278,13 +282,3 @@ def say_where(run: Run) -> None:
     for observer in run.observers:
         if getattr(observer, "dir", None):
             say(f"run folder: {observer.dir}")
-
-
-def _result(summary: Mapping[str, float]) -> float | None:
-    """Unbiased accuracy of the final model: the last read-out of the table that is one."""
-    for read_out in ("target", "model", "poe"):
-        for figure in ("unbiased", "average"):
-            for name, value in summary.items():
-                if name.startswith(f"{read_out}/{figure}/") and not name.endswith("/oracle"):
-                    return float(value)
-    return None

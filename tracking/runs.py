@@ -45,11 +45,38 @@ class RunRecord:
 
     @property
     def final_read_out(self) -> str:
-        """The read-out that is the final model; empty when the run has no figure of one."""
-        return next((name for name in FINAL_READ_OUTS if any(self._has(name, figure) for figure in FIGURES)), "")
+        """The read-out that is the final model, as the record says; empty when the run has no figure of one."""
+        said = self.info.get("final")
+        if not said:
+            return likely_read_out(self.summary)
+        return str(said["read_out"]) if _has(self.summary, said["read_out"]) else ""
 
-    def _has(self, read_out: str, figure: str) -> bool:
-        return any(name.startswith(f"{read_out}/{figure}/") for name in self.summary)
+    @property
+    def result(self) -> float | None:
+        """The run's figure, in percent (`main_figure`)."""
+        return main_figure(self.summary, self.final_read_out)
+
+
+def likely_read_out(summary: Mapping[str, float]) -> str:
+    """The final model's read-out where nothing says which it is (older records, weights alone); empty if none is."""
+    return next((name for name in FINAL_READ_OUTS if _has(summary, name)), "")
+
+
+def _has(summary: Mapping[str, float], read_out: str) -> bool:
+    return any(name.startswith(f"{read_out}/{figure}/") for name in summary for figure in FIGURES)
+
+
+def main_figure(summary: Mapping[str, float], read_out: str) -> float | None:
+    """A read-out's unbiased accuracy at the last epoch, in percent; without bias labels its accuracy.
+
+    Of a run that has no such selection, such as an evaluation, the only one; None when it has no figure at all.
+    """
+    for figure in ("unbiased", "average"):
+        prefix = f"{read_out}/{figure}/"
+        own = {name.removeprefix(prefix): value for name, value in summary.items() if name.startswith(prefix)}
+        if own:
+            return next((value for name, value in own.items() if name.startswith("last")), next(iter(own.values())))
+    return None
 
 
 def read_runs(store: Path) -> Iterator[RunRecord]:

@@ -33,6 +33,7 @@ class MineDepth(Stage):
     summary = "suspects and pseudo bias labels: a fresh linear head on DeNetDM's deep branch"
     needs = ("branches",)
     gives = ("conflict_score", "bias")
+    read_outs = ("bias_head",)
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         epochs=Setting(3, "passes over the training images", low=1),
         batch_size=Setting(256, "images in a training batch", low=1),

@@ -23,6 +23,7 @@ class MineEnsemble(Stage):
     name = "mine_ensemble"
     summary = "suspects: training images a confidence-trained network finds hard throughout its training"
     gives = ("conflict_score",)
+    read_outs = ("biased",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting("network that is biased on purpose"),

@@ -54,6 +54,7 @@ class MineGCE(Stage):
     name = "mine_gce"
     summary = "suspects: training images that a network trained by GCE gets wrong"
     gives = ("conflict_score",)
+    read_outs = ("biased",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting("network that is biased on purpose", dcwp="cnn"),

@@ -10,7 +10,7 @@ from data.biased import VALIDATIONS
 from errors import UserError
 from settings import Setting, nearest
 from stages.base import Stage
-from stages.recipes import STAGES, read_outs_of, stages_of
+from stages.recipes import STAGES, stages_of
 from stages.store import digest
 from sweeps.plan import ASIDE, configured, run_key
 from sweeps.searching.study import PRUNERS, SAMPLERS, checked_address, is_oracle, journal_of, words_of
@@ -121,7 +121,7 @@ def deciding_stage(objective: str, config: Mapping[str, Any]) -> Stage | None:
     parts = objective.split("/")
     read_out = (parts[0] if is_oracle(objective) else parts[1]).partition("@")[0]
     stages = stages_of(config["method"], dataset=config["dataset"])
-    return next((stage for stage in reversed(stages) if read_out in read_outs_of(stage)), None)
+    return next((stage for stage in reversed(stages) if read_out in stage.read_outs), None)
 
 
 def metric_of(objective: str, stage: Stage) -> str:
@@ -154,7 +154,7 @@ def check_objective(given: Any, oracle: bool, config: Mapping[str, Any]) -> Stag
         It has none such, or it is of the test set and `oracle` is not true.
     """
     objective, stages = str(given), stages_of(config["method"], dataset=config["dataset"])
-    read_outs = list(dict.fromkeys(name for stage in reversed(stages) for name in read_outs_of(stage)))
+    read_outs = list(dict.fromkeys(name for stage in reversed(stages) for name in stage.read_outs))
     held_out = held_out_name(config)
     honest = [f"{held_out or 'valid'}/{name}/average" for name in read_outs]
     selections = [name for name in SELECTIONS if not name.startswith("valid")] + ([held_out] if held_out else [])
@@ -209,7 +209,7 @@ def _check_used(
             )
         for names, stage in zip(runs, deciding, strict=True):
             if group in names[names.index(stage.name) + 1 :]:
-                last = next((name for own in reversed(names) for name in read_outs_of(STAGES[own])), "")
+                last = next((name for own in reversed(names) for name in STAGES[own].read_outs), "")
                 raise UserError(
                     f"search: objective={objective}: decided by the stage {stage.name}, before {group}, so {path} does "
                     f"not change it; search by a figure of {last}"

@@ -10,7 +10,7 @@ import torch
 from data.registry import load_task
 from errors import UserError
 from stages.base import Stage
-from stages.recipes import RECIPES, STAGES, check, read_outs_of, stages_of
+from stages.recipes import RECIPES, STAGES, check, stages_of
 from stages.run import run_stages, stage_key
 from stages.scores import report_of
 from stages.store import Store
@@ -59,13 +59,13 @@ def test_every_recipe_trains(run_tiny, task, shared, method):
         stage, report = STAGES[name], about["report"]
         assert set(stage.gives) <= set(outcome.artifacts)
         if "epochs" not in stage.settings:
-            assert report["history"] == [] and read_outs_of(stage) == ()
+            assert report["history"] == [] and stage.read_outs == ()
             continue
         assert [row["epoch"] for row in report["history"]] == [1, 2]
         assert all(math.isfinite(value) for row in report["history"] for value in row.values())
         assert set(report["matrices"]) == set(report["epochs"]) == SELECTIONS
         read_outs = set(report["matrices"]["last"])
-        assert read_outs == set(read_outs_of(stage))
+        assert read_outs == set(stage.read_outs)
         for selection in SELECTIONS:
             for read_out in read_outs:
                 assert f"{read_out}/unbiased/{selection}" in report["summary"]

@@ -14,8 +14,14 @@ import main
 from data.batches import Batches
 from stages.pretrain import Pretrain
 from stages.recipes import STAGES
+from sweeps.run import result_of
 from tests.pipeline import TINY, same, short
+from tracking.curves import final_curves
 from tracking.record import accuracy_series
+from tracking.results.listing import last_figures
+from tracking.results.records import read_records, write_records
+from tracking.results.summary import final_figures
+from tracking.runs import read_runs
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -188,7 +194,7 @@ def test_a_stage_as_a_command(finished, runs, command):
     last = max(runs.glob("[0-9]*"), key=lambda path: int(path.name))
     assert read(last, "run.json")["command"] == "branches"
     assert set(read(last, "info.json")["stages"]) == {"branches"}
-    assert read(last, "run.json")["result"] == read(finished, "info.json")["summary"]["poe/unbiased/last"]
+    assert read(last, "run.json")["result"] == read(finished, "info.json")["summary"]["shallow/unbiased/last"]
 
 
 def test_a_list_of_stages_as_a_method(command, tmp_path):
@@ -238,3 +244,31 @@ def test_interrupted_from_the_keyboard_and_gone_on(command, tmp_path, monkeypatc
     resumed, whole = (read(tmp_path / path, "info.json")["summary"] for path in ("runs/2", "undisturbed/1"))
     assert resumed == whole
     assert read(tmp_path / "runs" / "2", "metrics.json")["pretrain/loss"]["steps"] == [1, 2, 3, 4]
+
+
+def test_the_result_is_of_the_model_that_is_saved_whatever_its_read_out_is_called(runs, cache_dir):
+    """`finetune` reports `target`, and `end` after it `model`, as `pretrain` before it did."""
+    words = short("[pretrain,mine_wrong,finetune,true_bias,end]", 1)
+    assert main.main(["with", *TINY, f"cache_dir={cache_dir}", f"store={runs / 'last'}", *words]) == 0
+    folder = runs / "last" / "1"
+    run, info, metrics = (read(folder, f"{name}.json") for name in ("run", "info", "metrics"))
+    assert info["final"] == {"stage": "end", "read_out": "model"}
+    of = {
+        stage: metrics[f"{stage}/unbiased"]["values"][-1]
+        for stage in ("pretrain/model", "finetune/target", "end/model")
+    }
+    assert len(set(of.values())) == 3, "each has a figure of its own"
+    assert run["result"] == info["summary"]["model/unbiased/last"] == of["end/model"]
+    assert info["summary"]["target/unbiased/last"] == of["finetune/target"]
+    # The earlier one of the same name is not overwritten.
+    assert info["summary"]["pretrain.model/unbiased/last"] == of["pretrain/model"]
+    # Everybody who reads the record says the same.
+    (record,) = read_runs(runs / "last")
+    assert record.finished and record.final_read_out == "model" and record.result == run["result"]
+    assert result_of(record) == last_figures(record)["unbiased"] == run["result"]
+    assert final_figures(record, "unbiased")["last"] == run["result"]
+    assert dict(final_curves(metrics, info["final"]))["unbiased"] == metrics["end/model/unbiased"]
+    # Also by way of a file of records.
+    write_records([record], runs / "records.csv")
+    (row,) = read_records(runs / "records.csv")
+    assert row.final_read_out == "model" and row.result == pytest.approx(run["result"], abs=1e-3)

@@ -70,7 +70,10 @@ class Mirror:
         if known is not None and known.get("state") == state:
             return known["_id"], False
         number = known["_id"] if known is not None else self._insert(uid, folder, run, config)
-        named = [{"name": name, "id": str(self._bring_metric(number, name, m))} for name, m in _curves(metrics)]
+        named = [
+            {"name": name, "id": str(self._bring_metric(number, name, m))}
+            for name, m in _curves(metrics, info.get("final"))
+        ]
         stored, on_disk = self._bring_artifacts(number, folder, run.get("artifacts", []))
         record = _record(run, config)
         record["experiment"] = {**run["experiment"], "sources": self._bring_sources(run["experiment"])}
@@ -170,10 +173,10 @@ def _record(run: Document, config: Document) -> Document:
     return {**record, "meta": meta, "experiment": experiment, "config": config, "format": "MongoObserver-0.7.0"}
 
 
-def _curves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _curves(metrics: Mapping[str, Any], final: Mapping[str, str] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The metrics of a run and, under names that all methods share, those of its final model."""
     yield from metrics.items()
-    for figure, metric in final_curves(metrics):
+    for figure, metric in final_curves(metrics, final):
         # These are read in a table, where all decimals of a float hide the figure.
         yield figure, {**metric, "values": [round(value, 2) for value in metric["values"]]}
 

@@ -87,7 +87,7 @@ def _curves(records: Sequence[RunRecord]) -> str:
         for runs in made.values():
             series: dict[str, dict[str, list[tuple[float, float]]]] = {}
             for record in runs:
-                for figure, metric in final_curves(_json(record.folder / "metrics.json")):
+                for figure, metric in final_curves(_json(record.folder / "metrics.json"), record.info.get("final")):
                     points = list(zip(map(float, metric["steps"]), map(float, metric["values"]), strict=False))
                     series.setdefault(figure, {})[_name(record)] = points
             charts = []
