@@ -77,7 +77,10 @@ def folder_task(
     cache_dir = Path(settings["cache_dir"])
     bad_files = settings.get("bad_files", "stop")
     notes = listing.notes + settle(listing.problems, bad_files, "unusable files", "bad_files", cache_dir)
+    content = None
     if settings.get("limit") is not None:
+        # Which images are left depends on the seed.
+        content = _listing_key(listing)
         listing = listing.limited(settings["limit"], settings["seed"])
     parts = {part: _decode(name, part, listing, settings) for part in PARTS if listing.count(part)}
     broken = []
@@ -93,6 +96,9 @@ def folder_task(
         notes += settle(_drop_duplicates(parts, listing), rule, "duplicated files", "duplicates", cache_dir)
     _check_filled(name, parts, listing, every_class)
 
+    if content is None:
+        # Of some data sets the seed draws training images; the test images are always all of them.
+        content = _pixels({"test": parts["test"]} if name != "own_images" else parts)
     reverse = bool(settings.get("reverse", False))
     if reverse and listing.bias_names is None:
         raise UserError(f"reverse: {name} has no bias labels to exchange with the targets")
@@ -108,6 +114,7 @@ def folder_task(
         target_names=target_names,
         bias_names=bias_names,
         key=_content_key(parts, target_names, bias_names, reverse, normalise, augment),
+        content=content,
         mean=None if normalise is None else normalise[0],
         std=None if normalise is None else normalise[1],
         augment=augment,
@@ -192,6 +199,19 @@ def _content_key(
     augment: str | None,
 ) -> str:
     """Names pixels and labels themselves: the same images elsewhere are the same data."""
+    return key_of(
+        builder="folders",
+        version=VERSION,
+        content=_pixels(parts),
+        names="\n".join([*target_names, "", *(bias_names or ())]),
+        reverse=reverse,
+        normalise=str(normalise),
+        augment=augment,
+    )
+
+
+def _pixels(parts: Mapping[str, _Part]) -> str:
+    """A digest of the pixels, labels and places of images."""
     digest = hashlib.sha256()
     for name, part in parts.items():
         digest.update(f"{name} {len(part.kept)}".encode())
@@ -200,12 +220,10 @@ def _content_key(
         for column in (pixels, part.column("target"), part.column("bias")):
             digest.update(np.ascontiguousarray(column[ids]).tobytes())
         digest.update(ids.tobytes())
-    return key_of(
-        builder="folders",
-        version=VERSION,
-        content=digest.hexdigest(),
-        names="\n".join([*target_names, "", *(bias_names or ())]),
-        reverse=reverse,
-        normalise=str(normalise),
-        augment=augment,
-    )
+    return digest.hexdigest()
+
+
+def _listing_key(listing: Listing) -> str:
+    """A digest of the names and labels of all images."""
+    items = [(block.part, item.name, item.target, item.bias) for block in listing.blocks for item in block.items]
+    return key_of(builder="listing", version=VERSION, items=str(items), names=str(listing.target_names))

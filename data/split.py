@@ -90,6 +90,7 @@ class Task:
         select nothing
     selection : what choosing an epoch on `valid` is called: `valid` where these are held-out training images, biased
         as they come; `valid_<how>` where they are not, so that its figures never pass for that
+    content : hex digest of the images that a user brought, whatever the seed; None where settings say which they are
     files : path of every training image by its id; None where images do not come from files
     preparation : how image files become images of this size; None where images do not come from files
     notes : lines for the person, about files that were left out
@@ -108,6 +109,7 @@ class Task:
     bias_colours: Tensor | None = None
     extra_tests: Mapping[str, Split] = field(default_factory=dict)
     selection: str = "valid"
+    content: str | None = None
     files: tuple[str, ...] | None = None
     preparation: Preparation | None = None
     notes: tuple[str, ...] = ()

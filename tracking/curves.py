@@ -28,6 +28,6 @@ def final_curves(metrics: Mapping[str, Metric], final: Mapping[str, str] | None 
             for read_out in FINAL_READ_OUTS
             if name.count("/") == 2 and name.endswith(f"/{read_out}/{figure}")
         }
-        final = next((named[read_out] for read_out in FINAL_READ_OUTS if read_out in named), None)
-        if final is not None:
-            yield figure, metrics[final]
+        likely = next((named[read_out] for read_out in FINAL_READ_OUTS if read_out in named), None)
+        if likely is not None:
+            yield figure, metrics[likely]

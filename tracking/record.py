@@ -14,7 +14,7 @@ from sacred.run import Run
 
 from config import resolve
 from data.decode import Preparation
-from data.registry import load_task
+from data.registry import DATASETS, load_task
 from data.split import Split, Task
 from errors import UserError
 from metrics import GroupMatrix
@@ -54,6 +54,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     task = load_data(settings)
     check_bias_labels(task, stages, settings["method"])
     _describe(task, settings, device)
+    run.info["data"] = about_data(task, settings)
     final = final_stage(stages)
     if final is not None:
         run.info["final"] = {"stage": final.name, "read_out": final.read_outs[0]}
@@ -155,6 +156,24 @@ def _describe(task: Task, settings: Mapping[str, Any], device: torch.device) -> 
     if task.files is not None:
         show(*overview(task))
     say(f"{task.n_targets} classes{share}; method {settings['method']}; seed {settings['seed']}; {device_name(device)}")
+
+
+def about_data(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What tables need to know of a run's data.
+
+    conflicting : share of conflicting training images: as chosen by `skew` or, where nothing chooses it, as measured;
+        None where there are no bias labels. content, folder : digest and name of images that a user brought.
+    """
+    about: dict[str, Any] = {"conflicting": None}
+    if DATASETS[settings["dataset"]].has_skew:
+        about["conflicting"] = settings["skew"]
+    elif task.train.bias is not None:
+        about["conflicting"] = round(float((task.train.bias != task.train.target).float().mean()), 4)
+    if task.content is not None:
+        about["content"] = task.content
+    if settings["data_dir"] is not None and settings["dataset"] == "own_images":
+        about["folder"] = Path(settings["data_dir"]).resolve().name
+    return about
 
 
 def _leave(run: Run, outcome: Outcome, task: Task) -> None:

@@ -56,6 +56,17 @@ class RunRecord:
         """The run's figure, in percent (`main_figure`)."""
         return main_figure(self.summary, self.final_read_out)
 
+    @property
+    def conflicting(self) -> float | None:
+        """Share of conflicting training images, as the record says; None where it is not known."""
+        if "data" in self.info:
+            share = self.info["data"].get("conflicting")
+            return None if share is None else float(share)
+        # Older records do not say; in them `skew` stood for data sets that never read it, too.
+        skew = self.config.get("skew")
+        fixed = self.config.get("dataset") in ("own_images", "bar")
+        return float(skew) if isinstance(skew, int | float) and not fixed else None
+
 
 def likely_read_out(summary: Mapping[str, float]) -> str:
     """The final model's read-out where nothing says which it is (older records, weights alone); empty if none is."""

@@ -180,8 +180,7 @@ def _listed(numbers: Sequence[str]) -> str:
 
 
 def _name(record: RunRecord) -> str:
-    skew = record.config.get("skew")
-    share = f", {100 * skew:g} %" if isinstance(skew, int | float) else ""
+    share = "" if record.conflicting is None else f", {100 * record.conflicting:g} %"
     return f"{record.method}{share}, seed {record.config.get('seed')} (run {_number(record)})"
 
 

@@ -86,7 +86,7 @@ def newest_of_each(records: Sequence[RunRecord], methods: Sequence[str]) -> list
 def comparison_title(record: RunRecord) -> str:
     """What the runs of a comparison share."""
     config = record.config
-    share = f", {100 * config['skew']:g} % conflicting" if "skew" in config else ""
+    share = "" if record.conflicting is None else f", {100 * record.conflicting:g} % conflicting"
     return f"{config['dataset']}{share}, seed {config.get('seed')}: last epoch on test, %"
 
 
@@ -102,7 +102,7 @@ def last_figures(record: RunRecord) -> dict[str, float]:
 
 def _data(record: RunRecord) -> tuple[Any, ...]:
     """What two runs must share to be compared."""
-    return (*data_of(record), record.config.get("skew"), record.config.get("seed"))
+    return (*data_of(record), record.conflicting, record.config.get("seed"))
 
 
 def _teacher(record: RunRecord) -> str:

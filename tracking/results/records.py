@@ -11,8 +11,8 @@ from tracking.runs import RunRecord
 
 # Columns of a run itself; those with a slash are figures, all others settings.
 ABOUT = ("run", "started", "status", "command", "device")
-# The read-out that is the final model; older files lack it.
-FINAL = "final"
+# What a record says beside: the read-out that is the final model, and of the data; older files lack them.
+FACTS = ("final", "conflicting", "content", "folder")
 
 # Settings that say where a run works and what it shows, not what it computes.
 MACHINE = frozenset(
@@ -51,14 +51,14 @@ def write_records(records: Iterable[RunRecord], path: Path) -> int:
     for record in records:
         rows[record.uid] = _row(record)
     names = list(dict.fromkeys(name for row in rows.values() for name in row if row[name] != ""))
-    settings = [name for name in names if "/" not in name and name not in (*ABOUT, FINAL)]
+    settings = [name for name in names if "/" not in name and name not in (*ABOUT, *FACTS)]
     figures = [name for name in names if "/" in name]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(
                 handle,
-                [*ABOUT, *([FINAL] if FINAL in names else []), *settings, *figures],
+                [*ABOUT, *(name for name in FACTS if name in names), *settings, *figures],
                 restval="",
                 extrasaction="ignore",
                 lineterminator="\n",
@@ -76,7 +76,7 @@ def read_records(path: Path) -> Iterator[RunRecord]:
         try:
             config: dict[str, Any] = {}
             for name, text in row.items():
-                if name in (*ABOUT, FINAL) or "/" in name or text == "":
+                if name in (*ABOUT, *FACTS) or "/" in name or text == "":
                     continue
                 group, _, own = name.rpartition(".")
                 (config.setdefault(group, {}) if group else config)[own] = _parse(text)
@@ -94,15 +94,26 @@ def read_records(path: Path) -> Iterator[RunRecord]:
             uid=row["run"],
             started=row["started"],
             device=row["device"],
-            info={"final": {"read_out": row[FINAL]}} if row.get(FINAL) else {},
+            info=_info_of(row),
         )
 
 
 def _row(record: RunRecord) -> dict[str, str]:
     about = (record.uid, record.started, record.status, record.command, record.device)
-    row = dict(zip(ABOUT, about, strict=True)) | {FINAL: record.final_read_out}
+    row = dict(zip(ABOUT, about, strict=True)) | {"final": record.final_read_out}
+    row |= {name: _text(value) for name, value in record.info.get("data", {}).items() if name in FACTS}
     row |= {name: _text(value) for name, value in settings_of(record).items()}
     return row | {name: f"{value:.4f}" for name, value in record.summary.items()}
+
+
+def _info_of(row: Mapping[str, str]) -> dict[str, Any]:
+    info: dict[str, Any] = {}
+    if row.get("final"):
+        info["final"] = {"read_out": row["final"]}
+    if row.get("conflicting"):
+        info["data"] = {name: row[name] for name in ("content", "folder") if row.get(name)}
+        info["data"]["conflicting"] = _parse(row["conflicting"])
+    return info
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

@@ -74,7 +74,8 @@ class Line:
 
     @property
     def skew(self) -> float:
-        return float(self.runs[0].config.get("skew", 0.0))
+        """Share of conflicting training images; 0 where it is not known."""
+        return self.runs[0].conflicting or 0.0
 
     @property
     def seeds(self) -> list[Any]:
@@ -107,9 +108,14 @@ def in_order(selections: Set[str]) -> list[str]:
 
 
 def data_of(record: RunRecord) -> tuple[tuple[str, Any], ...]:
-    """The settings that make the data, skew apart: runs in which one differs never share a table."""
+    """What makes the data, skew apart: settings, and the images that a user brought, by their content.
+
+    Runs in which any of it differs never share a table.
+    """
     dataset = str(record.config.get("dataset", ""))
-    return tuple(
+    about = record.info.get("data", {})
+    brought = [(name, about[name]) for name in ("folder", "content") if about.get(name) is not None]
+    return tuple(brought) + tuple(
         (name, tuple(value) if isinstance(value, list) else value)
         for name, value in sorted(record.config.items())
         if name not in _METHOD
@@ -143,18 +149,20 @@ def tables_of(
     tables = []
     for (_, runs), title in zip(made.items(), titles, strict=True):
         lines = lines_of(runs)
-        shown = [(line, published(line, figure)) for line in lines]
-        columns = in_order({name for line in lines for name in line.selections(figure)})
+        # Without bias labels there is no other.
+        shows = figure if figure != "unbiased" or any(line.selections(figure) for line in lines) else "average"
+        shown = [(line, published(line, shows)) for line in lines]
+        columns = in_order({name for line in lines for name in line.selections(shows)})
         theirs = sorted({name for _, cells in shown for name in cells})
         settings = ["settings"] if any(line.differs for line in lines) else []
         rows = []
         for line, cells in shown:
-            row = [line.method, *([line.differs or NOTHING] if settings else []), f"{100 * line.skew:g}"]
-            spreads = [line.spread(figure, name) for name in columns]
+            row = [line.method, *([line.differs or NOTHING] if settings else []), percent(line.runs[0].conflicting)]
+            spreads = [line.spread(shows, name) for name in columns]
             row += [NOTHING if spread is None else str(spread) for spread in spreads]
             rows.append([*row, str(len(line.runs)), *(cells.get(name, NOTHING) for name in theirs)])
         heads = ["method", *settings, "conflicting %", *(name.replace("_", " ") for name in columns), "n", *theirs]
-        tables.append(Table(f"{title}: {figure} test accuracy, %", heads, rows, text_columns=("method", "settings")))
+        tables.append(Table(f"{title}: {shows} test accuracy, %", heads, rows, text_columns=("method", "settings")))
     return tables
 
 
@@ -162,7 +170,7 @@ def lines_of(runs: Sequence[RunRecord]) -> list[Line]:
     """Finished runs on equally made data as lines, by method, then by skew from many conflicting images to few."""
     cells: dict[tuple[str, float], list[RunRecord]] = {}
     for run in runs:
-        cells.setdefault((run.method, float(run.config.get("skew", 0.0))), []).append(run)
+        cells.setdefault((run.method, run.conflicting or 0.0), []).append(run)
     lines = []
     for (_, _), members in sorted(cells.items(), key=lambda item: (item[0][0], -item[0][1])):
         varying = _varying([settings_of(run) for run in members])
@@ -176,6 +184,11 @@ def lines_of(runs: Sequence[RunRecord]) -> list[Line]:
     return lines
 
 
+def percent(share: float | None) -> str:
+    """A share in percent, or a dash where it is not known."""
+    return NOTHING if share is None else f"{100 * share:g}"
+
+
 def unfinished(records: Sequence[RunRecord]) -> Table | None:
     """What is in no mean: failed, interrupted, killed, running and partial runs."""
     rows = []
@@ -186,8 +199,7 @@ def unfinished(records: Sequence[RunRecord]) -> Table | None:
         state = record.status.lower()
         if record.status == "COMPLETED":
             state = f"partial: {record.command} only" if record.command != "train" else "without figures"
-        skew = record.config.get("skew")
-        share = f"{100 * skew:g}" if isinstance(skew, int | float) else NOTHING
+        share = percent(record.conflicting)
         seed = str(record.config.get("seed"))
         rows.append([record.method, str(record.config["dataset"]), share, seed, state, str(record.folder)])
     columns = ["method", "data set", "conflicting %", "seed", "state", "kept in"]
@@ -215,7 +227,12 @@ def _titles(made: Sequence[tuple[tuple[str, Any], ...]]) -> list[str]:
         shown = []
         for name, value in settings.items():
             divides = any(other.get(name) != value for other in others)
-            if name != "dataset" and (divides or (name in _TELLING and value not in (None, False))):
+            if name == "content":
+                if divides and not any(other.get("folder") != settings.get("folder") for other in others):
+                    shown.append(f"images {value[:8]}")
+            elif name == "folder":
+                shown.append(f"{value}/")
+            elif name != "dataset" and (divides or (name in _TELLING and value not in (None, False))):
                 shown.append(name if value is True else f"not {name}" if value is False else f"{name} {value}")
         titles.append(settings["dataset"] + (f" ({', '.join(shown)})" if shown else ""))
     return titles

@@ -78,3 +78,12 @@ def test_the_final_model_is_read_at_the_last_epoch(record, summary, figures):
 def test_an_oracle_teacher_is_said(record):
     run = record("denetdm", summary={"target/unbiased/last_of_oracle_teacher": 5.0})
     assert comparison([run], "").rows[0][0] == "denetdm (oracle teacher)"
+
+
+def test_runs_on_other_images_are_not_compared(record):
+    def run(method, content):
+        return record(method, 50.0, dataset="own_images", info={"data": {"content": content, "conflicting": None}})
+
+    assert len(newest_of_each([run("erm", "a"), run("lff", "a")], ["erm", "lff"])) == 2
+    with pytest.raises(UserError, match="no completed runs of erm, lff on equal data"):
+        newest_of_each([run("erm", "a"), run("lff", "b")], ["erm", "lff"])

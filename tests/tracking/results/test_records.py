@@ -81,3 +81,18 @@ def test_figures_have_four_decimals(record, path):
     write_records([record("erm", 100 / 3)], path)
     with path.open(newline="", encoding="utf-8") as handle:
         assert next(csv.DictReader(handle))["model/unbiased/last"] == "33.3333"
+
+
+def test_what_a_record_says_beside_is_read_back(record, path):
+    """Also of runs in one file with such as do not say it."""
+    said = {
+        "final": {"stage": "end", "read_out": "model"},
+        "data": {"conflicting": None, "content": "ab", "folder": "x"},
+    }
+    both = {"model/unbiased/last": 1.0, "target/unbiased/last": 2.0}
+    labelled = {"data": {"conflicting": 0.0698}}
+    write_records([record(summary=both, info=said), record(summary=both), record(info=labelled, unbiased=1.0)], path)
+    new, old, measured = read_records(path)
+    assert new.final_read_out == "model" and new.conflicting is None and new.info["data"] == said["data"]
+    assert old.final_read_out == "target" and old.conflicting == 0.01
+    assert measured.conflicting == 0.0698

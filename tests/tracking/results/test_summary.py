@@ -144,3 +144,40 @@ def test_other_rules_of_selection_have_a_column_of_their_own(record):
     cells = beside(line, "unbiased")
     assert set(cells) == {"published, valid overlapping", "published, selection not said"}
     assert cells["published, valid overlapping"].startswith("83.70 ± 1.03")
+
+
+def brought(record, value: float, content: str, folder: str = "photos", conflicting: float | None = None, **also):
+    """A run on images that a user brought, which have no figure by groups unless they have bias labels."""
+    about = {"content": content, "folder": folder, "conflicting": conflicting}
+    name = "average" if conflicting is None else "unbiased"
+    return record(dataset="own_images", skew=0.05, summary={f"model/{name}/last": value}, info={"data": about}, **also)
+
+
+def test_runs_on_other_images_are_no_seeds_of_one(record):
+    """Whatever their folders are called; those on the same images are, wherever these lie."""
+    runs = [
+        brought(record, 50.0, "aaaaaaaaaa", "one"),
+        brought(record, 80.0, "bbbbbbbbbb", "two", seed=2),
+        brought(record, 60.0, "aaaaaaaaaa", "one", seed=2),
+    ]
+    first, second = tables_of(runs)
+    assert "one/" in first.title and "two/" in second.title
+    assert [row["n"] for row in body([first])] == ["2"] and [row["n"] for row in body([second])] == ["1"]
+    same_name = tables_of([brought(record, 50.0, "aaaaaaaaaa"), brought(record, 80.0, "bbbbbbbbbb", seed=2)])
+    assert "images aaaaaaaa" in same_name[0].title and "images bbbbbbbb" in same_name[1].title
+
+
+def test_images_without_bias_labels_have_an_accuracy_and_no_share(record):
+    (table,) = tables_of([brought(record, 50.0, "a"), brought(record, 60.0, "a", seed=2)])
+    assert "average test accuracy" in table.title
+    assert body([table])[0]["conflicting %"] == "–" and body([table])[0]["last"] == "55.00 ± 7.07"
+
+
+def test_the_share_of_labelled_images_is_the_measured_one(record):
+    (table,) = tables_of([brought(record, 50.0, "a", conflicting=0.0698)])
+    assert "unbiased test accuracy" in table.title and body([table])[0]["conflicting %"] == "6.98"
+
+
+def test_older_records_have_the_share_that_was_chosen_but_where_nothing_chooses_it(record):
+    assert body(tables_of([record("erm", 50.0, skew=0.02)]))[0]["conflicting %"] == "2"
+    assert body(tables_of([record("erm", 50.0, skew=0.05, dataset="bar")]))[0]["conflicting %"] == "–"
