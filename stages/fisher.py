@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from data.batches import Batch
 from losses.fisher import (
     ESTIMATIONS,
+    LEAST_PUBLISHED,
     METHODS,
     neighbour_distance,
     perturbed,
@@ -111,7 +112,7 @@ class Fisher(Stage):
             probability = torch.softmax(logits[:some], dim=1).repeat_interleave(copies, dim=0)
             if published:
                 scores = published_information(predict(*near), probability, near, own["estimation"])
-                added = regulariser(scores, weights, own["regularise"], own["norm"])
+                added = regulariser(scores, weights, own["regularise"], own["norm"], LEAST_PUBLISHED)
             else:
                 added, scores = regularised(
                     predict, probability, near, weights, own["regularise"], own["estimation"], own["norm"]

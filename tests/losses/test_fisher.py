@@ -8,6 +8,7 @@ from losses.fisher import (
     CEILING,
     ESTIMATIONS,
     LEAST,
+    LEAST_PUBLISHED,
     METHODS,
     by_definition,
     divergence,
@@ -116,6 +117,32 @@ def test_the_published_information_is_that_of_exchanged_arguments():
     loss = nn.functional.binary_cross_entropy_with_logits(p, model(images, vector))
     divided = published_information(model(images, vector), p, [images, vector], "ent")
     torch.testing.assert_close(divided[0], found[0] / loss)
+
+
+def test_the_published_regulariser_is_that_of_a_slow_loop_in_value_and_gradient():
+    """sum_m w_m / I_m at the size it has on Colored MNIST, where 1e-8 of the paper's form would swallow it."""
+    torch.manual_seed(0)
+    layer = nn.Linear(12, 10)
+    images = [torch.rand(128, 1, 3, 3).requires_grad_(), torch.rand(128, 3).requires_grad_()]
+    weights = [1e-12, 7e-11]
+
+    rows = torch.cat([images[0].flatten(1), images[1]], dim=1)
+    p = torch.softmax(layer(rows.detach()), dim=1)
+    scores = published_information(layer(rows), p, images)
+    assert all(1e-13 < float(score) < 1e-6 for score in scores)
+    found = regulariser(scores, weights, "max_ent", 1.0, LEAST_PUBLISHED)
+    # d l / d z' = -p / (rows x classes), so that the gradient by an input is that of the layer, row by row.
+    slow = torch.zeros(())
+    for weight, columns, per_pixel in ((weights[0], slice(0, 9), 9), (weights[1], slice(9, 12), 1)):
+        total = torch.zeros(())
+        for row in p:
+            gradient = -(row / (128 * 10)) @ layer.weight[:, columns]
+            total = total + gradient.square().sum()
+        slow = slow + weight / (total / (128 * per_pixel))
+    torch.testing.assert_close(found, slow, rtol=1e-4, atol=0)
+    ours, theirs = (torch.autograd.grad(value, layer.weight, retain_graph=True)[0] for value in (found, slow))
+    assert ours.abs().max() > 0
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6 * float(theirs.abs().max()))
 
 
 def test_regularisers_by_hand():

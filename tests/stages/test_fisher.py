@@ -5,6 +5,7 @@ import torch
 
 import stages.fisher as module
 from config import NAMED_CONFIGS
+from losses.fisher import METHODS
 from stages.fisher import information_figures
 from stages.recipes import STAGES
 from tests.pipeline import short
@@ -43,6 +44,22 @@ def test_with_weights_of_zero_it_is_the_baseline(run_tiny):
     states = [outcome.artifacts["model"]["states"]["last"] for outcome in (none, other, some)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("form", ["paper", "published"])
+def test_every_form_of_the_regulariser_changes_the_training(run_tiny, form, method):
+    """With its weights at zero other networks come out than with them at their values."""
+    words = [*BIMODAL, *short("fisher", 1), f"fisher.form={form}", f"fisher.regularise={method}"]
+    reference = NAMED_CONFIGS["protocol"]["reference"]["fisher"]
+    given = {name: reference[name] for name in ("lambda_image", "lambda_colour")} if form == "published" else {}
+    if given and method != "max_ent":
+        # The published weights are for the inverse of an information of about 1e-10.
+        given = dict.fromkeys(given, 1e6)
+    some = run_tiny(*words, *(f"fisher.{name}={value}" for name, value in given.items()))
+    none = run_tiny(*words, "fisher.lambda_image=0.0", "fisher.lambda_colour=0.0")
+    one, other = (outcome.artifacts["model"]["states"]["last"] for outcome in (some, none))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 def test_what_is_perturbed(run_tiny, monkeypatch):
