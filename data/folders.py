@@ -37,6 +37,9 @@ class _Part:
     def paths(self, listing: Listing) -> list[str]:
         return [listing.files.path(item.name) for block in self.blocks for item in block.items]
 
+    def digests(self) -> list[str]:
+        return [row.tobytes().hex() for decoded in self.decoded for row in decoded.contents]
+
     def column(self, name: str) -> np.ndarray:
         """int64 [N], -1 where unknown."""
         values = [getattr(item, name) for block in self.blocks for item in block.items]
@@ -119,6 +122,7 @@ def folder_task(
         std=None if normalise is None else normalise[1],
         augment=augment,
         files=tuple(parts["train"].paths(listing)),
+        digests=tuple(parts["train"].digests()),
         selection="valid_given" if "valid" in parts else "valid",
         preparation=parts["test"].blocks[0].preparation,
         notes=tuple(notes),

@@ -92,6 +92,7 @@ class Task:
         as they come; `valid_<how>` where they are not, so that its figures never pass for that
     content : hex digest of the images that a user brought, whatever the seed; None where settings say which they are
     files : path of every training image by its id; None where images do not come from files
+    digests : hex digest of the content of each of these files
     preparation : how image files become images of this size; None where images do not come from files
     notes : lines for the person, about files that were left out
     """
@@ -111,6 +112,7 @@ class Task:
     selection: str = "valid"
     content: str | None = None
     files: tuple[str, ...] | None = None
+    digests: tuple[str, ...] | None = None
     preparation: Preparation | None = None
     notes: tuple[str, ...] = ()
 

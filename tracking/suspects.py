@@ -14,8 +14,10 @@ from tracking.plots import plot_images
 
 
 def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: int = 10) -> list[Path]:
-    """Write suspects.csv (every training image: id, target, score, suspect, and its path where it has one) and
-    suspects.png (the top ones per class).
+    """Write suspects.csv and suspects.png (the top ones per class).
+
+    The table has every training image: id, target, score, suspect and, where it comes from a file, the file's path and
+    the digest of its content, by which `mine_file` knows it again when other files have come, gone or been moved.
 
     Parameters
     ----------
@@ -36,11 +38,13 @@ def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: 
     ids, targets = train.ids.tolist(), train.target.tolist()
     with table.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["id", "target", "score", "suspect", *([] if task.files is None else ["path"])])
+        writer.writerow(["id", "target", "score", "suspect", *([] if task.files is None else ["path", "content"])])
         for place in torch.argsort(score, descending=True, stable=True).tolist():
             name = task.target_names[targets[place]]
-            path = [] if task.files is None else [task.files[ids[place]]]
-            writer.writerow([ids[place], name, f"{float(score[place]):.6f}", int(flags[place]), *path])
+            file = []
+            if task.files is not None:
+                file = [task.files[ids[place]], "" if task.digests is None else task.digests[ids[place]]]
+            writer.writerow([ids[place], name, f"{float(score[place]):.6f}", int(flags[place]), *file])
     chosen = top_of_each_class(train, score, each)
     captions = [f"{task.target_names[targets[i]]}\n{float(score[i]):.3f}" for i in chosen.tolist()]
     sheet = plot_images(

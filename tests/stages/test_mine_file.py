@@ -1,10 +1,12 @@
 """Suspects read from a table: what is taken, what is refused, and a changed file is another input."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from errors import UserError
-from stages.mining.file import read_scores
+from stages.mining.file import read_rows
 from stages.recipes import stages_of
 from stages.run import stage_key
 from tests.pipeline import short
@@ -64,6 +66,75 @@ def test_ids_of_other_data_are_refused(run_tiny, task, table):
         run_tiny("method=[mine_file]", f"mine_file.path={path}", task=task)
 
 
+def test_rows_of_another_target_are_refused(run_tiny, task, table):
+    number, target = int(task.train.ids[0]), int(task.train.target[0])
+    other = task.target_names[(target + 1) % 10]
+    path = table("id,target,score", f"{number},{other},1")
+    with pytest.raises(
+        UserError, match=f"line 2: image {number} is of target {task.target_names[target]}, not {other}"
+    ):
+        run_tiny("method=[mine_file]", f"mine_file.path={path}", task=task)
+
+
+class TestFiles:
+    """Images from files are known by path and content, wherever they stand in the list now."""
+
+    @pytest.fixture
+    def of_files(self, task):
+        count = int(task.train.ids.max()) + 1
+        names = tuple(f"/photos/{number:04}.png" for number in range(count))
+        return replace(task, files=names, digests=tuple(f"{number:032x}" for number in range(count)))
+
+    @pytest.fixture
+    def mined(self, of_files, table):
+        """A table in which two images are marked, and their paths."""
+        ids = of_files.train.ids.tolist()
+        marked = sorted([of_files.files[ids[3]], of_files.files[ids[5]]])
+        lines = []
+        for number, target in zip(ids, of_files.train.target.tolist(), strict=True):
+            name = of_files.files[number]
+            score = float(name in marked)
+            lines.append(f"{number},{of_files.target_names[target]},{score},{name},{of_files.digests[number]}")
+        return table("id,target,score,path,content", *lines), marked
+
+    def marked(self, run_tiny, path, task, **also):
+        words = ("method=[mine_file]", f"mine_file.path={path}")
+        found = run_tiny(*words, task=task, **also).artifacts["conflict_score"]
+        return sorted(task.files[int(n)] for n, score in zip(found["ids"], found["score"], strict=True) if score > 0.5)
+
+    def test_one_file_more_moves_no_mark(self, run_tiny, of_files, mined):
+        path, marked = mined
+        new = replace(of_files, files=("/photos/new.png", *of_files.files), digests=("f" * 32, *of_files.digests))
+        new = replace(new, train=replace(new.train, ids=new.train.ids + 1))
+        assert self.marked(run_tiny, path, new) == marked
+
+    def test_a_moved_file_is_known_by_its_content(self, run_tiny, of_files, mined):
+        path, marked = mined
+        moved = tuple("/photos/moved.png" if name == marked[0] else name for name in of_files.files)
+        assert self.marked(run_tiny, path, replace(of_files, files=moved)) == sorted(["/photos/moved.png", marked[1]])
+
+    def test_a_file_that_is_gone_matters_where_it_was_marked(self, run_tiny, of_files, mined):
+        path, marked = mined
+        ids = of_files.train.ids.tolist()
+
+        def without(place):
+            keep = torch.tensor([i for i in range(len(ids)) if i != place])
+            return replace(of_files, train=of_files.train.subset(keep))
+
+        lines: list[str] = []
+        assert self.marked(run_tiny, path, without(0), say=lines.append) == marked
+        assert any("1 rows that are not marked are of no training image" in line for line in lines)
+        with pytest.raises(UserError, match="is marked and is no training image any more"):
+            self.marked(run_tiny, path, without(3))
+
+    def test_another_image_under_the_same_path_is_refused(self, run_tiny, of_files, mined):
+        path, marked = mined
+        place = of_files.files.index(marked[0])
+        digests = tuple("e" * 32 if n == place else value for n, value in enumerate(of_files.digests))
+        with pytest.raises(UserError, match=f"{marked[0]} is another image than when the table was written"):
+            self.marked(run_tiny, path, replace(of_files, digests=digests))
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
@@ -78,7 +149,7 @@ def test_ids_of_other_data_are_refused(run_tiny, task, table):
 )
 def test_a_bad_table_is_refused_with_its_line(table, lines, said):
     with pytest.raises(UserError, match=said):
-        read_scores(table(*lines), "score")
+        read_rows(table(*lines), "score")
 
 
 @pytest.mark.parametrize(
