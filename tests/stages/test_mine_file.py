@@ -99,7 +99,7 @@ class TestFiles:
 
     def marked(self, run_tiny, path, task, **also):
         words = ("method=[mine_file]", f"mine_file.path={path}")
-        found = run_tiny(*words, task=task, **also).artifacts["conflict_score"]
+        found = run_tiny(*words, "fresh=True", task=task, **also).artifacts["conflict_score"]
         return sorted(task.files[int(n)] for n, score in zip(found["ids"], found["score"], strict=True) if score > 0.5)
 
     def test_one_file_more_moves_no_mark(self, run_tiny, of_files, mined):
