@@ -29,6 +29,9 @@ def cluster(monkeypatch_module):
 
     # Sockets have short names, and the folder of a test may have a long one.
     folder = tempfile.mkdtemp(prefix="ray")
+    # Where the address of the cluster is written: the usual folder is there only after Ray was once started by itself.
+    monkeypatch_module.setenv("RAY_TMPDIR", folder)
+    (Path(folder) / "ray").mkdir()
     # A loopback address other than 127.0.0.1, in place of which Ray would take the machine's own.
     node = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 80 * 2**20}
     head = {"include_dashboard": False, "temp_dir": folder}
