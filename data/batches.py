@@ -50,6 +50,8 @@ class Batches:
         False: in order, as views of the split (evaluation).
     drop_last
         Leave out a last batch that is not full.
+    drop_single
+        Leave out a last batch of one image, after full ones: batch normalisation knows no spread of one.
     weights
         Non-negative [N]: draw images with replacement, each with probability weights / weights.sum().
     draws
@@ -73,6 +75,7 @@ class Batches:
         augment: str | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        drop_single: bool = False,
         weights: Tensor | None = None,
         draws: int | None = None,
     ) -> None:
@@ -91,6 +94,7 @@ class Batches:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.drop_last = drop_last
+        self.drop_single = drop_single
         self.weights = None if weights is None else weights.detach().to(split.device, torch.float32)
         self._cumulative = None if weights is None else _cumulative(weights, split)
         self.draws = len(split) if draws is None else draws
@@ -107,7 +111,8 @@ class Batches:
     def __len__(self) -> int:
         """Batches an epoch."""
         full, rest = divmod(self.draws, self.batch_size)
-        return full + (rest > 0 and not self.drop_last)
+        alone = self.drop_single and full > 0 and rest == 1
+        return full + (rest > 0 and not self.drop_last and not alone)
 
     def epoch(self, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """Yield the batches of one epoch.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data.depths import as_rgb, is_wide
 from data.files import Files, Read
 
 FRAMINGS = ("crop", "stretch", "pad")
@@ -60,12 +61,13 @@ class BrokenImage(ValueError):
 def decode(content: bytes, preparation: Preparation) -> Image.Image:
     """Bytes of an image file to an upright RGB image of the size and framing of `preparation`.
 
-    Resampling is bilinear with antialiasing. A JPEG much larger than needed is decoded at a fraction of its size.
+    Resampling is bilinear with antialiasing. A JPEG much larger than needed is decoded at a fraction of its size. Other
+    depths than 8 bits are scaled by what the file says, transparent pixels laid on white (`data.depths`).
 
     Raises
     ------
     BrokenImage
-        Empty, truncated, damaged, too large, or no image of a kind that is read.
+        Empty, truncated, damaged, too large, of a depth whose range is unknown, or no image of a kind that is read.
     """
     if not content:
         raise BrokenImage("empty file")
@@ -74,10 +76,11 @@ def decode(content: bytes, preparation: Preparation) -> Image.Image:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise BrokenImage(f"{opened.width} x {opened.height} pixels, more than {MAX_PIXELS // 10**6} million")
+            wide = is_wide(opened)
             turned = opened.getexif().get(_ORIENTATION, 1)
             # Twice the size that is needed keeps what is left of the work to the antialiased resampling.
             opened.draft("RGB", (round(2 * size * preparation.margin),) * 2)
-            image = _as_rgb(opened)
+            image = as_rgb(opened, wide)
         width, height = image.size
         square = (size, size)
         if preparation.framing == "pad":
@@ -104,13 +107,6 @@ def decode(content: bytes, preparation: Preparation) -> Image.Image:
         raise BrokenImage(_reason(error)) from error
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would cut 16-bit values off at 255.
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image of a kind that is read"
@@ -119,11 +115,12 @@ def _reason(error: Exception) -> str:
 
 @dataclass
 class Decoded:
-    """What `fill` learnt: digests of the files' contents and of the rows they gave, uint8 [N, 16] each, and by position
-    why a file has no image."""
+    """What `fill` learnt: digests of the files' contents and of the rows they gave, uint8 [N, 16] each, whether a row
+    is of one colour throughout, bool [N], and by position why a file has no image."""
 
     contents: np.ndarray
     pixels: np.ndarray
+    constant: np.ndarray
     faults: dict[int, str]
 
 
@@ -141,7 +138,7 @@ def fill(
     """
     how = preparation if isinstance(preparation, Preparation) else Preparation(**preparation)
     contents, pixels = np.zeros((2, len(names), DIGEST_BYTES), dtype=np.uint8)
-    decoded = Decoded(contents, pixels, {})
+    decoded = Decoded(contents, pixels, np.zeros(len(names), dtype=bool), {})
 
     def work(tasks: list[tuple[int, Read]]) -> list[tuple[int, str]]:
         faults = []
@@ -152,6 +149,7 @@ def fill(
                 # Plane by plane: bands are split faster than an array is transposed.
                 for plane, band in zip(out[position], decode(content, how).split(), strict=True):
                     plane[:] = np.asarray(band)
+                decoded.constant[position] = all(plane.min() == plane.max() for plane in out[position])
             except FileNotFoundError:
                 faults.append((position, "no such file"))
             except OSError as error:

@@ -98,6 +98,7 @@ def folder_task(
     if rule != "keep":
         notes += settle(_drop_duplicates(parts, listing), rule, "duplicated files", "duplicates", cache_dir)
     _check_filled(name, parts, listing, every_class)
+    notes += _constant(parts, listing)
 
     if content is None:
         # Of some data sets the seed draws training images; the test images are always all of them.
@@ -172,6 +173,25 @@ def _drop_duplicates(parts: Mapping[str, _Part], listing: Listing) -> list[Probl
                 parts[where].kept[j] = False
                 problems.append(Problem(paths[where][j], what.format(paths[name][i])))
     return problems
+
+
+def _constant(parts: Mapping[str, _Part], listing: Listing) -> list[str]:
+    """Lines about images of one colour throughout, of which nothing can be learnt, and classes of nothing else."""
+    paths = [path for part in parts.values() for path in part.paths(listing)]
+    kept = np.concatenate([part.kept for part in parts.values()])
+    flags = [decoded.constant for part in parts.values() for decoded in part.decoded]
+    constant = kept & np.concatenate(flags)
+    if not constant.any():
+        return []
+    target = np.concatenate([part.column("target") for part in parts.values()])
+    first = paths[int(np.flatnonzero(constant)[0])]
+    count = int(constant.sum())
+    lines = [f"{count} {'image is' if count == 1 else 'images are'} of one colour throughout, the first: {first}"]
+    for number, label in enumerate(listing.target_names):
+        mine = kept & (target == number)
+        if mine.any() and constant[mine].all():
+            lines.append(f"every image of class {label} is of one colour throughout: look at the files")
+    return lines
 
 
 def _check_filled(name: str, parts: Mapping[str, _Part], listing: Listing, every_class: bool) -> None:

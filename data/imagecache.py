@@ -16,7 +16,8 @@ from data.cache import Arrays, cached_files, key_of, new_array
 from data.decode import Preparation, digest, fill
 from data.files import Files
 
-VERSION = 1
+# 2: other depths than 8 bits, transparency, and which rows are of one colour.
+VERSION = 2
 # Rows compared with their digests whenever a cache is opened.
 _CHECKED = 64
 
@@ -28,12 +29,14 @@ class DecodedImages:
     images : uint8 [N, 3, S, S], memory-mapped; black where there is a fault
     contents : uint8 [N, 16], digest of the file as it is on disk
     pixels : uint8 [N, 16], digest of the row of `images`
+    constant : bool [N], whether a row is of one colour throughout
     faults : by row, why the file has no image
     """
 
     images: np.ndarray
     contents: np.ndarray
     pixels: np.ndarray
+    constant: np.ndarray
     faults: dict[int, str]
 
 
@@ -74,6 +77,7 @@ def decoded_images(
         faults = json.dumps(sorted(decoded.faults.items())).encode()
         np.save(folder / "contents.npy", decoded.contents, allow_pickle=False)
         np.save(folder / "pixels.npy", decoded.pixels, allow_pickle=False)
+        np.save(folder / "constant.npy", decoded.constant, allow_pickle=False)
         np.save(folder / "faults.npy", np.frombuffer(faults, dtype=np.uint8), allow_pickle=False)
 
     key = _key(files, names, preparation)
@@ -83,6 +87,7 @@ def decoded_images(
         arrays["images"],
         np.asarray(arrays["contents"]),
         np.asarray(arrays["pixels"]),
+        np.asarray(arrays["constant"]),
         {int(row): str(why) for row, why in faults},
     )
 

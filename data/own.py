@@ -1,7 +1,8 @@
 """A person's own images: class folders, or a CSV of paths with targets and, where they are known, biases and splits.
 
 FOLDER/<class>/…                          a share of each class becomes the test set
-FOLDER/train/<class>/…, FOLDER/test/<class>/…, and where there is one FOLDER/valid/<class>/…
+FOLDER/train/<class>/…, FOLDER/test/<class>/…, and where there is one FOLDER/valid/<class>/…; also with names that begin
+or end so (training_set, seg_test), and with a folder around (`data.arrangement`)
 FOLDER and labels.csv: columns path (below FOLDER) and target, and optionally bias and split (train, valid, test)
 """
 
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from data.arrangement import PART_NAMES, arranged
 from data.decode import Preparation
 from data.files import Files, FolderFiles, is_image_name, open_files
 from data.listing import PARTS, Block, Item, Listing, Problem
@@ -25,11 +27,6 @@ from errors import UserError
 from settings import nearest
 
 COLUMNS = ("path", "target", "bias", "split")
-_PARTS = {
-    "train": "train", "training": "train",
-    "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -47,32 +44,30 @@ def class_folders(root: Path, preparation: Preparation, test_fraction: float, va
     Raises
     ------
     UserError
-        No such folder, fewer than two classes, or a part without images.
+        No such folder, fewer than two classes, a part without images, or folders that may be classes or parts.
     """
     files = open_files(root)
-    tops = {name.split("/")[0].lower() for name in files.names if "/" in name}
-    parted = "train" in {_PARTS.get(top) for top in tops}
+    arrangement = arranged(root, [name for name in files.names if is_image_name(name)])
     rows, problems = [], []
     for name in files.names:
-        folders = name.split("/")[:-1]
-        part = _PARTS.get(folders[0].lower()) if parted and folders else None
-        if parted:
-            folders = folders[1:] if part else []
+        label, part = arrangement.place(name)
         if not is_image_name(name):
             # Notes and tables lie beside the class folders; among the images they are a mistake.
-            if folders:
+            if label is not None:
                 problems.append(Problem(files.path(name), "wrongly named: its ending is not that of an image"))
-        elif not folders:
+        elif label is None:
             problems.append(Problem(files.path(name), "not in a class folder"))
         else:
-            rows.append(Row(name, folders[0], None, part))
+            rows.append(Row(name, label, None, part))
     if len({row.target for row in rows}) < 2:
         found = ", ".join(sorted({row.target for row in rows})) or "none"
         raise UserError(
             f"{root} has images of fewer than two classes ({found}); expected a folder for each class, or "
             "train/ and test/ with a folder for each class in them, or labels=FILE.csv"
         )
-    return _listing(files, rows, problems, preparation, test_fraction, valid)
+    listing = _listing(files, rows, problems, preparation, test_fraction, valid)
+    listing.notes += arrangement.notes()
+    return listing
 
 
 def labelled(
@@ -174,7 +169,7 @@ def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
 def _part(text: str | None, where: str) -> str | None:
     if text is None:
         return None
-    part = _PARTS.get(text.strip().lower())
+    part = PART_NAMES.get(text.strip().lower())
     if part is None:
         raise UserError(f"{where}: split {text!r} is none of {', '.join(PARTS)}")
     return part

@@ -19,6 +19,8 @@ def training_batches(
 ) -> tuple[Batches, int]:
     """Training batches of the running stage and how many rounds (epochs, or `evaluate_every` steps) to train.
 
+    A pass that would end with a batch of a single image leaves it out; the next pass has another order.
+
     Parameters
     ----------
     ctx
@@ -54,5 +56,6 @@ def training_batches(
         weights=weights,
         draws=draws,
         drop_last=drop_last,
+        drop_single=True,
     )
     return batches, rounds

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from data.batches import Batch, Batches
+from errors import UserError
 from metrics import GroupMatrix
 from stages.base import Context
 from stages.captured import Captured, wants_capture
@@ -271,7 +272,10 @@ class Loop:
             with noting_what_is_not(self.ctx.device) as self.nondeterministic:
                 return self._step(batch)
         for number, update in enumerate(self.job.updates):
-            given = update.loss(batch)
+            try:
+                given = update.loss(batch)
+            except ValueError as error:
+                raise _told(error, self.ctx.stage) from error
             loss, logs = (given, {}) if isinstance(given, Tensor) else given
             loss.backward()
             update.optimiser.step()
@@ -419,6 +423,16 @@ def _figures(matrices: Mapping[str, GroupMatrix]) -> dict[str, float]:
     return {
         f"{name}/{figure}": value for name, matrix in matrices.items() for figure, value in matrix.figures().items()
     }
+
+
+def _told(error: ValueError, stage: str) -> Exception:
+    """The error of a loss; of batch normalisation on one value as one for the person, who chose the batches."""
+    if "more than 1 value per channel" not in str(error):
+        return error
+    return UserError(
+        f"{stage}: batch normalisation needs more than one image in a batch: set {stage}.batch_size to at least 2, or "
+        "a larger image_size"
+    )
 
 
 def _counts(matrix: GroupMatrix) -> Tensor:

@@ -341,7 +341,7 @@ def _weights_of(optimiser: Optimizer) -> list[Tensor]:
 def _sizes(job: Job) -> list[int]:
     """How many images the batches of an epoch have: full ones, and the last one."""
     full, rest = divmod(job.batches.draws, job.batches.batch_size)
-    return [job.batches.batch_size] * (full > 0) + [rest] * (rest > 0 and not job.batches.drop_last)
+    return [job.batches.batch_size] * (full > 0) + [rest] * (len(job.batches) > full)
 
 
 def _present(batch: Batch) -> list[Tensor]:

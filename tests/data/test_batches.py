@@ -67,6 +67,16 @@ def test_epochs_of_one_generator_differ():
     assert first != second
 
 
+@pytest.mark.parametrize(("n", "sizes"), [(49, [16] * 3), (50, [16, 16, 16, 2]), (48, [16] * 3), (1, [1])])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_last_batch_of_one_is_left_out_when_asked(n, sizes, shuffle):
+    batches = Batches(make_split(n), 16, drop_single=True, shuffle=shuffle)
+    assert len(batches) == len(sizes)
+    assert [len(batch.index) for batch in batches.epoch(seeded(0))] == sizes
+    if shuffle:
+        assert len(batches.order(seeded(0))) == sum(sizes)
+
+
 @pytest.mark.parametrize(("drop_last", "sizes"), [(False, [16, 16, 16, 2]), (True, [16, 16, 16])])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_batch_sizes(drop_last, sizes, shuffle):

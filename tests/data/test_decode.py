@@ -1,6 +1,8 @@
 """Image files to arrays: framing, orientation, 16 bits, and files that cannot be used."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -17,6 +19,18 @@ def encoded(image, kind="PNG", **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def rgb_png(highest):
+    """A PNG of three channels of 16 bits up to `highest`, by hand: Pillow writes none."""
+    values = np.round(np.linspace(0, highest, 20 * 20 * 3)).astype(">u2").reshape(20, 60)
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 20, 20, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def halves(width=40, height=20):
@@ -79,10 +93,94 @@ def test_every_mode_becomes_rgb(mode):
     assert image.mode == "RGB" and image.size == (16, 16)
 
 
-def test_sixteen_bits_are_scaled_not_cut():
-    grey = np.linspace(0, 65535, 400).astype(np.uint16).reshape(20, 20)
-    read = np.asarray(decode(encoded(Image.fromarray(grey)), Preparation(20)))[..., 0]
-    np.testing.assert_allclose(read.astype(int), grey >> 8, atol=1)
+GREY = np.linspace(0, 1, 400).reshape(20, 20)
+
+
+def deep(values, kind, highest=None):
+    """A file of `values` as they are; `highest`: what a TIFF says is white, in its tag MaxSampleValue."""
+    return encoded(Image.fromarray(values), kind, **({} if highest is None else {"tiffinfo": {281: highest}}))
+
+
+def twelve_bits():
+    """A TIFF of 12 bits a sample, by hand: Pillow writes none. 20 x 20 pixels, two to three bytes."""
+    values = np.round(GREY * 4095).astype(np.uint16).ravel()
+    a, b = values[::2], values[1::2]
+    data = np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], axis=1).astype(np.uint8).tobytes()
+    tags = [(256, 20), (257, 20), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 20), (279, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        deep(np.round(GREY * 65535).astype(np.uint16), "PNG"),
+        deep(np.round(GREY * 65535).astype(np.uint16), "TIFF"),
+        deep(np.round(GREY * 65535).astype(np.int32), "PPM"),
+        deep(GREY.astype(np.float32), "TIFF"),
+        deep(np.round(GREY * 255).astype(np.int32), "TIFF", highest=255),
+        deep(np.round(GREY * 4095).astype(np.uint16), "TIFF", highest=4095),
+        twelve_bits(),
+    ],
+    ids=["png16", "tiff16", "pgm16", "float", "int32 that says 255", "tiff16 that says 4095", "tiff12"],
+)
+def test_depths_are_scaled_by_what_the_file_says(content):
+    read = np.asarray(decode(content, Preparation(20)))
+    np.testing.assert_allclose(read, np.repeat(np.round(GREY * 255)[..., None], 3, axis=2), atol=1)
+
+
+WIDE = "black at 16 bits a channel"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (deep((GREY * 255).astype(np.float32), "TIFF"), "values from 0 to 255, outside the range 0 to 1"),
+        (deep((GREY - 1).astype(np.float32), "TIFF"), "values from -1 to 0, outside"),
+        (deep(np.full((20, 20), np.nan, np.float32), "TIFF"), "not finite"),
+        (deep((GREY * 255).astype(np.int32), "TIFF"), "whole numbers of 32 bits .0 to 255. and nothing says"),
+        (deep((GREY * 4095).astype(np.uint16), "PNG"), "only the lowest are used .up to 4095."),
+        (deep((GREY * 255).astype(np.uint16), "PNG"), "only the lowest are used .up to 255."),
+        (deep((GREY * 255).astype(np.uint16), "TIFF"), "only the lowest are used"),
+        (rgb_png(4095), WIDE),
+        (rgb_png(255), WIDE),
+    ],
+)
+def test_depths_of_an_unknown_range_are_refused_and_not_black(content, why):
+    with pytest.raises(BrokenImage, match=why):
+        decode(content, Preparation(20))
+
+
+def test_colours_of_sixteen_bits_over_the_whole_range_are_read():
+    assert np.asarray(decode(rgb_png(65535), Preparation(20))).max() == 255
+
+
+def test_a_black_image_of_sixteen_bits_is_black():
+    assert not np.asarray(decode(deep(np.zeros((20, 20), np.uint16), "PNG"), Preparation(20))).any()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "webp", "gif", "key"])
+def test_transparency_is_laid_on_white(mode):
+    """A black drawing on nothing: black on white, half of it grey where it is half there."""
+    pixels = np.zeros((20, 20, 4), dtype=np.uint8)
+    pixels[5:15, 5:15, 3] = 255
+    image = Image.fromarray(pixels)
+    if mode in ("P", "gif"):
+        indexed = Image.fromarray((pixels[..., 3] == 0).astype(np.uint8), "P")
+        indexed.putpalette([0, 0, 0, 10, 10, 10])
+        content = encoded(indexed, "GIF" if mode == "gif" else "PNG", transparency=1)
+    elif mode == "webp":
+        content = encoded(image, "WEBP", lossless=True)
+    elif mode == "key":
+        content = encoded(Image.fromarray(np.where(pixels[..., 3], 0, 7).astype(np.uint8)), "PNG", transparency=7)
+    else:
+        content = encoded(image.convert(mode))
+    read = np.asarray(decode(content, Preparation(20)))
+    assert not read[5:15, 5:15].any() and (read[:5] == 255).all() and (read[:, :5] == 255).all()
+    pixels[5:15, 5:15, 3] = 128
+    if mode in ("RGBA", "LA", "webp"):
+        half = encoded(Image.fromarray(pixels).convert("RGBA" if mode == "webp" else mode))
+        assert abs(int(np.asarray(decode(half, Preparation(20)))[10, 10, 0]) - 127) <= 1
 
 
 def test_a_large_jpeg_is_decoded_small_and_looks_the_same():

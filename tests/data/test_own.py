@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data import load_task
 from data.own import tied
@@ -174,6 +175,17 @@ def test_a_long_list_is_written_down(tmp_path, root):
         load_task(settings(tmp_path))
     written = (tmp_path / "cache" / "broken-files.csv").read_text().splitlines()
     assert len(written) == 31 and written[0] == "path,what"
+
+
+def test_images_of_one_colour_are_said(tmp_path, root):
+    assert load_task(settings(tmp_path)).notes == ()
+    Image.new("RGB", (40, 40), (1, 2, 3)).save(root / "cow" / "photo 3.jpg")
+    (note,) = load_task(settings(tmp_path)).notes
+    assert note == f"1 image is of one colour throughout, the first: {root / 'cow' / 'photo 3.jpg'}"
+    for number in range(20):
+        Image.new("RGB", (40, 40), (number, 0, 0)).save(root / "cow" / f"photo {number}.jpg")
+    first, second = load_task(settings(tmp_path, duplicates="keep")).notes
+    assert first.startswith("20 images are of one colour") and second.startswith("every image of class cow is of one")
 
 
 def test_duplicates(tmp_path, root):

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
 
 from errors import UserError
 from stages.budget import training_batches
+from stages.fit import Job, Update, fit
 
 OWN = {"batch_size": 32, "epochs": 7, "steps": 0, "evaluate_every": 5}
 
@@ -74,3 +78,36 @@ def test_bias_labels_are_in_batches_only_when_declared(context):
 def test_too_few_images_for_a_batch(context):
     with pytest.raises(UserError, match="480 images do not make one batch of batch_size=481"):
         training_batches(context("branches"), {**OWN, "batch_size": 481}, drop_last=True)
+
+
+@pytest.mark.parametrize(("size", "each"), [(479, [479]), (478, [478, 2]), (480, [480])])
+def test_a_last_batch_of_one_image_is_left_out(context, size, each):
+    batches, _ = training_batches(context("pretrain"), {**OWN, "batch_size": size})
+    assert [len(part) for part in drawn(batches)] == each
+    # The one that is left out is another one in the next pass.
+    if size == 479:
+        left = {(set(range(480)) - set(drawn(batches, seed)[0].tolist())).pop() for seed in range(5)}
+        assert len(left) > 1
+
+
+def normalised(task):
+    inputs = task.train.images[torch.arange(1)].numel()
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 8), nn.BatchNorm1d(8), nn.Linear(8, task.n_targets))
+
+
+def training(context, task, size):
+    model = normalised(task)
+    batches, rounds = training_batches(context, {**OWN, "batch_size": size, "epochs": 1})
+    update = Update(lambda batch: cross_entropy(model(batch.images), batch.target), SGD(model.parameters(), lr=0.1))
+    return Job(model, [update], batches, rounds, lambda images: {"model": model(images)}, "model")
+
+
+def test_batch_normalisation_trains_on_all_but_the_last_image(context, task):
+    ctx = context("pretrain")
+    assert len(fit(training(ctx, task, 479), ctx).history) == 1
+
+
+def test_batches_of_one_with_batch_normalisation_are_refused_in_words(context, task):
+    ctx = context("pretrain")
+    with pytest.raises(UserError, match=r"pretrain: batch normalisation needs more than one image .* at least 2"):
+        fit(training(ctx, task, 1), ctx)

@@ -13,7 +13,7 @@ from data.batches import Batch, Batches
 from data.gathered import side_by_side
 from data.split import Split
 from stages.fit import Job, Update
-from stages.stacked import Stacked, Unstackable
+from stages.stacked import Stacked, Unstackable, _sizes
 from tests.stages.test_sync import Refusing
 
 
@@ -269,3 +269,12 @@ def test_no_host_sync_in_a_step(device):
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("default")
     assert losses.shape == (3,) and losses.device.type == device
+
+
+def test_a_last_batch_of_one_that_is_left_out_is_not_written_down():
+    jobs = jobs_of()
+    for job, seed in zip(jobs, (1, 2, 3), strict=True):
+        job.batches = Batches(split(seed, 9), 4, drop_single=True)
+    assert [_sizes(job) for job in jobs] == [[4]] * 3
+    jobs[0].batches = Batches(split(1, 9), 4)
+    assert _sizes(jobs[0]) == [4, 1]
