@@ -33,6 +33,7 @@ from tracking.probe import probe_checkpoint
 from tracking.record import evaluate_checkpoint, sync_runs, train_recipe
 from tracking.samples import show_samples
 from tracking.seeds import seeds_of, show_seeds
+from words import as_given
 
 # Commands that train, and so take several seeds at once.
 TRAINING = ("train", "mine", *STAGES)
@@ -124,6 +125,7 @@ def run_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
 
     A seed that fails leaves the others to be recorded; what went wrong with the first such is raised at the end.
     """
+    words = as_given(words)
     before, failure = experiment.current_run, None
     try:
         experiment.run_commandline(["main.py", *words, "--debug"])

@@ -9,6 +9,7 @@ FOLDER and labels.csv: columns path (below FOLDER) and target, and optionally bi
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import io
 import os
@@ -156,14 +157,21 @@ def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
             raise UserError(
                 f"{table} has no column {wanted}; its columns are {', '.join(columns)}; known are {', '.join(COLUMNS)}"
             )
+    missing = [column for column in COLUMNS if column not in columns]
     for column in columns:
-        if column not in COLUMNS and nearest(column, COLUMNS):
-            raise UserError(f"{table}: column {column!r} is not known{nearest(column, COLUMNS)}")
+        # Further columns are nobody's concern, but for one that looks like a misspelt one of ours that is not there.
+        if column not in COLUMNS and _misspelt(column, missing):
+            raise UserError(f"{table}: column {column!r} is not known{nearest(column, missing)}")
     reader.fieldnames = columns
     lines = [(reader.line_num, {name: value or "" for name, value in row.items() if name in COLUMNS}) for row in reader]
     if not lines:
         raise UserError(f"{table} has no lines below its header")
     return lines
+
+
+def _misspelt(column: str, missing: Sequence[str]) -> bool:
+    """Whether a column is likely one of the missing ones: nearly all of its letters are those of its name."""
+    return bool(difflib.get_close_matches(column, missing, n=1, cutoff=0.75))
 
 
 def _part(text: str | None, where: str) -> str | None:
@@ -235,4 +243,6 @@ def _shuffled(name: str) -> bytes:
 
 def in_order(names: set[str]) -> tuple[str, ...]:
     """Names sorted, numbers by their value."""
-    return tuple(sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
+    # isdigit would also take superscripts and circled digits, and int refuses thousands of digits.
+    numbers = {name: int(name) if name.isdecimal() and len(name) < 100 else None for name in names}
+    return tuple(sorted(names, key=lambda name: (numbers[name] is None, numbers[name] or 0, name)))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from data import load_task
-from data.own import tied
+from data.own import in_order, tied
 from errors import UserError
 from tests import photos
 from tests.data.test_layouts import settings as any_settings
@@ -231,6 +231,42 @@ def test_a_misspelt_column(tmp_path, root):
     path.write_text(path.read_text().replace("bias", "biass", 1))
     with pytest.raises(UserError, match="column 'biass' is not known; did you mean bias"):
         load_task(settings(tmp_path, labels="labels.csv"))
+
+
+@pytest.mark.parametrize("column", ["bais", "biass", "Bais", "splitt"])
+def test_a_column_that_is_nearly_a_missing_one_is_taken_for_it(tmp_path, root, column):
+    known = "split" if column == "splitt" else "bias"
+    columns = ("path", "target", "bias" if known == "split" else "split", known)
+    path = labels(root, columns, lambda number, row: row | {"split": "test" if number % 4 == 3 else "train"})
+    path.write_text(path.read_text().replace(known, column, 1))
+    with pytest.raises(UserError, match=f"column '{column.lower()}' is not known; did you mean {known}"):
+        load_task(settings(tmp_path, labels="labels.csv"))
+
+
+@pytest.mark.parametrize("columns", [("path", "target", "bias", "split"), ("path", "target")])
+@pytest.mark.parametrize(
+    "further", ["patches", "patient", "site", "date", "image_path", "target_name", "paths", "subset"]
+)
+def test_further_columns_are_ignored(tmp_path, root, columns, further):
+    def change(number, row):
+        return row | {"split": "test" if number % 4 == 3 else "train", further: f"{number}"}
+
+    labels(root, (*columns, further), change)
+    assert load_task(settings(tmp_path, labels="labels.csv")).target_names == ("camel", "cow")
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (("②", "①"), ("①", "②")),
+        (("²", "10", "9"), ("9", "10", "²")),
+        (("b", "٣", "2"), ("2", "٣", "b")),
+        (("9" * 5000, "a", "1"), ("1", "9" * 5000, "a")),
+        (("01", "1"), ("01", "1")),
+    ],
+)
+def test_names_that_look_like_digits_have_an_order(names, order):
+    assert in_order(set(names)) == order
 
 
 def test_nothing_there(tmp_path, monkeypatch):
