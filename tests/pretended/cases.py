@@ -57,7 +57,6 @@ def _variants() -> list[Case]:
     held_out = ("valid_fraction=0.2", "distill.teacher=valid")
     restarts = ("branches.restarts=1", "branches.restart_below=100", "branches.restart_after=1")
     return [
-        training("fisher", "bfloat16=off", name="fisher, float32"),
         training("fisher", "reference", name="fisher, as published"),
         training("lff", *vectors[:2], name="lff, vectors"),
         training("group_dro", *vectors[::2], name="group_dro, vectors"),
@@ -80,7 +79,7 @@ def _variants() -> list[Case]:
 def _replicas() -> list[Case]:
     """Two seeds at once; with what single runs have stored, one would be left."""
     words = ("dataset=bimodal_digits", "valid_fraction=0", "pretrain.network=lenet", "bfloat16=off")
-    several = {name: training(name, "replicas=2") for name in ("denetdm", "jtt", "lff")}
+    several = {name: training(name, "replicas=2") for name in ("denetdm", "lff")}
     several["convolutions"] = training("erm", *words, "replicas=2")
     return [replace(case, name=f"replicas, {name}", starts_anew=True) for name, case in several.items()]
 

@@ -84,7 +84,11 @@ def _where() -> str:
     while frame is not None and len(found) < 3:
         name = frame.f_code.co_filename
         path = Path(name)
-        if name.startswith(str(ROOT)) and (not name.startswith(_OWN) or path.name.startswith("test_")):
+        if (
+            name.startswith(str(ROOT))
+            and "site-packages" not in path.parts
+            and (not name.startswith(_OWN) or path.name.startswith("test_"))
+        ):
             found.append(f"{path.relative_to(ROOT)}:{frame.f_lineno}")
         frame = frame.f_back
     return " < ".join(found) or "?"

@@ -3,13 +3,19 @@
 import pytest
 import torch
 
-from stages.recipes import RECIPES
 from tests.pipeline import same
 from tests.pretended.cases import CASES, trained_stages
+from tests.pretended.launches import counted
 
 STEPS = ("train", "replay", "eval")
-# Where captured steps have something beside a recipe's: other learning rates, many steps a graph, several seeds.
-CAPTURED = [*RECIPES, "erm, a falling rate", "erm, many steps a graph", "group_dro, vectors", "replicas, denetdm"]
+# Every stage that trains, and what captured steps may have beside: other rates, many steps a graph, several seeds.
+CAPTURED = [
+    *dict.fromkeys(counted().values()),
+    "erm, a falling rate",
+    "erm, many steps a graph",
+    "group_dro, vectors",
+    "replicas, denetdm",
+]
 
 
 @pytest.mark.recipe
