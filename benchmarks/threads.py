@@ -32,6 +32,7 @@ import torch
 
 from benchmarks.throughput import CASES, default_batch, recipe_with, run_stage, settings_for, synthetic_task
 from stages.machine import prepare_cpu
+from stages.recipes import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 20  # of an epoch: few, so that the slowest policy ends too
@@ -187,6 +188,9 @@ def main(arguments: Sequence[str]) -> int:
     batch = default_batch(given.stage) if given.batch is None else given.batch
     if batch < 1 or given.rounds < 1 or given.seconds <= 0 or min(given.threads) < 1 or min(given.others) < 0:
         parser.error("at least one round of one thread and one image is needed")
+    networks = STAGES[given.stage].settings.get("network")
+    if given.network and (networks is None or given.network not in (networks.choices or ())):
+        parser.error(f"--network {given.network}: not one of the stage {given.stage}")
     for policy in given.policy:
         if policy not in ("ours", "torch") and policy.partition("=")[0] not in waiting.VARIABLES:
             parser.error(f"--policy {policy}: ours, torch, or one of {', '.join(waiting.VARIABLES)} with a value")
@@ -196,12 +200,16 @@ def main(arguments: Sequence[str]) -> int:
     own = ["--stage", given.stage, "--batch", str(batch), "--seconds", str(given.seconds)]
     own += ["--network", given.network] if given.network else []
     found: dict[tuple[str, int, int], list[float]] = {}
-    for _ in range(given.rounds):
-        for policy in given.policy:
-            for threads in given.threads:
-                rates = measure(policy, [*own, "--threads", str(threads)], given.others)
-                for others, rate in zip(given.others, rates, strict=True):
-                    found.setdefault((policy, threads, others), []).append(rate)
+    try:
+        for _ in range(given.rounds):
+            for policy in given.policy:
+                for threads in given.threads:
+                    rates = measure(policy, [*own, "--threads", str(threads)], given.others)
+                    for others, rate in zip(given.others, rates, strict=True):
+                        found.setdefault((policy, threads, others), []).append(rate)
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     about = {
         "stage": given.stage, "network": given.network, "batch": batch, "rounds": given.rounds,
         "seconds": given.seconds, "cores": len(os.sched_getaffinity(0)), "ours": waiting.POLICY,

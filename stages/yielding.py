@@ -57,9 +57,10 @@ class Team:
 
     def __init__(self, library: ctypes.CDLL, count: int) -> None:
         self._library, self._count = library, count
-        self._over = threading.Event()
+        self._here, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._hold, name="idle team", daemon=True)
         self._thread.start()
+        self._here.wait()
 
     def let_go(self) -> None:
         """They end."""
@@ -70,6 +71,7 @@ class Team:
         # What they do is nothing. OpenMP keeps a team for the next operation of its thread, as long as that one lives.
         nothing = ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p)
         self._library.GOMP_parallel(nothing, None, self._count + 1, 0)
+        self._here.set()
         self._over.wait()
 
 
