@@ -13,6 +13,8 @@ python main.py print_config with ...                         every setting, its 
 python main.py help                                          data sets, methods, named configs, commands
 """
 
+import waiting  # noqa: F401 - before torch
+
 import os
 import sys
 from collections.abc import Sequence

@@ -13,6 +13,8 @@ python results.py docs [FILE...] [--check]          make the marked tables of do
 A FILTER is a setting with a value: method=erm,lff  skew<=0.02  distill.teacher=oracle  status!=FAILED
 """
 
+import waiting  # noqa: F401 - before torch
+
 import argparse
 import csv
 import shutil

@@ -20,6 +20,8 @@ python sweep.py FILE --engine ray --address auto --gpus 0.25       a Ray cluster
 python sweep.py FILE --engine slurm --slurm timeout_min=600        a Slurm job a trial
 """
 
+import waiting  # noqa: F401 - before torch
+
 import argparse
 import contextlib
 import sys

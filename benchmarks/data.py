@@ -11,6 +11,8 @@ A section is a function in `SECTIONS`: it takes the options and gives figures by
 the real ones, unless the data set's files are in --data-dir.
 """
 
+import waiting  # noqa: F401 - before torch
+
 import argparse
 import json
 import os

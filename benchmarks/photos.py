@@ -1,5 +1,7 @@
 """Speed of decoding image files and of making batches, beside torchvision's DataLoader on the same files."""
 
+import waiting  # noqa: F401 - before torch
+
 import argparse
 import statistics
 import tempfile

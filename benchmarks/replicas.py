@@ -8,6 +8,8 @@ Both are the training loop of a real run on synthetic images of the size of Colo
 turn; the ratio is taken pair by pair. An epoch of warm-up before each is not counted.
 """
 
+import waiting  # noqa: F401 - before torch
+
 import argparse
 import statistics
 import sys

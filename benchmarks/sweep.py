@@ -4,6 +4,8 @@ python -m benchmarks.sweep --trials 20 --runs 200      with so many other runs i
 python -m benchmarks.sweep --engine jobs               in two processes of this machine, or `ray`: once they are up
 """
 
+import waiting  # noqa: F401 - before torch
+
 import argparse
 import importlib
 import json

@@ -15,6 +15,8 @@ The median over epochs says what to expect on this machine, the best what it can
 A stage that adds something to a plain step is timed in turn with that step, and the ratio is taken pair by pair.
 """
 
+import waiting  # noqa: F401 - before torch
+
 import argparse
 import json
 import math

@@ -6,6 +6,7 @@ import ctypes
 import torch
 
 from errors import UserError
+from stages.yielding import give_way
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -28,6 +29,7 @@ def prepare_cpu(threads: int | None = None) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     if threads is not None:
         torch.set_num_threads(threads)
+    give_way()
 
 
 def pick_device(name: str) -> torch.device:

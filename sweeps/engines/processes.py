@@ -76,7 +76,7 @@ class Processes:
     def _start(self) -> _Worker:
         # Workers come from a process that has only imported what they need, which takes longer than a small run.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "main", "sweeps.engines.worker"])
+        context.set_forkserver_preload(["waiting", "torch", "main", "sweeps.engines.worker"])
         ours, theirs = context.Pipe()
         threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // self.slots))
         process = context.Process(target=serve, args=(theirs, self._run, threads), daemon=True)

@@ -1,5 +1,7 @@
 """What a process does that runs trials for a sweep in another process: its surroundings, its output, its end."""
 
+import waiting  # noqa: F401 - before torch
+
 import contextlib
 import os
 import signal
