@@ -15,6 +15,7 @@ same command again goes on: finished trials are not run again, whoever started t
 Several of these commands, in several terminals or on several machines, share the work. `python results.py` reads the
 figures.
 
+python sweep.py FILE --together                                    seeds, skews and the like trained at once: for a GPU
 python sweep.py FILE --jobs 4                                      four processes on this machine
 python sweep.py FILE --engine ray --address auto --gpus 0.25       a Ray cluster, four trials on a GPU
 python sweep.py FILE --engine slurm --slurm timeout_min=600        a Slurm job a trial
@@ -40,6 +41,7 @@ from sweeps.searching.search import run_search
 from sweeps.searching.spec import Search, read_search
 from sweeps.searching.tables import report
 from sweeps.searching.words import is_search, search_words
+from sweeps.together import add_together, spelled_out, with_groups
 from sweeps.watch import watched
 from tracking.console import say
 from tracking.mongo.address import redact
@@ -72,9 +74,10 @@ def _run(arguments: Sequence[str]) -> int:
     if is_search(options.words):
         name, words, given = search_words([word for word in options.words if word != "with"])
         return _search(experiment, read_search(experiment, name, words, given), options)
-    plan = replace(_plan(experiment, options.words), record=options.record)
+    alone = options.engine == "here" and (options.jobs or 1) == 1
+    plan = with_groups(replace(_plan(experiment, options.words), record=options.record), options.together, alone)
     if options.dry_run:
-        print(write([progress_table(plan, states_of(plan))], "terminal"), end="")
+        print(write([progress_table(plan, states_of(plan), groups=True)], "terminal"), end="")
         return 0
     with _engine(options, plan.store, [trial.words for trial in plan.trials], plan) as (engine, say):
         states = run_sweep(plan, engine, say)
@@ -84,6 +87,8 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _search(experiment: program.DebiasExperiment, search: Search, options: argparse.Namespace) -> int:
+    if isinstance(options.together, int) and options.together > 1:
+        raise UserError("--together: what a search tries next goes by how the trials before it ended; leave it out")
     failed = False
     if not options.dry_run:
         with _engine(options, search.store, [search.words]) as (engine, say):
@@ -130,8 +135,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--record", type=Path, help="a CSV file of runs that count as finished too; each finished run is added to it"
     )
     parser.add_argument("--dry-run", action="store_true", help="list the trials, run none")
+    add_together(parser)
     add_options(parser)
-    return parser.parse_intermixed_args(list(arguments))
+    return parser.parse_intermixed_args(spelled_out(arguments))
 
 
 if __name__ == "__main__":

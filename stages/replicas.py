@@ -1,7 +1,8 @@
-"""Several seeds of one recipe trained at once: each with its own data, weights and order, their steps as one.
+"""Several runs of one recipe trained at once: each with its own data, weights and order, their steps as one.
 
-Every seed goes through its stages as it would alone. Where a stage trains it waits until the others have come as far;
-then their trainings are done together (`stages.stacked`) where they stack, and one after another where they do not.
+They differ in the seed, and may differ in what makes their data (the skew). Every run goes through its stages as it
+would alone. Where a stage trains it waits until the others have come as far; then their trainings are done together
+(`stages.stacked`) where they stack, and one after another where they do not.
 """
 
 import threading
@@ -29,27 +30,31 @@ def run_replicas(
     *,
     say: Callable[[str], None] = print,
     progress: bool = True,
+    names: Sequence[str] | None = None,
 ) -> list[Exception | None]:
-    """Have every stage of every seed finished in the store, where runs of the seeds find them.
+    """Have every stage of every run finished in the store, where the runs themselves find them.
 
     Parameters
     ----------
     stages, device, store, say, progress
         As of `stages.run.run_stages`.
     tasks, settings
-        Data and settings of each seed.
+        Data and settings of each run; no two of one seed and the same data, which would wait for each other.
+    names
+        What lines call each; None: by its seed.
 
     Returns
     -------
-    What went wrong with each seed, None where nothing did; one that fails leaves the others to go on.
+    What went wrong with each run, None where nothing did; one that fails leaves the others to go on.
     """
     meeting = Meeting(say)
+    called = [f"seed {own['seed']}" for own in settings] if names is None else names
     walks = [
         Walk(
             stages, task, own, device, store,
-            say=partial(_say_of, say, own["seed"]), progress=progress, together=meeting,
+            say=partial(_say_of, say, name), progress=progress, together=meeting,
         )
-        for task, own in zip(tasks, settings, strict=True)
+        for task, own, name in zip(tasks, settings, called, strict=True)
     ]  # fmt: skip
     failures: list[Exception | None] = [None] * len(walks)
     for stage in stages:
@@ -58,12 +63,12 @@ def run_replicas(
         for number, failure in zip(alive, found, strict=True):
             failures[number] = failure
             if failure is not None:
-                say(f"seed {settings[number]['seed']}: {stage.name} failed: {failure}")
+                say(f"{called[number]}: {stage.name} failed: {failure}")
     return failures
 
 
-def _say_of(say: Callable[[str], None], seed: int, line: str) -> None:
-    say(f"seed {seed}: {line}")
+def _say_of(say: Callable[[str], None], name: str, line: str) -> None:
+    say(f"{name}: {line}")
 
 
 class Meeting:
@@ -182,12 +187,12 @@ def fit_together(requests: Sequence[tuple[Job, Context]], say: Callable[[str], N
     try:
         group.run()
     except Unstackable as why:
-        say(f"{loops[0].ctx.stage}: the seeds are trained one after another: {why}")
+        say(f"{loops[0].ctx.stage}: the runs are trained one after another: {why}")
     return group.results()
 
 
 class _Group:
-    """The loops of several seeds; each gives the result it would have by itself."""
+    """The loops of several runs; each gives the result it would have by itself."""
 
     def __init__(self, loops: Sequence[Loop]) -> None:
         self._loops = loops
@@ -202,7 +207,7 @@ class _Group:
         """Train them at once as long as there are several."""
         self._catch_up()
         epochs = self._loops[0].job.epochs
-        with self._loops[0].bar(f"{self._loops[0].ctx.stage}, {len(self._loops)} seeds") as bar:
+        with self._loops[0].bar(f"{self._loops[0].ctx.stage}, {len(self._loops)} runs") as bar:
             while len(self._alive) > 1:
                 joint = self._stack()
                 asked_to_stop = False
@@ -263,4 +268,4 @@ class _Group:
             self._alive.remove(loop)
 
     def _headline(self) -> str:
-        return f"{self._alive[0].headline()} (seed {self._alive[0].ctx.seed})"
+        return f"{self._alive[0].headline()} (the first)"

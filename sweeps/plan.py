@@ -16,6 +16,7 @@ from errors import UserError
 from settings import nearest
 from stages.recipes import STAGES, stages_of
 from stages.store import digest
+from sweeps.alike import alike_of
 from tracking.results.records import MACHINE
 
 KEYS = ("with", "grid", "search")
@@ -30,6 +31,9 @@ class Trial:
 
     seed, replicas : its own seed, and how many it may be trained at once with
     apart : names its settings but for the seed, where there may be several
+    alike : names its settings but for those in which trials that are trained at once may differ; empty where nothing
+        of it can be
+    device : as its setting says
     """
 
     words: tuple[str, ...]
@@ -38,6 +42,8 @@ class Trial:
     seed: int = 0
     replicas: int = 1
     apart: str = ""
+    alike: str = ""
+    device: str = "auto"
 
     def with_seeds(self, count: int) -> "Trial":
         """The trial as one run of a command that trains so many seeds at once, from its own on."""
@@ -50,12 +56,14 @@ class Plan:
     """The trials of a sweep, each once, in the order of the grid: the last name varies fastest.
 
     record : CSV file of runs that count as finished too, and to which every finished run is added
+    together : how many trials are trained at once, at most
     """
 
     name: str
     trials: tuple[Trial, ...]
     store: Path
     record: Path | None = None
+    together: int = 1
 
 
 def read_plan(experiment: DebiasExperiment, path: Path, words: Sequence[str] = ()) -> Plan:
@@ -181,9 +189,8 @@ def _plan(
         try:
             config = configured(experiment, trial_words)
             apart = run_key({**config, "seed": 0}) if config["replicas"] > 1 else ""
-            trial = Trial(
-                trial_words, label or "the only trial", run_key(config), config["seed"], config["replicas"], apart
-            )
+            about = (config["seed"], config["replicas"], apart, alike_of(resolve(config)), config["device"])
+            trial = Trial(trial_words, label or "the only trial", run_key(config), *about)
         except UserError as error:
             raise UserError(f"{label}: {error}" if label else str(error)) from error
         store = Path(config["store"])

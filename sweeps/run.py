@@ -11,6 +11,7 @@ from errors import UserError
 from sweeps.engines.base import Engine, outcomes
 from sweeps.finished import finished_runs
 from sweeps.plan import Plan, Trial
+from sweeps.together import groups_of, whole
 from sweeps.work import Assignment, Outcome
 from tracking.results.records import write_records
 from tracking.results.tables import Table
@@ -48,8 +49,13 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
     keep_records(plan, records_of(states))
     todo = [state for state in states if state.status != "finished"]
     clock = Clock(len(todo), engine.slots if todo else 1)
-    waiting = deque(at_once(todo))
+    by_key = {state.trial.key: state for state in todo}
+    groups = groups_of([state.trial for state in todo], plan.together)
+    waiting = deque([by_key[trial.key] for trial in group] for group in groups)
     given: dict[str, list[State]] = {}
+    numbers: dict[str, int] = {}
+    # Seconds of the training of a group that are a trial's own, once that is over.
+    shares: dict[str, float] = {}
 
     def assignments() -> Iterator[Assignment | None]:
         while True:
@@ -58,16 +64,31 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
                 continue
             group = waiting.popleft()
             first = group[0].trial
-            trial = first if first.replicas == 1 else first.with_seeds(len(group))
+            several: tuple[Trial, ...] = ()
+            if first.replicas > 1:
+                trial = first.with_seeds(len(group))
+            elif len(group) > 1:
+                several = tuple(state.trial for state in group)
+                trial = whole(several)
+            else:
+                trial = after_training(first) if first.key in shares else first
             given[trial.key] = group
             for state in group:
                 state.status = "running"
-            number = sum(state.status != "waiting" for state in todo) - len(group) + 1
-            say(f"[{number}/{len(todo)}] {trial.label}")
-            yield Assignment(trial, plan.store, plan.record, seeds=len(group))
+                numbers.setdefault(state.trial.key, len(numbers) + 1)
+            say(f"[{numbers[first.key]}/{len(todo)}] {trial.label}")
+            yield Assignment(trial, plan.store, plan.record, seeds=len(group), group=several)
 
     for assignment, outcome in outcomes(engine, assignments(), say):
+        if assignment.group:
+            trained = given.pop(assignment.trial.key)
+            if outcome.error:
+                say(f"{assignment.trial.label}: not trained at once ({outcome.error}); now one by one")
+            shares |= dict.fromkeys((state.trial.key for state in trained), share_of(assignment, outcome))
+            waiting.extendleft([state] for state in reversed(trained))
+            continue
         first, *others = given.pop(assignment.trial.key)
+        outcome = with_share(outcome, shares.get(first.trial.key))
         if outcome.seconds is not None:
             outcome = replace(outcome, seconds=outcome.seconds / (1 + len(others)))
         finish(plan, first, outcome, say, clock)
@@ -80,19 +101,22 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
     return states
 
 
-def at_once(states: Sequence[State]) -> list[list[State]]:
-    """Trials that one command trains at once: those that differ in seeds that follow each other, up to `replicas`."""
-    groups: list[list[State]] = []
-    for state in sorted(states, key=lambda state: (state.trial.apart, state.trial.seed)):
-        trial = state.trial
-        last = groups[-1][-1].trial if groups else trial
-        follows = trial.apart == last.apart and trial.seed == last.seed + 1
-        if groups and follows and len(groups[-1]) < trial.replicas:
-            groups[-1].append(state)
-        else:
-            groups.append([state])
-    order = {id(state): place for place, state in enumerate(states)}
-    return sorted(groups, key=lambda group: order[id(group[0])])
+def after_training(trial: Trial) -> Trial:
+    """A trial whose stages have just been computed, and are not to be computed anew, whatever `fresh` says."""
+    fresh = any(word.partition("=")[0] == "fresh" for word in trial.words)
+    return replace(trial, words=(*trial.words, "fresh=False")) if fresh else trial
+
+
+def share_of(assignment: Assignment, outcome: Outcome) -> float:
+    """The seconds of a group's training that are one trial's."""
+    return (outcome.seconds or 0.0) / len(assignment.group)
+
+
+def with_share(outcome: Outcome, seconds: float | None) -> Outcome:
+    """The outcome of a trial that was trained in a group before: its seconds are those of both."""
+    if seconds is None or outcome.seconds is None:
+        return outcome
+    return replace(outcome, seconds=outcome.seconds + seconds)
 
 
 def prepare_store(plan: Plan) -> None:
@@ -143,8 +167,11 @@ class Clock:
         return f"; about {duration(seconds)} left, until {end:%a %H:%M}"
 
 
-def progress_table(plan: Plan, states: Sequence[State]) -> Table:
-    """Every trial with its status, its result (%), its seconds and its run folder or its error."""
+def progress_table(plan: Plan, states: Sequence[State], groups: bool = False) -> Table:
+    """Every trial with its status, its result (%), its seconds and its run folder or its error.
+
+    groups : whether to show which of those that are not finished are to be trained at once
+    """
     rows = [
         [
             state.trial.label,
@@ -156,7 +183,22 @@ def progress_table(plan: Plan, states: Sequence[State]) -> Table:
         for state in states
     ]
     head = ["trial", "status", "result", "time", "run, or error"]
-    return Table(f"{plan.name}: result at the last epoch, %", head, rows, text_columns=[head[0], head[1], head[4]])
+    if groups and (numbers := _group_numbers(plan, states)):
+        head.append("at once")
+        rows = [[*row, numbers.get(state.trial.key, "")] for row, state in zip(rows, states, strict=True)]
+    left = [name for name in head if name not in ("result", "time")]
+    return Table(f"{plan.name}: result at the last epoch, %", head, rows, text_columns=left)
+
+
+def _group_numbers(plan: Plan, states: Sequence[State]) -> dict[str, str]:
+    """The group of each trial that is not finished and does not go by itself."""
+    todo = [state.trial for state in states if state.status != "finished"]
+    several = [group for group in groups_of(todo, plan.together) if len(group) > 1]
+    return {
+        trial.key: f"group {number}, {len(group)} trials"
+        for number, group in enumerate(several, start=1)
+        for trial in group
+    }
 
 
 def duration(seconds: float) -> str:

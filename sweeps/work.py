@@ -1,4 +1,5 @@
-"""Runs one trial in the process that calls it, at most one at a time on all machines that share the store."""
+"""Runs one trial, or trains a group of them, in the process that calls it, at most one at a time on all machines that
+share the store."""
 
 import contextlib
 import functools
@@ -15,6 +16,7 @@ import main as program
 from sweeps.finished import finished_runs
 from sweeps.plan import Trial
 from sweeps.searching.pruning import Pruned, Watch, watching
+from sweeps.together import train_group
 from tracking.runs import RunRecord
 
 # Makes one run of the words after `with`; what it raises is the run's failure.
@@ -23,11 +25,12 @@ Runner = Callable[[Sequence[str]], object]
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial that is given to a worker, with all that it has to know.
+    """A trial that is given to a worker, with all that it has to know; or a group of trials to be trained at once.
 
     wait : whether to wait for another process that is at this trial, or to come back at once
     watch : the trial of a search that it is, which may be given up
     seeds : how many trials of the sweep it is, all trained at once
+    group : trials to be trained, and not more: each of them comes later, by itself, and finds its stages in the store
     """
 
     trial: Trial
@@ -36,13 +39,15 @@ class Assignment:
     wait: bool = False
     watch: Watch | None = None
     seeds: int = 1
+    group: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended: finished, failed, pruned, elsewhere or lost.
+    """How it ended: finished, trained, failed, pruned, elsewhere or lost.
 
-    `pruned`: given up by a search; `elsewhere`: another process is at it; `lost`: the worker died.
+    `trained`: of a group, also where that went wrong; `pruned`: given up by a search; `elsewhere`: another process is
+    at it; `lost`: the worker died.
     """
 
     status: str
@@ -53,6 +58,8 @@ class Outcome:
 
 def work(assignment: Assignment, run: Runner) -> Outcome:
     """Run a trial unless it is finished, here or by another process in the meantime."""
+    if assignment.group:
+        return _train(assignment)
     trial = assignment.trial
     # The system lets go of the lock of a process that dies.
     lock = FileLock(assignment.store / "sweeps" / f"{trial.key}.lock")
@@ -82,6 +89,17 @@ def work(assignment: Assignment, run: Runner) -> Outcome:
         return Outcome("finished", found, seconds)
     finally:
         lock.release()
+
+
+def _train(assignment: Assignment) -> Outcome:
+    started, why = time.monotonic(), ""
+    try:
+        train_group(assignment.group, assignment.store, assignment.record)
+    except (Exception, SystemExit) as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    finally:
+        gc.collect()
+    return Outcome("trained", None, time.monotonic() - started, why)
 
 
 def _found(assignment: Assignment) -> RunRecord | None:

@@ -1,21 +1,19 @@
 """Several seeds in one command: trained at once, then recorded as a run each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from data.split import Task
 from stages.base import Settings, Stage
-from stages.replicas import run_replicas
 from stages.store import Store
 from tracking.console import say
-from tracking.overview import check_bias_labels
 from tracking.results.published import beside
 from tracking.results.summary import tables_of
 from tracking.results.tables import write
 from tracking.runs import read_runs
+from tracking.together import Load, train_runs
 
 
 def seeds_of(settings: Settings) -> list[int]:
@@ -24,19 +22,12 @@ def seeds_of(settings: Settings) -> list[int]:
 
 
 def train_at_once(
-    stages: Sequence[Stage],
-    settings: Mapping[str, Any],
-    device: torch.device,
-    store: Store,
-    load: Callable[[Settings], Task],
+    stages: Sequence[Stage], settings: Mapping[str, Any], device: torch.device, store: Store, load: Load
 ) -> None:
     """Have all stages of all seeds in the store; a seed that fails does so again in its own run, which says why."""
     every = [{**settings, "seed": seed, "replicas": 1} for seed in seeds_of(settings)]
-    tasks = [load(own) for own in every]
-    for task in tasks:
-        check_bias_labels(task, stages, settings["method"])
     say(f"{len(every)} seeds at once: {every[0]['seed']} to {every[-1]['seed']}")
-    run_replicas(stages, tasks, every, device, store, say=say, progress=settings["progress"])
+    train_runs(stages, every, [f"seed {own['seed']}" for own in every], device, store, load, say)
 
 
 def show_seeds(store: Path, runs: Sequence[str]) -> None:

@@ -26,11 +26,18 @@ _threads: int | None = None
 
 
 def run_assignment(assignment: Assignment, run: Runner, threads: int | None = None) -> Outcome:
-    """Run a trial; what it prints is in `log_file` afterwards, unless it is finished.
+    """Run a trial or train a group; what that prints is in `log_file` afterwards, unless all went well.
 
     threads : of a trial that does not set its own; None leaves it to torch
     """
     log = log_file(assignment)
+    if assignment.group:
+        _default_threads(threads)
+        with _output_to(log):
+            outcome = work(assignment, run)
+        if not outcome.error:
+            log.unlink(missing_ok=True)
+        return outcome
 
     def logged(words: Sequence[str]) -> None:
         _default_threads(threads)

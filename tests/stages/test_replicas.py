@@ -16,6 +16,7 @@ from stages.run import run_stages
 from stages.store import Store
 from sweeps.plan import run_key
 from tests.pipeline import method_with, short
+from tests.tolerance import differ, same_to_float_tolerance
 from tracking.runs import read_runs
 
 SEEDS = (3, 4, 5)
@@ -56,40 +57,6 @@ def outcomes(given, store, device=CPU):
     ]
 
 
-def states(outcome):
-    """Every tensor of real numbers among the artifacts, by where it stands: weights of every selection, scores."""
-    found = {}
-
-    def look(content, place):
-        if isinstance(content, dict):
-            for name, value in content.items():
-                look(value, (*place, name))
-        elif isinstance(content, torch.Tensor) and content.is_floating_point():
-            found[place] = content
-
-    look(outcome.artifacts, ())
-    return found
-
-
-def differ(one, other):
-    """The largest difference of any number, at the last epoch or of scores; others may choose other epochs."""
-    assert states(one).keys() == states(other).keys() and states(one)
-    places = [place for place in states(one) if "states" not in place or "last" in place]
-    return max(float((states(one)[place] - states(other)[place]).abs().max()) for place in places)
-
-
-def same_to_float_tolerance(together, alone):
-    """A step of Adam moves every weight by the learning rate, 1e-3, also where its gradient is rounding alone."""
-    for many, one in zip(together, alone, strict=True):
-        assert differ(many, one) < 5e-4
-        for stage in one.stages:
-            rows = zip(many.stages[stage]["report"]["history"], one.stages[stage]["report"]["history"], strict=True)
-            for found, wanted in rows:
-                assert found.keys() == wanted.keys()
-                assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-3)
-    assert differ(alone[0], alone[1]) > 1e-2, "seeds are different trainings"
-
-
 @pytest.mark.recipe
 @pytest.mark.parametrize("stage", TRAINED)
 def test_the_numbers_of_a_single_run(several, tmp_path, stage):
@@ -100,7 +67,7 @@ def test_the_numbers_of_a_single_run(several, tmp_path, stage):
     together, alone = outcomes(given, tmp_path / "many"), outcomes(given, tmp_path / "alone")
     assert all(about["reused"] for outcome in together for about in outcome.stages.values())
     counts = {outcome.stages[stage]["report"]["replicas"] for outcome in together}
-    why = [line for line in said if line.startswith(f"{stage}: the seeds are trained one after another")]
+    why = [line for line in said if line.startswith(f"{stage}: the runs are trained one after another")]
     if stage in NOT_AT_ONCE:
         assert counts == {1} and len(why) == 1 and re.search(NOT_AT_ONCE[stage], why[0])
         if all(about["report"].get("replicas", 1) == 1 for about in together[0].stages.values()):

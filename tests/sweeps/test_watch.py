@@ -2,6 +2,7 @@
 
 import os
 import pty
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -9,6 +10,7 @@ import sweeps.watch as watch
 from sweeps.engines.base import outcomes
 from sweeps.engines.here import Here
 from sweeps.plan import Trial
+from sweeps.together import whole
 from sweeps.watch import Watched, watched
 from sweeps.work import Assignment
 
@@ -54,3 +56,20 @@ def test_in_a_terminal_lines_stand_above_it(tmp_path, monkeypatch):
             engine.wait()
         text = os.read(ours, 65536).decode()
     assert "its worker died" in text and "1 failed" in text and "is in the table" not in text
+
+
+def test_trials_of_a_group_count_as_running(tmp_path):
+    """And as waiting when their training is over, whatever became of it; then each for itself."""
+    seen = Watched(Here(fails), total=5)
+    work = trials(tmp_path, 5)
+    group = tuple(replace(one.trial, words=("no such setting",)) for one in work[:4])
+    seen.submit(Assignment(whole(group), tmp_path, seeds=4, group=group))
+    text = drawn(seen)
+    assert "4 trials at once: seed=[0] to seed=[3]" in text
+    assert "4 running, 0 failed, 0 finished, 1 waiting" in text
+    _, outcome = seen.wait()
+    assert outcome.status == "trained" and "no such setting" in outcome.error
+    assert "0 running, 0 failed, 0 finished, 5 waiting" in drawn(seen)
+    seen.submit(work[0])
+    seen.wait()
+    assert "0 running, 1 failed, 0 finished, 4 waiting" in drawn(seen)
