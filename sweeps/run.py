@@ -54,8 +54,6 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
     waiting = deque([by_key[trial.key] for trial in group] for group in groups)
     given: dict[str, list[State]] = {}
     numbers: dict[str, int] = {}
-    # Seconds of the training of a group that are a trial's own, once that is over.
-    shares: dict[str, float] = {}
 
     def assignments() -> Iterator[Assignment | None]:
         while True:
@@ -71,7 +69,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
                 several = tuple(state.trial for state in group)
                 trial = whole(several)
             else:
-                trial = after_training(first) if first.key in shares else first
+                trial = after_training(first) if first.key in clock.shares else first
             given[trial.key] = group
             for state in group:
                 state.status = "running"
@@ -84,11 +82,11 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
             trained = given.pop(assignment.trial.key)
             if outcome.error:
                 say(f"{assignment.trial.label}: not trained at once ({outcome.error}); now one by one")
-            shares |= dict.fromkeys((state.trial.key for state in trained), share_of(assignment, outcome))
+            clock.trained(assignment, outcome)
             waiting.extendleft([state] for state in reversed(trained))
             continue
         first, *others = given.pop(assignment.trial.key)
-        outcome = with_share(outcome, shares.get(first.trial.key))
+        outcome = clock.with_share(assignment, outcome)
         if outcome.seconds is not None:
             outcome = replace(outcome, seconds=outcome.seconds / (1 + len(others)))
         finish(plan, first, outcome, say, clock)
@@ -105,18 +103,6 @@ def after_training(trial: Trial) -> Trial:
     """A trial whose stages have just been computed, and are not to be computed anew, whatever `fresh` says."""
     fresh = any(word.partition("=")[0] == "fresh" for word in trial.words)
     return replace(trial, words=(*trial.words, "fresh=False")) if fresh else trial
-
-
-def share_of(assignment: Assignment, outcome: Outcome) -> float:
-    """The seconds of a group's training that are one trial's."""
-    return (outcome.seconds or 0.0) / len(assignment.group)
-
-
-def with_share(outcome: Outcome, seconds: float | None) -> Outcome:
-    """The outcome of a trial that was trained in a group before: its seconds are those of both."""
-    if seconds is None or outcome.seconds is None:
-        return outcome
-    return replace(outcome, seconds=outcome.seconds + seconds)
 
 
 def prepare_store(plan: Plan) -> None:
@@ -146,11 +132,25 @@ def keep_records(plan: Plan, records: Sequence[RunRecord]) -> None:
 
 
 class Clock:
-    """How many trials are done, and when the last will be, if all take as long as those so far, `slots` at a time."""
+    """How many trials are done, and when the last will be, if all take as long as those so far, `slots` at a time.
+
+    shares : of trials that were trained in a group and are not done yet, by key: seconds of that training
+    """
 
     def __init__(self, total: int, slots: int = 1) -> None:
         self.total, self.done, self._slots = total, 0, slots
         self._seconds: list[float] = []
+        self.shares: dict[str, float] = {}
+
+    def trained(self, group: Assignment, outcome: Outcome) -> None:
+        """A group is trained; each of its trials has its share in the seconds."""
+        keys = [trial.key for trial in group.group]
+        self.shares |= dict.fromkeys(keys, (outcome.seconds or 0.0) / len(keys))
+
+    def with_share(self, assignment: Assignment, outcome: Outcome) -> Outcome:
+        """The outcome of a trial with the seconds of its training in a group, where there was one."""
+        share = self.shares.pop(assignment.trial.key, 0.0)
+        return outcome if outcome.seconds is None else replace(outcome, seconds=outcome.seconds + share)
 
     def took(self, seconds: float | None) -> None:
         """A trial is done; None for one that another process had run."""
@@ -163,6 +163,7 @@ class Clock:
         if not rest or not self._seconds:
             return ""
         seconds = -(-rest // self._slots) * sum(self._seconds) / len(self._seconds)
+        seconds = max(0.0, seconds - sum(self.shares.values()) / self._slots)
         end = datetime.now() + timedelta(seconds=seconds)
         return f"; about {duration(seconds)} left, until {end:%a %H:%M}"
 

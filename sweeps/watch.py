@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.engines.base import Engine
-from sweeps.run import Clock, duration, result_of, share_of, with_share
+from sweeps.run import Clock, duration, result_of
 from sweeps.work import Assignment, Outcome
 from tracking.mongo.address import redact
 
@@ -45,7 +45,6 @@ class Watched:
         self._engine, self._total = engine, total
         self._rows: dict[str, _Row] = {}
         self._clock: Clock | None = None
-        self._shares: dict[str, float] = {}
         # The table is drawn by a thread of its own.
         self._lock = threading.Lock()
 
@@ -70,18 +69,20 @@ class Watched:
             row = self._rows.pop(assignment.trial.key, None) or _Row(assignment.trial.label, assignment.seeds)
             if assignment.group:
                 # None of its trials has ended, whatever became of it.
-                shares = dict.fromkeys((trial.key for trial in assignment.group), share_of(assignment, outcome))
-                self._shares |= shares
+                if self._clock is not None:
+                    self._clock.trained(assignment, outcome)
                 return assignment, outcome
             if outcome.status in ENDS:
                 row.status = ENDS[outcome.status]
                 row.result = "" if outcome.record is None else f"{result_of(outcome.record):.2f}"
-                seconds = with_share(outcome, self._shares.get(assignment.trial.key)).seconds
+                seconds = outcome.seconds
+                if self._clock is not None and outcome.status != "lost":
+                    seconds = self._clock.with_share(assignment, outcome).seconds
                 row.seconds, row.error = seconds, redact(outcome.error)
                 self._rows[assignment.trial.key] = row
             if outcome.status in ("finished", "failed", "pruned") and self._clock is not None:
                 for _ in range(assignment.seeds):
-                    self._clock.took(None if seconds is None else seconds / assignment.seeds)
+                    self._clock.took(None if row.seconds is None else row.seconds / assignment.seeds)
         return assignment, outcome
 
     def close(self) -> None:

@@ -7,8 +7,10 @@ from config import resolve
 from models.registry import BACKBONES, build_backbone
 from stages.recipes import STAGES
 from sweeps.alike import ONE_BY_ONE, PLAIN, VARYING
-from sweeps.plan import configured, words_plan
-from sweeps.together import MOST, groups_of, with_groups
+from sweeps.plan import Trial, configured, words_plan
+from sweeps.run import Clock, duration
+from sweeps.together import MOST, groups_of, whole, with_groups
+from sweeps.work import Assignment, Outcome
 from tests.stages.test_replicas import NOT_AT_ONCE
 
 
@@ -73,3 +75,15 @@ def test_replicas_keep_their_own_groups_on_a_gpu(experiment, monkeypatch):
 def test_settings_that_may_differ_exist(experiment):
     settings = resolve(configured(experiment, ["colored_digits"]))
     assert settings.keys() >= VARYING and not VARYING & STAGES.keys()
+
+
+def test_time_left_knows_what_is_trained_already(tmp_path):
+    """Of eight trials four took 400 s at once, of which two were recorded in 10 s each."""
+    clock = Clock(8)
+    group = tuple(Trial((), f"{n}", f"key{n}") for n in range(4))
+    clock.trained(Assignment(whole(group), tmp_path, group=group), Outcome("trained", None, 400.0))
+    for trial in group[:2]:
+        outcome = clock.with_share(Assignment(trial, tmp_path), Outcome("finished", None, 10.0))
+        assert outcome.seconds == 110
+        clock.took(outcome.seconds)
+    assert clock.left().startswith(f"; about {duration(2 * 10 + 4 * 110)} left")
