@@ -38,7 +38,7 @@ def add_together(parser: argparse.ArgumentParser) -> None:
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:
     """The arguments with `--together` alone as `--together=on`, whatever comes after it."""
-    following = [*arguments[1:], ""]
+    following = [*arguments, ""][1:]
     return [
         "--together=on" if word == "--together" and not _is_number(after) else word
         for word, after in zip(arguments, following, strict=True)

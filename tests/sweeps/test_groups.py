@@ -9,7 +9,7 @@ from stages.recipes import STAGES
 from sweeps.alike import ONE_BY_ONE, PLAIN, VARYING
 from sweeps.plan import Trial, configured, words_plan
 from sweeps.run import Clock, duration
-from sweeps.together import MOST, groups_of, whole, with_groups
+from sweeps.together import MOST, groups_of, spelled_out, whole, with_groups
 from sweeps.work import Assignment, Outcome
 from tests.stages.test_replicas import NOT_AT_ONCE
 
@@ -87,3 +87,17 @@ def test_time_left_knows_what_is_trained_already(tmp_path):
         assert outcome.seconds == 110
         clock.took(outcome.seconds)
     assert clock.left().startswith(f"; about {duration(2 * 10 + 4 * 110)} left")
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ([], []),
+        (["--together"], ["--together=on"]),
+        (["--together", "FILE"], ["--together=on", "FILE"]),
+        (["FILE", "--together", "8", "--dry-run"], ["FILE", "--together", "8", "--dry-run"]),
+        (["FILE", "--together", "off"], ["FILE", "--together", "off"]),
+    ],
+)
+def test_the_option_stands_alone_or_with_a_number(given, read):
+    assert spelled_out(given) == read
