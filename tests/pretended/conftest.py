@@ -1,6 +1,7 @@
 """The cases of a session, each run once."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -26,9 +27,9 @@ class Ran:
 Run = Callable[..., Ran]
 
 
-@pytest.fixture(scope="session")
-def _pictures() -> Iterator[None]:
-    """Pictures that are stored are empty."""
+@contextmanager
+def _empty_pictures() -> Iterator[None]:
+    """Pictures that are stored inside are empty; other tests of the session have theirs."""
     draw = FigureCanvasAgg.print_png
 
     @wraps(draw)  # matplotlib looks at what it takes
@@ -44,18 +45,19 @@ def _pictures() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(_pictures: None, cache_dir: Path, tmp_path: Path) -> Run:
+def run(cache_dir: Path, tmp_path: Path) -> Run:
     """run(case, *words) runs a case in an empty folder."""
 
     def running(case: Case, *words: str) -> Ran:
-        status, seen = run_case(case, tmp_path, cache_dir, *words)
+        with _empty_pictures():
+            status, seen = run_case(case, tmp_path, cache_dir, *words)
         return Ran(case, status, seen, tmp_path / "runs" / "stages")
 
     return running
 
 
 @pytest.fixture(scope="session")
-def ran(_pictures: None, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def ran(cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """ran(name, *words) is a case that has been run, once in a session; without words, cases share what they store."""
     shared = tmp_path_factory.mktemp("shared")
     found: dict[tuple[str, ...], Ran] = {}
@@ -64,7 +66,8 @@ def ran(_pictures: None, cache_dir: Path, tmp_path_factory: pytest.TempPathFacto
         if (name, *words) not in found:
             case = CASES[name]
             folder = tmp_path_factory.mktemp("own") if words or case.starts_anew else shared
-            status, seen = run_case(case, folder, cache_dir, *words)
+            with _empty_pictures():
+                status, seen = run_case(case, folder, cache_dir, *words)
             found[name, *words] = Ran(case, status, seen, folder / "runs" / "stages")
         return found[name, *words]
 
