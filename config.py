@@ -13,24 +13,24 @@ from sacred.run import Run
 from sacred.utils import iterate_flattened
 
 from data.augment import AUGMENTATIONS
-from data.biased import VALIDATIONS
-from data.colored import PLACEMENTS
-from data.decode import FRAMINGS
-from data.imagesets import PHOTOS, SIZES
-from data.jitter import PALETTES
+from data.generated.biased import VALIDATIONS
+from data.generated.colored import PLACEMENTS
+from data.generated.jitter import PALETTES
 from data.mapped import STREAMING
+from data.photos.decode import FRAMINGS
+from data.photos.imagesets import PHOTOS, SIZES
 from data.registry import DATASETS
 from errors import UserError
 from settings import Setting, nearest, on_sources
-from stages.captured import GRAPH
-from stages.optimisers import OPTIMISERS
-from stages.probe import PROBED_ON
 from stages.recipes import RECIPES, STAGES, stages_of
-from stages.speed import SPEED_SETTINGS
 from tracking.mongo.address import Address
 from tracking.observers import kept_output, observers_of, quiet_logger, take_address
+from training.captured import GRAPH
+from training.linear_probe import PROBED_ON
+from training.optimisers import OPTIMISERS
+from training.speed import SPEED_SETTINGS
 
-# The default mode captures nothing of short runs; progress bars go round the capture (tracking.console).
+# The default mode captures nothing of short runs; progress bars go round the capture (commands.console).
 SETTINGS.CAPTURE_MODE = "sys"
 
 # Of data sets that are image files.

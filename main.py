@@ -24,18 +24,18 @@ from docopt import DocoptExit
 from sacred.arg_parser import get_config_updates
 from sacred.run import Run
 
+from commands import console
+from commands.predict import export_checkpoint, predict_folder
+from commands.probe import probe_checkpoint
+from commands.replicas import seeds_of, show_seeds
+from commands.samples import show_samples
+from commands.train import evaluate_checkpoint, sync_runs, train_recipe
+from commands.words import as_given
 from config import DebiasExperiment, build_experiment
 from errors import UserError
 from settings import nearest
 from stages.recipes import STAGES
-from tracking import console
-from tracking.deploy import export_checkpoint, predict_folder
 from tracking.mongo.address import redact
-from tracking.probe import probe_checkpoint
-from tracking.record import evaluate_checkpoint, sync_runs, train_recipe
-from tracking.samples import show_samples
-from tracking.seeds import seeds_of, show_seeds
-from words import as_given
 
 # Commands that train, and so take several seeds at once.
 TRAINING = ("train", "mine", *STAGES)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from errors import UserError
 from settings import nearest
+from tracking.folders import RunRecord
 from tracking.mongo.address import from_environment, parse_address, redact
 from tracking.results import listing
 from tracking.results.docs import rewritten
@@ -32,7 +33,6 @@ from tracking.results.published import beside, find_papers
 from tracking.results.records import write_records
 from tracking.results.summary import tables_of, unfinished
 from tracking.results.tables import FORMATS, Table, write
-from tracking.runs import RunRecord
 
 COMMANDS = ("table", "list", "compare", "export", "report", "show", "search", "docs")
 DOCUMENTS = ("docs/results.md",)

@@ -31,6 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import main as program
+from commands.console import say
 from errors import UserError
 from sweeps.engines.base import Engine
 from sweeps.engines.here import Here
@@ -43,7 +44,6 @@ from sweeps.searching.tables import report
 from sweeps.searching.words import is_search, search_words
 from sweeps.together import add_together, spelled_out, with_groups
 from sweeps.watch import watched
-from tracking.console import say
 from tracking.mongo.address import redact
 from tracking.results.published import beside
 from tracking.results.summary import tables_of

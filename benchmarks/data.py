@@ -26,14 +26,14 @@ import numpy as np
 import torch
 
 from benchmarks import photos
-from data.cifar import cifar10
-from data.cifar_files import CLASSES
-from data.corrupted import CHUNK, build_arrays
-from data.corruptions import CORRUPTIONS, LEVELS
-from data.seeding import stream
-from data.sources import Source
+from data.generated.corrupted import CHUNK, build_arrays
+from data.generated.corruptions import CORRUPTIONS, LEVELS
+from data.sources.cifar import cifar10
+from data.sources.cifar_files import CLASSES
+from data.sources.idx import Source
 from errors import UserError
-from stages.machine import prepare_cpu
+from randomness import stream
+from training.machine import prepare_cpu
 
 Figures = dict[str, float]
 

@@ -8,6 +8,8 @@ Recorded are all metrics of every epoch and a digest of the final weights, by re
 each of them as it was, bit for bit; `compare` names what differs and exits with 1.
 """
 
+import waiting  # noqa: F401 - before torch
+
 import argparse
 import hashlib
 import json
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     recording = commands.add_parser("record", help="train every recipe and write its figures")
     recording.add_argument("file", type=Path)
-    recording.add_argument("--checkout", type=Path, default=Path("."), help="folder of the program (default: here)")
+    recording.add_argument("--checkout", type=Path, default=Path(), help="folder of the program (default: here)")
     recording.add_argument("--limit", type=int, default=1200, help="training images (default: 1200)")
     recording.add_argument("--recipes", nargs="+", default=None, help="only these (default: all)")
     comparing = commands.add_parser("compare", help="name what differs between two files")

@@ -18,11 +18,11 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from data.batches import Batches
-from data.decode import Preparation, cores, fill
-from data.files import open_files
-from data.folders import IMAGENET
-from data.imagecache import decoded_images
 from data.mapped import MappedImages
+from data.photos.archives import open_files
+from data.photos.decode import Preparation, cores, fill
+from data.photos.folders import IMAGENET
+from data.photos.imagecache import decoded_images
 from data.split import Split
 
 # Form of the files and their preparation: width, height, ending, side of the prepared image, augmentation, and the

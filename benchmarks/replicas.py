@@ -22,11 +22,11 @@ import torch
 
 from benchmarks.throughput import CASES, recipe_with, run_stage, settings_for, synthetic_task
 from data.split import Task
-from stages.machine import device_name, pick_device, prepare_cpu
 from stages.recipes import stages_of
-from stages.replicas import run_replicas
-from stages.run import run_stages
-from stages.store import Store
+from training.machine import device_name, pick_device, prepare_cpu
+from training.replicas import run_replicas
+from training.store import Store
+from training.walk import run_stages
 
 
 def one_seed(stage: str, task: Task, device: torch.device, epochs: int, changes: Mapping[str, Any]) -> float:

@@ -31,8 +31,8 @@ from typing import Any
 import torch
 
 from benchmarks.throughput import CASES, default_batch, recipe_with, run_stage, settings_for, synthetic_task
-from stages.machine import prepare_cpu
 from stages.recipes import STAGES
+from training.machine import prepare_cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 20  # of an epoch: few, so that the slowest policy ends too

@@ -36,10 +36,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from config import Defaults, resolve
 from data.split import Split, Task
 from errors import UserError
-from stages.machine import device_name, pick_device, prepare_cpu
 from stages.recipes import RECIPES, STAGES, stages_of
-from stages.run import Outcome, run_stages
-from stages.store import Store
+from training.machine import device_name, pick_device, prepare_cpu
+from training.store import Store
+from training.walk import Outcome, run_stages
 
 SHAPE = (3, 28, 28)
 CLASSES = 10

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from data import biased, bimodal, colored, corrupted, jitter
 from data.cache import cached, key_of
-from data.digits import digits
-from data.imagesets import IMAGE_SETS
-from data.released_jitter import find_file, read_released
-from data.sources import MNIST_NAMES, Source, fashion_mnist, mnist
+from data.generated import biased, bimodal, colored, corrupted, jitter
+from data.photos.imagesets import IMAGE_SETS
+from data.sources.digits import digits
+from data.sources.idx import MNIST_NAMES, Source, fashion_mnist, mnist
+from data.sources.released_jitter import find_file, read_released
 from data.split import Task, hold_out
 from errors import UserError
 from settings import SOURCES
@@ -51,7 +51,7 @@ def load_task(settings: Settings) -> Task:
         valid_fraction (share of the training images held out, [0, 1)), seed, limit (None, or keep so many random
         training images and limit // 6 test images before any bias is assigned), n_confusing_labels and validation
         (optional, of biased_*: colours of conflicting images; unbiased, overlapping or biased validation images),
-        augment (optional: name of an augmentation, or none), and those of `data.folders.folder_task`
+        augment (optional: name of an augmentation, or none), and those of `data.photos.folders.folder_task`
 
     Tensors are on the CPU.
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from data.decode import Preparation
 from data.mapped import MappedImages
-from data.seeding import stream
+from data.photos.decode import Preparation
 from errors import UserError
+from randomness import stream
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,4 +8,4 @@ class Backbone(nn.Module):
 
     features: int
     parts: tuple[str, ...] = ("forward",)  # methods by which others compute with it, each on its own
-    prepared = False  # by stages.speed, which does it once
+    prepared = False  # by training.speed, which does it once

@@ -29,8 +29,8 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "shallow_faces": ShallowFaces,
     "resnet18": lambda shape: ResNet18(),
     "resnet18_64": lambda shape: ResNet18(projected=64),
-    # The same networks; what makes them start from ImageNet's weights is stages.classifier, for a network that is
-    # rebuilt for stored weights needs no file.
+    # The same networks; what makes them start from ImageNet's weights is stages.common.classifier: a network that
+    # is rebuilt for stored weights needs no file.
     "resnet18_imagenet": lambda shape: ResNet18(),
     "resnet18_imagenet_64": lambda shape: ResNet18(projected=64),
     "lenet": LeNet,

@@ -12,15 +12,15 @@ from data.batches import Batch
 from losses.group import group_dro, group_losses
 from losses.reweight import bias_balanced, log_prior
 from settings import Setting, on_sources
-from stages.base import Artifact, Context, Stage
-from stages.classifier import (
+from stages.common.classifier import (
     fit_classifier,
     model_artifact,
     network_setting,
     new_classifier,
     training_settings,
 )
-from stages.scores import values_for
+from stages.common.scores import values_for
+from training.stage import Artifact, Context, Stage
 
 # On pseudo labels the network is the shallow branch's: a deep one turns back to the bias. The few conflicting images
 # are soon learnt by heart, so training is short.

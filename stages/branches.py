@@ -10,13 +10,13 @@ from torch.nn.functional import cross_entropy
 from data.batches import Batch
 from models.branches import Branches, build_branches
 from models.registry import BACKBONES, seeded
+from randomness import derive
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
-from stages.classifier import CIFAR, PHOTOGRAPHS, optimiser_for, start_from_imagenet, training_settings
-from stages.evaluate import map_images
-from stages.fit import Fitted, Job, Update, fit
-from stages.seeds import derive
+from stages.common.budget import training_batches
+from stages.common.classifier import CIFAR, PHOTOGRAPHS, optimiser_for, start_from_imagenet, training_settings
+from training.evaluation import map_images
+from training.loop import Fitted, Job, Update, fit
+from training.stage import Artifact, Context, Stage
 
 
 class BranchesStage(Stage):

@@ -13,8 +13,7 @@ from losses.poe import distillation
 from models.branches import build_branches
 from models.registry import BACKBONES
 from settings import Setting
-from stages.base import Artifact, Context, Settings, Stage
-from stages.classifier import (
+from stages.common.classifier import (
     CIFAR,
     IMAGES,
     PHOTOGRAPHS,
@@ -23,8 +22,9 @@ from stages.classifier import (
     new_classifier,
     training_settings,
 )
-from stages.evaluate import map_images
-from stages.speed import speed_up
+from training.evaluation import map_images
+from training.speed import speed_up
+from training.stage import Artifact, Context, Settings, Stage
 
 
 class Distill(Stage):

@@ -9,8 +9,7 @@ from torch.nn.functional import cross_entropy
 from data.batches import Batch
 from losses.end import Pairs, entangle_disentangle
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.classifier import (
+from stages.common.classifier import (
     QUICK_NETWORK_OF,
     fit_classifier,
     hit_rate,
@@ -20,8 +19,9 @@ from stages.classifier import (
     step_decay,
     training_settings,
 )
-from stages.fit import Logs
-from stages.scores import values_for
+from stages.common.scores import values_for
+from training.loop import Logs
+from training.stage import Artifact, Context, Stage
 
 
 class EnD(Stage):

@@ -11,9 +11,8 @@ from data.batches import Batch
 from losses.contrastive import supervised_contrastive
 from models.gates import apply_mask, fold_mask
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
-from stages.classifier import (
+from stages.common.budget import training_batches
+from stages.common.classifier import (
     IMAGES,
     PHOTOGRAPHS,
     fit_classifier,
@@ -23,8 +22,9 @@ from stages.classifier import (
     stored_classifier,
     training_settings,
 )
+from stages.common.scores import flags_for
 from stages.prune import CONTRASTIVE, PRUNING_BATCH
-from stages.scores import flags_for
+from training.stage import Artifact, Context, Stage
 
 # DCWP's scripts, by the share of conflicting images.
 UPWEIGHT = {0.005: 80.0, 0.01: 50.0, 0.02: 30.0, 0.05: 10.0}

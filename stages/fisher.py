@@ -20,9 +20,8 @@ from losses.fisher import (
 )
 from metrics import shares
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
-from stages.classifier import (
+from stages.common.budget import training_batches
+from stages.common.classifier import (
     fit_classifier,
     hit_rate,
     model_artifact,
@@ -30,7 +29,8 @@ from stages.classifier import (
     new_classifier,
     training_settings,
 )
-from stages.fit import Logs
+from training.loop import Logs
+from training.stage import Artifact, Context, Stage
 
 
 class Fisher(Stage):

@@ -12,10 +12,10 @@ from losses.gce import gce
 from losses.reweight import UNSEEN, class_members, class_normalised, ema_update_, relative_difficulty
 from models.registry import Classifier
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
-from stages.classifier import finite_or_stop, network_setting, new_classifier, optimiser_for, training_settings
-from stages.fit import Job, Update, fit
+from stages.common.budget import training_batches
+from stages.common.classifier import finite_or_stop, network_setting, new_classifier, optimiser_for, training_settings
+from training.loop import Job, Update, fit
+from training.stage import Artifact, Context, Stage
 
 
 class LfF(Stage):

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
-from data.jitter import BINS, bias_map
+from data.generated.jitter import BINS, bias_map
 from errors import UserError
 from losses.lntl import bias_accuracy, bias_loss, negative_entropy, reverse_gradient
 from models.lntl import ColourPredictors, ConvNet
 from models.registry import Classifier, seeded
+from randomness import derive
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
-from stages.classifier import (
+from stages.common.budget import training_batches
+from stages.common.classifier import (
     finite_or_stop,
     hit_rate,
     new_classifier,
@@ -25,8 +25,8 @@ from stages.classifier import (
     stored_classifier,
     training_settings,
 )
-from stages.fit import Job, Logs, Update, fit
-from stages.seeds import derive
+from training.loop import Job, Logs, Update, fit
+from training.stage import Artifact, Context, Stage
 
 NETWORK = "convnet"
 

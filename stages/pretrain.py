@@ -8,9 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
 from settings import Setting, on_sources
-from stages.base import Artifact, Context, Stage
-from stages.budget import STEPS
-from stages.classifier import (
+from stages.common.budget import STEPS
+from stages.common.classifier import (
     CIFAR,
     PHOTOGRAPHS,
     fit_classifier,
@@ -22,8 +21,9 @@ from stages.classifier import (
     step_decay,
     training_settings,
 )
-from stages.fit import Logs
-from stages.optimisers import OPTIMISERS
+from training.loop import Logs
+from training.optimisers import OPTIMISERS
+from training.stage import Artifact, Context, Stage
 
 
 class Pretrain(Stage):

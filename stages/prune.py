@@ -11,9 +11,8 @@ from data.batches import Batch
 from losses.contrastive import supervised_contrastive
 from models.gates import add_gates, fold_mask
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
-from stages.classifier import (
+from stages.common.budget import training_batches
+from stages.common.classifier import (
     IMAGES,
     PHOTOGRAPHS,
     finite_or_stop,
@@ -22,8 +21,9 @@ from stages.classifier import (
     stored_classifier,
     training_settings,
 )
-from stages.fit import Job, Update, fit
-from stages.scores import flags_for
+from stages.common.scores import flags_for
+from training.loop import Job, Update, fit
+from training.stage import Artifact, Context, Stage
 
 CONTRASTIVE: dict[str, Setting] = {
     "contrastive_weight": Setting(

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 from errors import UserError
 from settings import nearest
-from stages.base import Stage
 from stages.biaslabels import BiasBalanced, GroupDROStage
 from stages.branches import BranchesStage
-from stages.classifier import CIFAR
+from stages.common.classifier import CIFAR
 from stages.distill import Distill
 from stages.end import EnD
 from stages.finetune import Finetune
@@ -22,6 +21,7 @@ from stages.mining.known import MineNone, MineOracle, TrueBias
 from stages.mining.wrong import MineGCE, MineWrong
 from stages.pretrain import Pretrain
 from stages.prune import Prune
+from training.stage import Stage
 
 STAGES: dict[str, Stage] = {
     stage.name: stage

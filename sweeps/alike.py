@@ -1,10 +1,10 @@
-"""Which trials can be trained at once (`stages.replicas`), as far as their settings tell."""
+"""Which trials can be trained at once (`training.replicas`), as far as their settings tell."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from stages.recipes import stages_of
-from stages.store import digest
+from training.store import digest
 
 # In these they may differ: they change what images show, not how many there are or what they look like to a network.
 VARYING = frozenset(

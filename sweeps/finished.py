@@ -4,8 +4,8 @@ from pathlib import Path
 
 from errors import UserError
 from sweeps.plan import run_key
+from tracking.folders import RunRecord
 from tracking.results.gather import gather
-from tracking.runs import RunRecord
 
 # What a run's settings make of it never changes, and takes longer than reading them. None: of another version.
 _keys: dict[str, str | None] = {}

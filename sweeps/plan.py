@@ -15,9 +15,9 @@ from config import NAMED_CONFIGS, DebiasExperiment, known_settings, resolve
 from errors import UserError
 from settings import nearest
 from stages.recipes import STAGES, stages_of
-from stages.store import digest
 from sweeps.alike import alike_of
 from tracking.results.records import MACHINE
+from training.store import digest
 
 KEYS = ("with", "grid", "search")
 # Where a batch comes from, and what a command of its own reads, decide no figure of a run either.

@@ -13,9 +13,9 @@ from sweeps.finished import finished_runs
 from sweeps.plan import Plan, Trial
 from sweeps.together import groups_of, whole
 from sweeps.work import Assignment, Outcome
+from tracking.folders import RunRecord
 from tracking.results.records import write_records
 from tracking.results.tables import Table
-from tracking.runs import RunRecord
 
 
 @dataclass

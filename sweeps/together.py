@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from commands.console import say
+from commands.together import train_runs
 from config import DebiasExperiment, build_experiment, resolve
 from data.registry import load_task
 from errors import UserError
-from stages.machine import pick_device, prepare_cpu
 from stages.recipes import stages_of
-from stages.run import imagenet_weights
-from stages.store import Store
 from sweeps.finished import finished_runs
 from sweeps.plan import Plan, Trial, configured
-from tracking.console import say
 from tracking.mongo.address import redact
-from tracking.together import train_runs
+from training.machine import pick_device, prepare_cpu
+from training.store import Store
+from training.walk import imagenet_weights
 
 # What a step costs for all of them is shared by so many that a 32nd of it is little beside their own products.
 MOST = 32

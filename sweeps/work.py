@@ -17,7 +17,7 @@ from sweeps.finished import finished_runs
 from sweeps.plan import Trial
 from sweeps.searching.pruning import Pruned, Watch, watching
 from sweeps.together import train_group
-from tracking.runs import RunRecord
+from tracking.folders import RunRecord
 
 # Makes one run of the words after `with`; what it raises is the run's failure.
 Runner = Callable[[Sequence[str]], object]

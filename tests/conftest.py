@@ -17,9 +17,9 @@ from config import DebiasExperiment, build_experiment, resolve
 from data.registry import load_task
 from data.split import Task
 from stages.recipes import stages_of
-from stages.run import Outcome, run_stages
-from stages.store import Store
 from tests.pipeline import TINY
+from training.store import Store
+from training.walk import Outcome, run_stages
 
 
 @pytest.fixture(scope="session", autouse=True)

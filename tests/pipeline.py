@@ -14,7 +14,7 @@ from torch import Tensor
 import main
 from data.batches import Batch, Batches
 from stages.recipes import RECIPES, STAGES, stages_of
-from stages.store import StageFolder
+from training.store import StageFolder
 
 TINY = ("dataset=colored_digits", "limit=600", "skew=0.2", "device=cpu", "threads=1", "progress=False")
 

@@ -13,8 +13,8 @@ import pytest
 import main
 from config import NAMED_CONFIGS, RUN_SETTINGS, known_settings
 from data.registry import DATASETS
-from stages.code import ROOT
 from stages.recipes import RECIPES, STAGES
+from training.code import ROOT
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import data as benchmark
 from benchmarks import photos
-from data.corruptions import CORRUPTIONS
+from data.generated.corruptions import CORRUPTIONS
 from errors import UserError
 
 TINY = ("--images", "60", "--repeats", "1", "--threads", "1")

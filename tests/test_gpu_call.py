@@ -210,8 +210,8 @@ def test_the_largest_difference_of_two_results() -> None:
 
 def test_files_with_tests_for_a_gpu_are_found() -> None:
     files = set(checks.gpu_tests())
-    assert {"tests/stages/test_sync.py", "tests/data/test_batches.py", "tests/test_metrics.py"} <= files
-    assert "tests/data/test_digits.py" not in files
+    assert {"tests/training/test_sync.py", "tests/data/test_batches.py", "tests/test_metrics.py"} <= files
+    assert "tests/data/sources/test_digits.py" not in files
 
 
 def test_tests_for_a_gpu_are_known_by_name_and_by_reason(request: pytest.FixtureRequest) -> None:

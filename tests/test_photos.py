@@ -9,7 +9,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import main
-from models.deploy import load_model
+from models.export import load_model
 from tests import photos
 from tests.pipeline import method_with, run_and_die, same, short
 
@@ -109,8 +109,8 @@ def test_own_images_from_training_to_another_program(folder, capfd):
 
     assert main.main(["export", "with", "own_images", *told]) == 0
     model = load_model(folder / "out")
-    from data.decode import Preparation, fill
-    from data.files import open_files
+    from data.photos.archives import open_files
+    from data.photos.decode import Preparation, fill
 
     files = open_files(elsewhere)
     images = torch.zeros(12, 3, 16, 16, dtype=torch.uint8)

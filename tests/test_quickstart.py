@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tracking.runs import read_runs
+from tracking.folders import read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("limit=600", "pretrain.epochs=2", "branches.epochs=1", "distill.epochs=1", "threads=1", "progress=False")

@@ -11,13 +11,15 @@ from torch.nn.functional import cross_entropy
 
 import main
 import results
-from data.biased import VALIDATIONS
+from data.generated.biased import VALIDATIONS
 from data.registry import DATASETS
 from settings import Setting
-from stages import base, budget, classifier, fit
+from stages.common import budget, classifier
 from stages.recipes import RECIPES, STAGES, Recipe, stages_of
 from tests.pipeline import same
 from tracking.results.gather import Filter
+from training import loop as fit
+from training import stage as base
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from data.split import Split, Task
 from errors import UserError
-from stages.base import Stage
 from stages.recipes import RECIPES, stages_of
+from training.stage import Stage
 
 # Groups are counted one by one where there are not too many.
 MAX_BIASES = 6

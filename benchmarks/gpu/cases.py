@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.throughput import CASES, Case, recipe_with, run_stage, settings_for, synthetic_task
 from data.split import Task
 from stages.recipes import RECIPES, STAGES
-from stages.run import Outcome
+from training.walk import Outcome
 
 # What the card is wanted for most comes first; the other stages that train follow.
 FIRST = ("branches", "distill", "lff", "lntl", "end", "fisher", "pretrain", "prune", "finetune")

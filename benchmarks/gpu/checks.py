@@ -20,8 +20,8 @@ from benchmarks.gpu.cases import difference, one_epoch, order, tensors_of
 from benchmarks.gpu.folders import result_of
 from benchmarks.gpu.record import Call
 from benchmarks.gpu.sides import Job, side_by_side, tail
-from stages.machine import device_name, prepare_cpu
 from stages.recipes import RECIPES
+from training.machine import device_name, prepare_cpu
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_TESTS = 5  # pytest's exit status

@@ -1,6 +1,6 @@
 """A plugin of pytest that keeps the tests that need a GPU, by their names and by why they are skipped elsewhere.
 
-    python -m pytest -p benchmarks.gpu.only_gpu tests/stages/test_sync.py
+    python -m pytest -p benchmarks.gpu.only_gpu tests/training/test_sync.py
 
 How many passed, failed and were skipped goes into the file that the variable GPU_TEST_COUNTS names, where it is set.
 """

@@ -17,8 +17,8 @@ from benchmarks.gpu.checks import seconds_of
 from benchmarks.gpu.record import Call
 from benchmarks.replicas import at_once, one_seed
 from models.branches import build_branches
-from stages.machine import prepare_cpu
-from stages.optimisers import make_optimiser
+from training.machine import prepare_cpu
+from training.optimisers import make_optimiser
 
 EPOCHS = 3  # the first is not counted
 # A stage with another network, where convolutions decide.

@@ -15,11 +15,11 @@ from benchmarks.gpu.record import Call
 from benchmarks.gpu.sides import Job, side_by_side, tail
 from config import Defaults, resolve
 from data.registry import load_task
-from stages.machine import prepare_cpu
 from stages.recipes import stages_of
-from stages.replicas import run_replicas
-from stages.run import run_stages
-from stages.store import Store
+from training.machine import prepare_cpu
+from training.replicas import run_replicas
+from training.store import Store
+from training.walk import run_stages
 
 SKEWS, SEEDS = (0.005, 0.01, 0.02, 0.05), (1, 2, 3, 4, 5)
 

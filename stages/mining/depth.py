@@ -10,14 +10,14 @@ from torch.nn.functional import cross_entropy
 from data.batches import Batch
 from models.branches import build_branches
 from models.registry import seeded
+from randomness import derive
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
-from stages.classifier import optimiser_for, training_settings
-from stages.evaluate import map_images
-from stages.fit import Job, Update, fit
-from stages.scores import bias_artifact, mining_figures, score_artifact
-from stages.seeds import derive
+from stages.common.budget import training_batches
+from stages.common.classifier import optimiser_for, training_settings
+from stages.common.scores import bias_artifact, mining_figures, score_artifact
+from training.evaluation import map_images
+from training.loop import Job, Update, fit
+from training.stage import Artifact, Context, Stage
 
 THRESHOLD = 0.5
 

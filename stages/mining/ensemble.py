@@ -9,12 +9,19 @@ from torch import Tensor
 from data.batches import Batch
 from losses.gce import confident_cross_entropy
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.budget import training_batches
-from stages.classifier import CIFAR, finite_or_stop, network_setting, new_classifier, optimiser_for, training_settings
-from stages.evaluate import in_order
-from stages.fit import Job, Update, fit
-from stages.scores import mining_figures, score_artifact
+from stages.common.budget import training_batches
+from stages.common.classifier import (
+    CIFAR,
+    finite_or_stop,
+    network_setting,
+    new_classifier,
+    optimiser_for,
+    training_settings,
+)
+from stages.common.scores import mining_figures, score_artifact
+from training.evaluation import in_order
+from training.loop import Job, Update, fit
+from training.stage import Artifact, Context, Stage
 
 
 class MineEnsemble(Stage):

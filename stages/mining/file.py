@@ -13,8 +13,8 @@ import torch
 from data.split import Split, Task
 from errors import UserError
 from settings import Setting, nearest
-from stages.base import Artifact, Context, Settings, Stage
-from stages.scores import mining_figures, report_of, score_artifact
+from stages.common.scores import mining_figures, report_of, score_artifact
+from training.stage import Artifact, Context, Settings, Stage
 
 
 class MineFile(Stage):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from errors import UserError
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.scores import bias_artifact, mining_figures, report_of, score_artifact
+from stages.common.scores import bias_artifact, mining_figures, report_of, score_artifact
+from training.stage import Artifact, Context, Stage
 
 
 class MineOracle(Stage):

@@ -11,8 +11,7 @@ from data.batches import Batch
 from losses.gce import gce_lff
 from models.registry import Classifier
 from settings import Setting
-from stages.base import Artifact, Context, Stage
-from stages.classifier import (
+from stages.common.classifier import (
     IMAGES,
     PHOTOGRAPHS,
     difficulty,
@@ -23,8 +22,9 @@ from stages.classifier import (
     stored_classifier,
     training_settings,
 )
-from stages.evaluate import in_order
-from stages.scores import mining_figures, report_of, score_artifact
+from stages.common.scores import mining_figures, report_of, score_artifact
+from training.evaluation import in_order
+from training.stage import Artifact, Context, Stage
 
 THRESHOLD = 0.5
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
-from stages.code import ROOT
 from sweeps.engines.worker import portable, run_job
 from sweeps.work import Assignment, Outcome, Runner, run_trial
+from training.code import ROOT
 
 INSTALL = "--engine slurm needs submitit: pip install 'submitit>=1.5,<2'"
 # submitit's own default is minutes, which no run fits in.

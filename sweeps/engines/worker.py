@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from stages.machine import prepare_cpu
 from sweeps.work import Assignment, Outcome, Runner, work
+from training.machine import prepare_cpu
 
 # What a run reads from the environment: where source files are, and where runs are recorded as well.
 VARIABLES = ("DATA_DIR", "MONGO_URL")

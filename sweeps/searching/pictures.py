@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sweeps.searching.trials import finished, given_up, goes_by_test_set, importances, objective_name
-from tracking import page
-from tracking.page import DPI, GREY, INK, LIGHT, MARGIN, OUTLINE, SMALL, STYLE, WIDTH
+from tracking.pictures import canvas as page
+from tracking.pictures.canvas import DPI, GREY, INK, LIGHT, MARGIN, OUTLINE, SMALL, STYLE, WIDTH
 
 BLUE = "#0072B2"
 

@@ -29,8 +29,8 @@ from sweeps.searching.study import (
 )
 from sweeps.searching.study import open_study as study_at
 from sweeps.work import Assignment, Outcome
+from tracking.folders import RunRecord
 from tracking.mongo.address import redact
-from tracking.runs import RunRecord
 
 
 def run_search(experiment: DebiasExperiment, search: Search, engine: Engine, say: Callable[[str], None]) -> list[State]:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from config import DebiasExperiment, known_settings
-from data.biased import VALIDATIONS
+from data.generated.biased import VALIDATIONS
 from errors import UserError
 from settings import Setting, nearest
-from stages.base import Stage
 from stages.recipes import STAGES, stages_of
-from stages.store import digest
 from sweeps.plan import ASIDE, configured, run_key
 from sweeps.searching.study import PRUNERS, SAMPLERS, checked_address, is_oracle, journal_of, words_of
+from training.stage import Stage
+from training.store import digest
 from vocabulary import FIGURES, SELECTIONS, TAINT
 
 KEYS = ("settings", "trials", "objective", "sampler", "pruner", "storage", "oracle", "seed")

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from data import DATASETS, load_task, registry
-from data.digits import digits
-from data.imagesets import IMAGE_SETS
-from data.sources import IDX_FILES
+from data.photos.imagesets import IMAGE_SETS
+from data.sources.digits import digits
+from data.sources.idx import IDX_FILES
 from errors import UserError
-from tests.data.test_cifar import write_tree
+from tests.data.sources.test_cifar import write_tree
 
 
 def write_set(folder: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from data.batches import Batch, Batches
-from stages.captured import Captured
-from stages.run import Walk
 from tests.pretended.seen import Seen
+from training.captured import Captured
+from training.walk import Walk
 
 
 def watch(seen: Seen, patch: Callable[[Any, str, Any], None]) -> None:

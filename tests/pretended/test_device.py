@@ -8,11 +8,11 @@ from torch import Tensor
 
 import stages.pretrain
 from data.batches import Batches
-from stages.optimisers import OPTIMISERS
 from tests.pretended.cases import training
 from tests.pretended.conftest import Ran
 from tests.pretended.device import pretended
 from tests.pretended.marks import CPU, GPU, WrongDevice
+from training.optimisers import OPTIMISERS
 
 ERM = training("erm")
 
@@ -197,7 +197,7 @@ def test_moments_that_lie_otherwise_than_weights_are_seen(monkeypatch, run):
             return super().step(closure)
 
     monkeypatch.setitem(OPTIMISERS, "sgd", Laid)
-    _check_seen(run(training("erm", "sgd")), "refused", "stages/fit.py")
+    _check_seen(run(training("erm", "sgd")), "refused", "training/loop.py")
 
 
 @pytest.mark.recipe

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from data.split import Task
-from stages.base import Context
 from stages.recipes import STAGES
-from stages.store import Store
+from training.stage import Context
+from training.store import Store
 
 
 @pytest.fixture

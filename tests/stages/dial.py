@@ -11,9 +11,9 @@ from torch.optim import SGD
 
 from data.batches import Batches
 from data.split import Split, Task
-from stages.base import Context
-from stages.fit import Job, Update
-from stages.store import StageFolder
+from training.loop import Job, Update
+from training.stage import Context
+from training.store import StageFolder
 
 # One image of every group: both aligned ones first.
 TARGET, BIAS = [0, 1, 0, 1], [0, 1, 1, 0]

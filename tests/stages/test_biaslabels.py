@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy
 
 from errors import UserError
 from models.registry import build_classifier
-from stages.evaluate import map_images
 from stages.recipes import STAGES
 from tests.pipeline import same, short
+from training.evaluation import map_images
 
 N = 480
 

@@ -6,9 +6,9 @@ from torch.nn.functional import cross_entropy
 
 from losses.end import entangle_disentangle
 from models.registry import build_classifier
-from stages.classifier import step_decay
-from stages.evaluate import map_images
+from stages.common.classifier import step_decay
 from tests.pipeline import same, short
+from training.evaluation import map_images
 
 N = 480
 STILL = ("end.learning_rate=0", "end.weight_decay=0", f"end.batch_size={N}", "end.epochs=1")

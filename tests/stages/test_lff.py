@@ -6,8 +6,8 @@ from torch.nn.functional import cross_entropy
 
 from data.batches import Batches
 from models.registry import build_classifier
-from stages.evaluate import map_images
 from tests.pipeline import same, short
+from training.evaluation import map_images
 
 N = 480
 

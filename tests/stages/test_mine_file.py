@@ -8,9 +8,9 @@ import torch
 from errors import UserError
 from stages.mining.file import read_rows
 from stages.recipes import stages_of
-from stages.run import stage_key
 from tests.pipeline import short
-from tracking.suspects import write_suspects
+from tracking.pictures.suspects import write_suspects
+from training.walk import stage_key
 
 METHOD = "[pretrain,mine_file,finetune]"
 

@@ -10,11 +10,11 @@ from data.split import Split, Task
 from errors import UserError
 from models.branches import build_branches
 from models.registry import build_classifier
-from stages.base import Context
-from stages.classifier import difficulty
-from stages.evaluate import map_images
+from stages.common.classifier import difficulty
 from stages.recipes import STAGES, stages_of
 from tests.pipeline import method_with, same, short
+from training.evaluation import map_images
+from training.stage import Context
 
 # What each miner needs first, and whether its scores depend on the seed.
 MINERS = {

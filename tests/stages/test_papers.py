@@ -7,7 +7,7 @@ from torchvision.models import resnet18
 from errors import UserError
 from models import pretrained
 from stages.recipes import STAGES, stages_of
-from stages.run import imagenet_weights, stage_key
+from training.walk import imagenet_weights, stage_key
 
 # DeNetDM, supplementary table 12 and released code: stage, setting, Corrupted CIFAR-10, BFFHQ.
 DENETDM = [

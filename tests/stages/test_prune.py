@@ -8,8 +8,8 @@ import stages.prune
 from errors import UserError
 from models.registry import build_classifier
 from stages.recipes import STAGES
-from stages.store import Store
 from tests.pipeline import same, short
+from training.store import Store
 
 METHOD = "[pretrain,mine_oracle,prune,finetune]"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -89,7 +89,7 @@ def test_the_two_samplings_differ(run):
 
 
 def test_the_pruned_read_out_is_the_hard_mask(run, task):
-    from stages.evaluate import map_images
+    from training.evaluation import map_images
 
     outcome = run(last="prune")
     model = build_classifier(outcome.artifacts["model"]["spec"])

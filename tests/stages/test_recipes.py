@@ -9,12 +9,12 @@ import torch
 
 from data.registry import load_task
 from errors import UserError
-from stages.base import Stage
+from stages.common.scores import report_of
 from stages.recipes import RECIPES, STAGES, check, stages_of
-from stages.run import run_stages, stage_key
-from stages.scores import report_of
-from stages.store import Store
 from tests.pipeline import method_with, same, short
+from training.stage import Stage
+from training.store import Store
+from training.walk import run_stages, stage_key
 
 SELECTIONS = {"last", "mean", "valid", "oracle"}
 READ_OUTS = {"erm": {"model"}, "denetdm": {"poe", "shallow", "deep", "target"}, "lff": {"model", "biased"}}
@@ -237,7 +237,7 @@ def test_the_keys_of_a_run(tiny, task, monkeypatch):
     assert stage_key(stage, task, settings, cpu, {"branches": "two"}) != key
     assert stage_key(stage, task, settings, torch.device("cuda"), {"branches": "one"}) != key
     assert stage_key(stage, task, settings, cpu, {"branches": "one", "of no use": "x"}) == key
-    monkeypatch.setattr("stages.run.code_digest", lambda module: "changed")
+    monkeypatch.setattr("training.walk.code_digest", lambda module: "changed")
     assert stage_key(stage, task, settings, cpu, {"branches": "one"}) != key
 
 

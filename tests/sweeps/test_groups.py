@@ -11,7 +11,7 @@ from sweeps.plan import Trial, configured, words_plan
 from sweeps.run import Clock, duration
 from sweeps.together import MOST, groups_of, spelled_out, whole, with_groups
 from sweeps.work import Assignment, Outcome
-from tests.stages.test_replicas import NOT_AT_ONCE
+from tests.training.test_replicas import NOT_AT_ONCE
 
 
 @pytest.mark.parametrize(

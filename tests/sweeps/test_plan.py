@@ -3,11 +3,11 @@
 import pytest
 
 from errors import UserError
-from stages.code import ROOT
 from stages.recipes import RECIPES
 from sweeps.plan import common_words, configured, read_document, read_plan, run_key, words_plan
 from sweeps.searching.spec import read_search
 from tests.sweeps.small import SMALL
+from training.code import ROOT
 
 
 def test_every_combination_in_order(experiment):

@@ -11,14 +11,14 @@ import pytest
 
 import main as program
 import sweep
-from stages.code import ROOT
-from stages.fit import Loop
 from sweeps.engines.here import Here
 from sweeps.plan import words_plan
 from sweeps.run import run_sweep, states_of
 from tests.sweeps.small import SMALL
+from tracking.folders import read_runs
 from tracking.results.records import read_records
-from tracking.runs import read_runs
+from training.code import ROOT
+from training.loop import Loop
 
 
 @pytest.fixture

@@ -14,11 +14,7 @@ import main as program
 import sweep
 from config import resolve
 from data.registry import load_task
-from stages.code import ROOT
-from stages.fit import Loop
 from stages.recipes import stages_of
-from stages.run import run_stages
-from stages.store import Store
 from sweeps.engines.here import Here
 from sweeps.engines.processes import Processes
 from sweeps.plan import configured, words_plan
@@ -26,7 +22,11 @@ from sweeps.run import run_sweep
 from sweeps.together import MOST, train_group, with_groups
 from tests.pipeline import short
 from tests.tolerance import differ, same_to_float_tolerance
-from tracking.runs import read_runs
+from tracking.folders import read_runs
+from training.code import ROOT
+from training.loop import Loop
+from training.store import Store
+from training.walk import run_stages
 
 GRID = ["colored_digits", "limit=600", "threads=1", "progress=False", "seed=1,2", "skew=0.05,0.2"]
 PAIRS = [(seed, skew) for seed in (1, 2) for skew in (0.05, 0.2)]
@@ -129,7 +129,7 @@ def test_one_that_fails_leaves_the_others(tmp_path, words, monkeypatch):
 
     monkeypatch.setattr(Loop, "fitted", diverged)
     monkeypatch.setattr("sweeps.together.load_task", load)
-    monkeypatch.setattr("tracking.record.load_task", load)
+    monkeypatch.setattr("commands.train.load_task", load)
     monkeypatch.setattr("sweeps.together.say", said.append)
     states = {state.trial.label: state for state in run_sweep(plan, Here(), lambda line: None)}
     failed = {label for label, state in states.items() if state.status == "failed"}
@@ -147,7 +147,7 @@ def test_where_training_at_once_fails_they_are_run_one_by_one(tmp_path, words, m
     def fails(*arguments, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("tracking.together.run_replicas", fails)
+    monkeypatch.setattr("commands.together.run_replicas", fails)
     said: list[str] = []
     states = run_sweep(planned(words), Here(), said.append)
     assert [state.status for state in states] == ["finished"] * 4 and replicas(tmp_path / "runs") == {1}

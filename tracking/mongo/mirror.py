@@ -19,7 +19,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from tracking.curves import final_curves
-from tracking.runs import run_uid
+from tracking.folders import run_uid
 
 Document = dict[str, Any]
 

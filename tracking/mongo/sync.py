@@ -8,9 +8,9 @@ from pymongo.errors import PyMongoError
 from tqdm.auto import tqdm
 
 from errors import UserError
+from tracking.folders import RunRecord, make_record
 from tracking.mongo.address import Address, reason
 from tracking.mongo.mirror import Mirror
-from tracking.runs import RunRecord, make_record
 
 
 def bring_all(address: Address, store: Path, file_limit: int, progress: bool = True) -> tuple[int, int, list[str]]:

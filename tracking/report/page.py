@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tracking.curves import final_curves
+from tracking.folders import RunRecord
 from tracking.mongo.address import redact
-from tracking.plots import plot_curves
+from tracking.pictures.plots import plot_curves
 from tracking.results.records import settings_of
 from tracking.results.summary import data_of
 from tracking.results.tables import NOTHING, Table, plain, write
-from tracking.runs import RunRecord
 
 # A chart with more lines than this cannot be read, and a page with more pictures is slow on a phone.
 MAX_LINES = 12

@@ -8,8 +8,8 @@ from typing import Any
 
 from errors import UserError
 from settings import nearest
+from tracking.folders import RunRecord, read_runs
 from tracking.results.records import read_records
-from tracking.runs import RunRecord, read_runs
 
 # Of a run itself, beside its settings.
 _OWN = ("status", "command", "method", "run", "started", "device")

@@ -5,10 +5,10 @@ from typing import Any
 
 from errors import UserError
 from settings import nearest
+from tracking.folders import RunRecord
 from tracking.results.gather import values_of
 from tracking.results.summary import data_of
 from tracking.results.tables import NOTHING, Table
-from tracking.runs import RunRecord
 from vocabulary import FIGURES, TAINT
 
 

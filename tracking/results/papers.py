@@ -5,11 +5,11 @@ from typing import Any
 
 from data.registry import DATASETS
 from stages.recipes import RECIPES
+from tracking.folders import RunRecord
 from tracking.results.gather import flatten
 from tracking.results.published import Column, Paper
 from tracking.results.summary import Line, data_of, lines_of
 from tracking.results.tables import NOTHING, Table
-from tracking.runs import RunRecord
 from vocabulary import SELECTIONS
 
 

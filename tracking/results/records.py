@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
-from tracking.runs import RunRecord
+from tracking.folders import RunRecord
 
 # Columns of a run itself; those with a slash are figures, all others settings.
 ABOUT = ("run", "started", "status", "command", "device")

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+from tracking.folders import RunRecord
 from tracking.results.records import settings_of
 from tracking.results.tables import NOTHING, Table
-from tracking.runs import RunRecord
 from vocabulary import SELECTIONS, TAINT
 
 # What a table has a row for, or averages over; every other setting of a run, not of a stage, makes the data.

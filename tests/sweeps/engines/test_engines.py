@@ -16,7 +16,6 @@ import pytest
 import main as program
 import sweep
 from errors import UserError
-from stages.code import ROOT
 from sweeps.engines.base import outcomes
 from sweeps.engines.here import Here
 from sweeps.engines.options import add_options, make_engine
@@ -27,7 +26,8 @@ from sweeps.plan import words_plan
 from sweeps.run import run_sweep, states_of
 from sweeps.work import Assignment
 from tests.sweeps.small import SMALL, dies_always, dies_once, figures, prints_and_fails
-from tracking.runs import read_runs
+from tracking.folders import read_runs
+from training.code import ROOT
 
 
 def statuses(store: Path) -> Counter[str]:

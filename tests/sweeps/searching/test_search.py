@@ -14,7 +14,6 @@ from filelock import FileLock
 import main as program
 import sweep
 from errors import UserError
-from stages.code import ROOT
 from sweeps.engines.here import Here
 from sweeps.searching import search as searching
 from sweeps.searching.search import objective_of, open_study, run_search
@@ -24,7 +23,8 @@ from sweeps.searching.tables import best_table
 from sweeps.searching.trials import counts_of
 from sweeps.work import run_trial
 from tests.sweeps.small import GIVEN, HOPELESS, RATES
-from tracking.runs import read_runs
+from tracking.folders import read_runs
+from training.code import ROOT
 
 
 @pytest.mark.recipe

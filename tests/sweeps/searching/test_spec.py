@@ -8,12 +8,12 @@ import yaml  # type: ignore[import-untyped]
 
 import sweep
 from errors import UserError
-from stages.code import ROOT
 from sweeps.engines.here import Here
 from sweeps.plan import common_words, read_document, read_plan
 from sweeps.searching.search import open_study, run_search
 from sweeps.searching.spec import deciding_stage, metric_of, read_search
 from sweeps.searching.words import search_words
+from training.code import ROOT
 
 GIVEN = {"settings": {"pretrain.learning_rate": "default"}, "objective": "valid/model/average", "trials": 3}
 ORACLE = {"objective": "model/unbiased/last", "oracle": True}

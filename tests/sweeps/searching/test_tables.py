@@ -10,11 +10,11 @@ from matplotlib.image import imread
 
 import results
 from errors import UserError
-from stages.code import ROOT
 from sweeps.searching.search import open_study
 from sweeps.searching.spec import read_search
 from sweeps.searching.tables import best_table
 from tests.sweeps.small import SEARCH
+from training.code import ROOT
 
 GIVEN = {
     "settings": {"pretrain.learning_rate": "default", "pretrain.batch_size": {"choice": [32, 64]}},

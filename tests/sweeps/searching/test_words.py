@@ -7,7 +7,7 @@ from errors import UserError
 from sweeps.searching.spec import read_search
 from sweeps.searching.words import search_words
 from tests.sweeps.small import SEARCH
-from tracking.runs import read_runs
+from tracking.folders import read_runs
 
 OBJECTIVE = "search.objective=valid/model/average"
 

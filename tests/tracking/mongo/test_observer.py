@@ -15,11 +15,11 @@ from pymongo import MongoClient
 
 from errors import UserError
 from tests.tracking.mongo.conftest import eventually, start
+from tracking.folders import read_runs
 from tracking.mongo import observer
 from tracking.mongo.address import parse_address
 from tracking.mongo.mirror import Mirror
 from tracking.mongo.sync import bring_all, read_database
-from tracking.runs import read_runs
 
 NAMES = ("pretrain/model/unbiased", "pretrain/loss")
 

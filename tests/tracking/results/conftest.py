@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tracking.runs import RunRecord
+from tracking.folders import RunRecord
 
 
 @pytest.fixture

@@ -1,0 +1,219 @@
+"""Corrupted CIFAR-10: every image gets a corruption tied to its class (generator of LfF, Nam et al. 2020; DeNetDM)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from data.cache import Arrays, cached, key_of
+from data.generated.colored import TEST_SKEW, assign_bias
+from data.generated.corruptions import CORRUPTIONS, LEVELS, TYPES
+from data.generated.corruptions.frosting import photographs
+from data.generated.corruptions.pixels import Corruption
+from data.generated.corruptions.weather import frost
+from data.sources.cifar import cifar10
+from data.sources.idx import Source
+from data.split import Split, Task
+from errors import UserError
+from randomness import stream
+
+VERSION = 1
+CHUNK = 500
+# Of CIFAR-10, as the papers' code has them.
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+def load(settings: Mapping[str, Any]) -> Task:
+    """The task that the run's settings describe (see `registry.load_task`), built where it is not in the cache."""
+    name, cache_dir, progress = "corrupted_cifar10", Path(settings["cache_dir"]), settings.get("progress", False)
+    kind, skew, severity, seed = (settings[field] for field in ("type", "skew", "severity", "seed"))
+    level_of(severity)
+    folder = settings.get("frost_dir")
+    panes = None if folder is None else photographs(Path(folder))
+    data_dir = settings["data_dir"] or os.environ.get("DATA_DIR") or None
+    source = cifar10(data_dir, cache_dir, settings["limit"], seed, progress)
+    placement = settings.get("placement", "blocks")
+    key = data_key(source, kind, skew, severity, seed, placement, panes)
+
+    def build() -> Arrays:
+        return build_arrays(source, kind, skew, severity, seed, placement, panes, progress)
+
+    arrays = cached(cache_dir, name, key, build)
+    return as_task(arrays, name=name, names=source.names, kind=kind, key=key, reverse=settings["reverse"])
+
+
+def level_of(severity: int) -> int:
+    """CIFAR-10-C's level of a severity: one more. The papers' severity4 is the strongest level, 5.
+
+    Raises
+    ------
+    UserError
+        `severity` outside 0..4.
+    """
+    if severity not in range(LEVELS):
+        raise UserError(
+            f"severity={severity}: of corrupted_cifar10 choose 0 (weakest corruptions) to {LEVELS - 1} (strongest, the "
+            "papers' severity4)"
+        )
+    return severity + 1
+
+
+def data_key(
+    source: Source,
+    kind: int,
+    skew: float,
+    severity: int,
+    seed: int,
+    placement: str = "blocks",
+    panes: Sequence[Tensor] | None = None,
+) -> str:
+    """Hex digest naming the arrays of `build_arrays` with the same arguments."""
+    return key_of(
+        builder="corrupted",
+        version=VERSION,
+        source=source.digest,
+        type=kind,
+        skew=float(skew),
+        severity=severity,
+        seed=seed,
+        placement=placement,
+        # Frost is no part of type 1.
+        frost=None if panes is None or kind == 1 else _digest(panes),
+    )
+
+
+def build_arrays(
+    source: Source,
+    kind: int,
+    skew: float,
+    severity: int,
+    seed: int,
+    placement: str = "blocks",
+    panes: Sequence[Tensor] | None = None,
+    progress: bool = False,
+) -> Arrays:
+    """Corrupt a source: `skew` of the training images conflict with their class, 90 % of the test images do.
+
+    Returns {train,test}_{images,target,bias,ids}. `seed` draws what is random in a corruption, for the same image of
+    the same part always the same; which image gets which corruption does not depend on it. Works on as many threads as
+    torch has; their number changes nothing.
+
+    Parameters
+    ----------
+    kind
+        0 or 1, which of `TYPES`.
+    severity
+        0..4, see `level_of`.
+    panes
+        Frost photographs, see `frosting.photographs`; None: made textures.
+
+    Raises
+    ------
+    UserError
+        `skew` or `severity` out of range.
+    """
+    level = level_of(severity)
+    corruptions = dict(CORRUPTIONS)
+    if panes is not None:
+        corruptions["frost"] = partial(frost, panes=panes)
+    arrays: Arrays = {}
+    for part, images, labels, ids, share in (
+        ("train", source.train_images, source.train_labels, source.train_ids, skew),
+        ("test", source.test_images, source.test_labels, source.test_ids, TEST_SKEW),
+    ):
+        bias = assign_bias(labels, share, len(source.names), placement)
+        chosen = [corruptions[name] for name in TYPES[kind]]
+        arrays[f"{part}_images"] = corrupt(images, bias, chosen, level, f"{part} {kind}", seed, progress)
+        arrays[f"{part}_target"], arrays[f"{part}_bias"], arrays[f"{part}_ids"] = labels, bias, ids
+    return arrays
+
+
+def corrupt(
+    images: np.ndarray,
+    bias: np.ndarray,
+    corruptions: Sequence[Corruption],
+    level: int,
+    use: str,
+    seed: int,
+    progress: bool = False,
+) -> np.ndarray:
+    """Give each image the corruption of its bias; `use` names what the random numbers are for.
+
+    images : uint8 [N, 3, 32, 32]; bias : int64 [N], places in `corruptions`; returns uint8 [N, 3, 32, 32].
+    """
+    corrupted = np.empty_like(images)
+    pieces = [
+        (number, start, np.flatnonzero(bias == number)[start : start + CHUNK])
+        for number in range(len(corruptions))
+        for start in range(0, int((bias == number).sum()), CHUNK)
+    ]
+
+    def one(piece: tuple[int, int, np.ndarray]) -> int:
+        number, start, members = piece
+        generator = stream(seed, f"corrupt {use} {number} {start}")
+        corrupted[members] = corruptions[number](torch.from_numpy(images[members]), level, generator).numpy()
+        return len(members)
+
+    with (
+        _workers() as pool,
+        tqdm(
+            total=len(images), desc=f"corrupting {use.split()[0]}", unit="image", disable=not progress,
+            file=sys.__stderr__, leave=False,
+        ) as bar,
+    ):  # fmt: skip
+        for done in pool.map(one, pieces):
+            bar.update(done)
+    return corrupted
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute with one thread each, in place of the threads that torch would share one operation among."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _digest(panes: Sequence[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for pane in panes:
+        digest.update(f"{list(pane.shape)}".encode())
+        digest.update(pane.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], kind: int, key: str, reverse: bool) -> Task:
+    """Copy the arrays of `build_arrays` into a Task. `reverse`: the corruption is the target, the class the bias."""
+    target, bias = ("bias", "target") if reverse else ("target", "bias")
+
+    def split(part: str) -> Split:
+        columns = ("images", target, bias, "ids")
+        return Split(*(torch.from_numpy(np.array(arrays[f"{part}_{column}"])) for column in columns))
+
+    return Task(
+        name=name,
+        train=split("train"),
+        test=split("test"),
+        valid=None,
+        target_names=TYPES[kind] if reverse else names,
+        bias_names=names if reverse else TYPES[kind],
+        key=key_of(arrays=key, reverse=reverse),
+        mean=MEAN,
+        std=STD,
+        augment="crop_flip",
+    )

@@ -1,0 +1,253 @@
+"""From a listing of image files to a `Task`: decode, leave out what cannot be used, label, and name the content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.cache import key_of
+from data.mapped import MappedImages
+from data.photos.imagecache import DecodedImages, decoded_images
+from data.photos.listing import PARTS, Block, Listing, Problem, settle
+from data.split import Split, Task
+from errors import UserError
+
+VERSION = 1
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+Settings = Mapping[str, Any]
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]] | None
+
+
+@dataclass
+class _Part:
+    """One part, decoded: its blocks, and which of their images are used, bool [N]."""
+
+    blocks: list[Block]
+    decoded: list[DecodedImages]
+    kept: np.ndarray
+
+    def paths(self, listing: Listing) -> list[str]:
+        return [listing.files.path(item.name) for block in self.blocks for item in block.items]
+
+    def digests(self) -> list[str]:
+        return [row.tobytes().hex() for decoded in self.decoded for row in decoded.contents]
+
+    def column(self, name: str) -> np.ndarray:
+        """int64 [N], -1 where unknown."""
+        values = [getattr(item, name) for block in self.blocks for item in block.items]
+        return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+
+
+def folder_task(
+    name: str,
+    listing: Listing,
+    settings: Settings,
+    normalise: Normalisation,
+    augment: str | None,
+    every_class: bool = False,
+) -> Task:
+    """Decode a listing, or open its cache, and make the Task.
+
+    Parameters
+    ----------
+    name
+        The data set's name.
+    listing
+        Files and labels.
+    settings
+        cache_dir, seed, and where given: limit, bad_files (stop, skip), duplicates (stop, skip, keep), reverse,
+        streaming, threads, progress.
+    normalise
+        Means and standard deviations of the channels.
+    augment
+        Name of the augmentation of training batches.
+    every_class
+        Whether each class must have a training image.
+
+    Raises
+    ------
+    UserError
+        Files that cannot be used and a setting that says stop, classes or parts without images, an unwritable cache.
+    """
+    cache_dir = Path(settings["cache_dir"])
+    bad_files = settings.get("bad_files", "stop")
+    notes = listing.notes + settle(listing.problems, bad_files, "unusable files", "bad_files", cache_dir)
+    content = None
+    if settings.get("limit") is not None:
+        # Which images are left depends on the seed.
+        content = _listing_key(listing)
+        listing = listing.limited(settings["limit"], settings["seed"])
+    parts = {part: _decode(name, part, listing, settings) for part in PARTS if listing.count(part)}
+    broken = []
+    for part in parts.values():
+        kept = np.concatenate([_without(decoded) for decoded in part.decoded])
+        faults = [why for decoded in part.decoded for _, why in sorted(decoded.faults.items())]
+        paths = part.paths(listing)
+        broken += [Problem(paths[i], why) for i, why in zip(np.flatnonzero(~kept), faults, strict=True)]
+        part.kept = kept
+    notes += settle(broken, bad_files, "broken files", "bad_files", cache_dir)
+    rule = settings.get("duplicates", "keep")
+    if rule != "keep":
+        notes += settle(_drop_duplicates(parts, listing), rule, "duplicated files", "duplicates", cache_dir)
+    _check_filled(name, parts, listing, every_class)
+    notes += _constant(parts, listing)
+
+    if content is None:
+        # Of some data sets the seed draws training images; the test images are always all of them.
+        content = _pixels({"test": parts["test"]} if name != "own_images" else parts)
+    reverse = bool(settings.get("reverse", False))
+    if reverse and listing.bias_names is None:
+        raise UserError(f"reverse: {name} has no bias labels to exchange with the targets")
+    streaming = settings.get("streaming", "auto")
+    splits = {part: _split(found, listing, reverse, streaming) for part, found in parts.items()}
+    names = (listing.target_names, listing.bias_names)
+    target_names, bias_names = (names[1] or (), names[0]) if reverse else names
+    return Task(
+        name=name,
+        train=splits["train"],
+        test=splits["test"],
+        valid=splits.get("valid"),
+        target_names=target_names,
+        bias_names=bias_names,
+        key=_content_key(parts, target_names, bias_names, reverse, normalise, augment),
+        content=content,
+        mean=None if normalise is None else normalise[0],
+        std=None if normalise is None else normalise[1],
+        augment=augment,
+        files=tuple(parts["train"].paths(listing)),
+        digests=tuple(parts["train"].digests()),
+        selection="valid_given" if "valid" in parts else "valid",
+        preparation=parts["test"].blocks[0].preparation,
+        notes=tuple(notes),
+    )
+
+
+def _decode(name: str, part: str, listing: Listing, settings: Settings) -> _Part:
+    blocks = [block for block in listing.blocks if block.part == part and block.items]
+    decoded = [
+        decoded_images(
+            listing.files,
+            [item.name for item in block.items],
+            block.preparation,
+            settings["cache_dir"],
+            f"{name} {part}",
+            workers=settings.get("threads"),
+            progress=settings.get("progress", True),
+        )
+        for block in blocks
+    ]
+    return _Part(blocks, decoded, np.zeros(0, dtype=bool))
+
+
+def _without(decoded: DecodedImages) -> np.ndarray:
+    kept = np.ones(len(decoded.images), dtype=bool)
+    kept[list(decoded.faults)] = False
+    return kept
+
+
+def _drop_duplicates(parts: Mapping[str, _Part], listing: Listing) -> list[Problem]:
+    """Unmark files whose content came before, and say so; where their labels contradict each other, all of them."""
+    paths = {name: part.paths(listing) for name, part in parts.items()}
+    labels = {name: np.stack([part.column("target"), part.column("bias")], axis=1) for name, part in parts.items()}
+    first: dict[bytes, tuple[str, int]] = {}
+    problems = []
+    for name, part in parts.items():
+        contents = np.concatenate([decoded.contents for decoded in part.decoded])
+        for i in np.flatnonzero(part.kept).tolist():
+            where, j = first.setdefault(contents[i].tobytes(), (name, i))
+            if (where, j) == (name, i):
+                continue
+            part.kept[i] = False
+            agree = np.array_equal(labels[name][i], labels[where][j])
+            what = "the same image as {}" + ("" if agree else ", labelled otherwise")
+            problems.append(Problem(paths[name][i], what.format(paths[where][j])))
+            if not agree and parts[where].kept[j]:
+                parts[where].kept[j] = False
+                problems.append(Problem(paths[where][j], what.format(paths[name][i])))
+    return problems
+
+
+def _constant(parts: Mapping[str, _Part], listing: Listing) -> list[str]:
+    """Lines about images of one colour throughout, of which nothing can be learnt, and classes of nothing else."""
+    paths = [path for part in parts.values() for path in part.paths(listing)]
+    kept = np.concatenate([part.kept for part in parts.values()])
+    flags = [decoded.constant for part in parts.values() for decoded in part.decoded]
+    constant = kept & np.concatenate(flags)
+    if not constant.any():
+        return []
+    target = np.concatenate([part.column("target") for part in parts.values()])
+    first = paths[int(np.flatnonzero(constant)[0])]
+    count = int(constant.sum())
+    lines = [f"{count} {'image is' if count == 1 else 'images are'} of one colour throughout, the first: {first}"]
+    for number, label in enumerate(listing.target_names):
+        mine = kept & (target == number)
+        if mine.any() and constant[mine].all():
+            lines.append(f"every image of class {label} is of one colour throughout: look at the files")
+    return lines
+
+
+def _check_filled(name: str, parts: Mapping[str, _Part], listing: Listing, every_class: bool) -> None:
+    for part in ("train", "test"):
+        if part not in parts or not parts[part].kept.any():
+            raise UserError(f"{name}: no {part} images are left")
+    train = parts["train"]
+    counts = np.bincount(train.column("target")[train.kept], minlength=len(listing.target_names))
+    empty = [listing.target_names[i] for i in np.flatnonzero(counts == 0)]
+    if empty and every_class:
+        raise UserError(f"{name}: no training image of class {', '.join(empty)}; a class needs at least one")
+
+
+def _split(part: _Part, listing: Listing, reverse: bool, streaming: str) -> Split:
+    ids = torch.from_numpy(np.flatnonzero(part.kept))
+    target, bias = (torch.from_numpy(part.column(name))[ids] for name in ("target", "bias"))
+    if reverse:
+        target, bias = bias, target
+    images = MappedImages([decoded.images for decoded in part.decoded], ids, streaming=streaming)
+    return Split(images, target, None if listing.bias_names is None else bias, ids)
+
+
+def _content_key(
+    parts: Mapping[str, _Part],
+    target_names: Sequence[str],
+    bias_names: Sequence[str] | None,
+    reverse: bool,
+    normalise: Normalisation,
+    augment: str | None,
+) -> str:
+    """Names pixels and labels themselves: the same images elsewhere are the same data."""
+    return key_of(
+        builder="folders",
+        version=VERSION,
+        content=_pixels(parts),
+        names="\n".join([*target_names, "", *(bias_names or ())]),
+        reverse=reverse,
+        normalise=str(normalise),
+        augment=augment,
+    )
+
+
+def _pixels(parts: Mapping[str, _Part]) -> str:
+    """A digest of the pixels, labels and places of images."""
+    digest = hashlib.sha256()
+    for name, part in parts.items():
+        digest.update(f"{name} {len(part.kept)}".encode())
+        ids = np.flatnonzero(part.kept)
+        pixels = np.concatenate([decoded.pixels for decoded in part.decoded])
+        for column in (pixels, part.column("target"), part.column("bias")):
+            digest.update(np.ascontiguousarray(column[ids]).tobytes())
+        digest.update(ids.tobytes())
+    return digest.hexdigest()
+
+
+def _listing_key(listing: Listing) -> str:
+    """A digest of the names and labels of all images."""
+    items = [(block.part, item.name, item.target, item.bias) for block in listing.blocks for item in block.items]
+    return key_of(builder="listing", version=VERSION, items=str(items), names=str(listing.target_names))

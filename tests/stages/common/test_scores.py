@@ -1,0 +1,173 @@
+"""Scores and bias labels by image id, the flags of suspects, and the figures of a miner."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from data.batches import Batches
+from data.split import Split
+from errors import UserError
+from stages.common.budget import training_batches
+from stages.common.classifier import difficulty
+from stages.common.scores import bias_artifact, flags_for, mining_figures, report_of, score_artifact, values_for
+
+
+def split_of(ids, target=None, bias=None) -> Split:
+    ids = torch.tensor(ids, dtype=torch.int64)
+    target = torch.zeros_like(ids) if target is None else torch.tensor(target)
+    bias = None if bias is None else torch.tensor(bias)
+    return Split(torch.zeros(len(ids), 1, 2, 2, dtype=torch.uint8), target, bias, ids)
+
+
+ARTIFACT = score_artifact(torch.tensor([40, 10, 30, 20]), torch.tensor([0.4, 0.1, 0.3, 0.2]), 0.25, "test")
+
+
+@pytest.mark.parametrize("ids", [[40, 10, 30, 20], [10, 20, 30, 40], [30, 10], [20], [20, 20, 40], []])
+def test_values_follow_the_ids_of_the_split(ids):
+    values = values_for(ARTIFACT, "score", split_of(ids), "prune")
+    assert torch.equal(values, torch.tensor([i / 100 for i in ids], dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        ([10, 25, 20], "prune: 1 of 3 training images have no score .first id 25.; it was computed on other data"),
+        ([50, 5], "2 of 2 training images have no score .first id 50."),
+        ([10, 20, 30, 40, 41], "1 of 5 .* .first id 41."),
+    ],
+)
+def test_unknown_images(ids, says):
+    with pytest.raises(UserError, match=says):
+        values_for(ARTIFACT, "score", split_of(ids), "prune")
+
+
+def test_an_artifact_of_no_images():
+    empty = bias_artifact(torch.tensor([], dtype=torch.int64), torch.tensor([]), 3, "true")
+    assert values_for(empty, "label", split_of([]), "group_dro").shape == (0,)
+    with pytest.raises(UserError, match=r"group_dro: 2 of 2 training images have no label .first id 7."):
+        values_for(empty, "label", split_of([7, 8]), "group_dro")
+
+
+def test_artifacts_are_plain_and_on_the_cpu():
+    artifact = score_artifact(torch.tensor([1, 2, 3]), torch.tensor([-0.1, 0.5, 1.2]).double(), 0.5, "test")
+    assert artifact["score"].dtype == torch.float32
+    assert artifact["score"].tolist() == [0.0, 0.5, 1.0]
+    assert artifact["threshold"] == 0.5 and artifact["miner"] == "test"
+    labels = bias_artifact(torch.tensor([1, 2]), torch.tensor([1.0, 0.0]), 2, "pseudo")
+    assert labels["label"].dtype == torch.int64 and labels["n_biases"] == 2 and labels["kind"] == "pseudo"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite(bad):
+    with pytest.raises(UserError, match=r"mine_gce: scores are not finite; .* lower the learning rate"):
+        score_artifact(torch.tensor([1, 2]), torch.tensor([0.5, bad]), 0.5, "mine_gce")
+
+
+def flags_and_lines(context, task, score, threshold=0.5):
+    said: list[str] = []
+    ctx = context("prune", task=task, say=said.append)
+    return flags_for(score_artifact(task.train.ids, score, threshold, "mine_gce"), ctx.train, ctx), said
+
+
+def test_flags_are_what_lies_above_the_threshold(context, task):
+    score = torch.linspace(0, 1, len(task.train))
+    flags, said = flags_and_lines(context, task, score, float(score[100]))
+    assert torch.equal(flags, torch.arange(len(score)) > 100)
+    assert said == []
+
+
+def test_nothing_mined_is_said_and_every_image_weighs_the_same(context, task):
+    flags, said = flags_and_lines(context, task, torch.zeros(len(task.train)))
+    assert not flags.any()
+    assert said == ["prune: mine_gce mined no image at all; every image weighs the same"]
+    batches = Batches(task.train, 32, weights=1 + 79 * flags.float())
+    assert batches.weights is not None and torch.equal(batches.weights, torch.ones(len(task.train)))
+
+
+def test_nothing_mined_of_a_class_is_said(context, task):
+    target = task.train.target
+    flags, said = flags_and_lines(context, task, ((target != 3) & (target != 7)).float())
+    assert int(flags.sum()) == int(((target != 3) & (target != 7)).sum())
+    names = f"{task.target_names[3]}, {task.target_names[7]}"
+    assert said == [f"prune: mine_gce mined no image of {names}; these are not up-weighted"]
+
+
+@pytest.mark.parametrize("stage", ["prune", "finetune"])
+def test_suspects_are_drawn_so_many_times_as_often(run_tiny, task, monkeypatch, stage):
+    """The share of draws of k suspects among n images is u k / (u k + n - k)."""
+    drawn: list[Batches] = []
+
+    def spy(*arguments, **options):
+        made = training_batches(*arguments, **options)
+        drawn.append(made[0])
+        return made
+
+    monkeypatch.setattr(f"stages.{stage}.training_batches", spy)
+    words = (f"{stage}.steps=0", f"{stage}.epochs=1", f"{stage}.batch_size=480", f"{stage}.upweight=9.0")
+    run_tiny(f"method=[pretrain,mine_oracle,{stage}]", "pretrain.epochs=1", *words, task=task)
+    (batches,) = drawn
+    conflicting = task.train.bias != task.train.target
+    assert batches.weights is not None
+    assert torch.equal(batches.weights, torch.where(conflicting, 9.0, 1.0))
+    generator = torch.Generator().manual_seed(0)
+    index = torch.cat([batch.index for _ in range(40) for batch in batches.epoch(generator)])
+    n, k = len(conflicting), int(conflicting.sum())
+    share = 9 * k / (9 * k + n - k)
+    spread = math.sqrt(share * (1 - share) / len(index))
+    assert abs(float(conflicting[index].float().mean()) - share) < 4 * spread
+
+
+def test_difficulty_is_above_one_half_exactly_when_wrong():
+    generator = torch.Generator().manual_seed(0)
+    for scale in (0.0, 0.01, 1.0, 30.0, 1000.0):
+        for classes in (2, 3, 10):
+            logits = scale * torch.randn(400, classes, generator=generator)
+            target = torch.randint(classes, (400,), generator=generator)
+            value = difficulty(logits, target)
+            assert torch.equal(value > 0.5, logits.argmax(1) != target)
+            assert bool(((value >= 0) & (value <= 1)).all())
+
+
+def test_difficulty_by_hand():
+    logits = torch.tensor([[0.8, 0.2], [0.8, 0.2], [0.3, 0.7]]).log()
+    assert difficulty(logits, torch.tensor([0, 1, 1])).tolist() == pytest.approx([0.1, 0.9, 0.15])
+
+
+def test_mining_figures_by_hand():
+    """Suspects are images 0, 1, 3; conflicting ones 0, 3, 4. By score: hit, miss, hit, miss, hit."""
+    train = split_of(range(6), target=[0, 1, 0, 1, 0, 1], bias=[1, 1, 0, 0, 1, 1])
+    score = torch.tensor([0.9, 0.8, 0.4, 0.7, 0.3, 0.1])
+    figures = mining_figures(score, 0.5, train)
+    assert figures == pytest.approx(
+        {
+            "mined/share/train": 50.0,
+            "mined/precision/train": 100 * 2 / 3,
+            "mined/recall/train": 100 * 2 / 3,
+            "mined/average_precision/train": 100 * (1 + 2 / 3 + 3 / 5) / 3,
+        }
+    )
+    assert mining_figures(score, 0.5, train.without_bias()) == {"mined/share/train": 50.0}
+    assert report_of(figures)["summary"] == figures
+
+
+@pytest.mark.parametrize(
+    ("score", "bias", "absent"),
+    [
+        ([0.1, 0.2], [1, 0], {"mined/precision/train"}),
+        ([0.9, 0.2], [0, 1], {"mined/recall/train", "mined/average_precision/train"}),
+    ],
+)
+def test_figures_without_a_value_are_left_out(score, bias, absent):
+    figures = mining_figures(torch.tensor(score), 0.5, split_of([0, 1], target=[0, 1], bias=bias))
+    assert all(math.isfinite(value) for value in figures.values())
+    assert not absent & set(figures) and "mined/share/train" in figures
+
+
+def test_values_of_a_held_out_subset(task):
+    """Ids survive a subset, so what was mined on all images serves any part of them."""
+    artifact = score_artifact(task.train.ids, torch.rand(len(task.train)), 0.5, "test")
+    chosen = torch.randperm(len(task.train))[:50]
+    part = replace(task.train.subset(chosen), bias=None)
+    assert torch.equal(values_for(artifact, "score", part, "prune"), artifact["score"][chosen])

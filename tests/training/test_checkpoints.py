@@ -1,0 +1,149 @@
+"""Checkpoints of the training loop: when they are written, and that going on from one changes nothing."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+
+from data.batches import Batches
+from tests.pipeline import same
+from tests.stages.dial import TARGET, Dial, context_in, split, task_of, turn
+from training.loop import Fitted, Job, Update, fit
+from training.stage import Context
+from training.store import StageFolder
+
+
+@pytest.fixture
+def context(tmp_path) -> Callable[..., Context]:
+    return lambda task, folder="stage", **changes: context_in(tmp_path / folder, task, **changes)
+
+
+class Interrupted(Exception):
+    """Stands for a machine that is lost."""
+
+
+class Noisy(nn.Module):
+    """Everything a checkpoint has to hold: weights, buffers, momentum, a tensor beside the model, random layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(
+                nn.Flatten(), nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+def train_noisy(ctx: Context, epochs: int, stop: tuple[int, int] | None = None) -> tuple[Fitted, Tensor]:
+    """Train; `stop` is the (epoch, batch) in which to be interrupted."""
+    model, running = Noisy(), torch.zeros(3)
+    ctx.task = task_of(train=split(0, TARGET * 6, None))
+    step = -1
+
+    def loss(batch: Any) -> Tensor:
+        nonlocal step
+        step += 1
+        if stop is not None and step == 3 * stop[0] + stop[1]:
+            raise Interrupted
+        running.mul_(0.9).add_(batch.images.mean((0, 2, 3)) + 0.01 * torch.rand(3, generator=ctx.generator))
+        return cross_entropy(model(batch.images) * (1 + running.sum()), batch.target)
+
+    optimiser = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    job = Job(
+        model,
+        [Update(loss, optimiser)],
+        Batches(ctx.task.train, 8),
+        epochs,
+        lambda images: {"noisy": model(images)},
+        "noisy",
+        schedule=lambda done: 0.8**done,
+        tensors={"running": running},
+    )
+    return fit(job, ctx), running
+
+
+@pytest.mark.parametrize("stops", [[(0, 1)], [(1, 0)], [(5, 2)], [(8, 1)], [(3, 1), (0, 0), (5, 2)]], ids=str)
+def test_interrupted_and_gone_on_is_the_same_to_the_last_bit(context, stops):
+    """The last quarter of nine epochs is two: (8, 1) is between the two that the mean is made of."""
+    whole, running = train_noisy(context(task_of(), "whole"), 9)
+    for stop in stops:
+        torch.manual_seed(4711)
+        with pytest.raises(Interrupted):
+            train_noisy(context(task_of(), "broken"), 9, stop)
+    logged: list[tuple[str, float, int]] = []
+    said: list[str] = []
+    ctx = context(task_of(), "broken", log=lambda *entry: logged.append(entry), say=said.append)
+    again, running_again = train_noisy(ctx, 9)
+    same(again.history, whole.history)
+    same(again.selected, whole.selected)
+    same(running_again, running)
+    # The record of the second run holds all epochs, those before the interruption too.
+    assert sorted({epoch for _, _, epoch in logged}) == [*range(1, 10)]
+    done = sum(stop[0] for stop in stops)
+    assert said == ([f"dial: going on after epoch {done} of 9"] if done else [])
+
+
+def test_a_damaged_checkpoint_means_from_the_start(context, tmp_path):
+    whole, _ = train_noisy(context(task_of(), "whole"), 3)
+    with pytest.raises(Interrupted):
+        train_noisy(context(task_of(), "broken"), 3, (2, 0))
+    path = tmp_path / "broken" / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="is not used"):
+        again, _ = train_noisy(context(task_of(), "broken"), 3)
+    same(again.history, whole.history)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Iterator[list[float]]:
+    """A clock that a test sets."""
+    now = [0.0]
+    monkeypatch.setattr("training.loop.time.monotonic", lambda: now[0])
+    yield now
+
+
+def test_checkpoints_come_no_more_often_than_asked(context, clock, monkeypatch):
+    written: list[float] = []
+    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state["history"])))
+    task = task_of()
+    model = Dial([0] * 9)
+
+    def ten_seconds_later() -> None:
+        clock[0] += 10
+
+    fit(turn(model, task, 8, after_epoch=ten_seconds_later), context(task, checkpoint_seconds=25.0))
+    assert written == [3, 6]
+
+
+def test_given_up_before_the_checkpoint_of_the_epoch(context, monkeypatch):
+    """Who goes on from a checkpoint is not asked about its epoch again."""
+    written: list[int] = []
+    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state["history"])))
+    task = task_of()
+    asked: list[int] = []
+
+    def stop(done: int) -> bool:
+        asked.append(done)
+        return done == 2
+
+    fitted = fit(turn(Dial([0] * 9), task, 5, stop=stop), context(task))
+    assert fitted.stopped and len(fitted.history) == 2
+    assert (written, asked) == ([1], [1, 2])
+    assert not fit(turn(Dial([0] * 9), task, 1, stop=lambda done: False), context(task)).stopped
+
+
+def test_no_checkpoint_after_the_last_epoch(context, tmp_path, monkeypatch):
+    written: list[int] = []
+    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state["history"])))
+    task = task_of()
+    fit(turn(Dial([0] * 9), task, 3), context(task))
+    assert written == [1, 2]
+    assert not any(Path(tmp_path / "stage").iterdir())

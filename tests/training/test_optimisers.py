@@ -1,0 +1,59 @@
+"""Optimisers: the same numbers as torch's own, by a shorter way."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Adam, AdamW
+
+from training.optimisers import lay_out_state, make_optimiser
+
+
+@pytest.mark.parametrize(("name", "plain"), [("adam", Adam), ("adamw", AdamW)])
+def test_kept_lists_give_torchs_numbers_bit_for_bit(name, plain):
+    """Also after a step in which a weight has no gradient, a state loaded anew, and another learning rate."""
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    theirs = copy.deepcopy(ours)
+    pairs = [
+        (ours, make_optimiser(name, ours.parameters(), learning_rate=1e-2, weight_decay=1e-2, beta2=0.99)),
+        (theirs, plain(theirs.parameters(), lr=1e-2, weight_decay=1e-2, betas=(0.9, 0.99), fused=True)),
+    ]
+    kept = []
+    for step in range(12):
+        images = torch.randn(8, 6)
+        for network, optimiser in pairs:
+            optimiser.zero_grad()
+            network(images).square().sum().backward()
+            if step == 4:
+                network[0].bias.grad = None
+            if step == 7:
+                optimiser.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+            if step == 9:
+                optimiser.param_groups[0]["lr"] = 1e-3
+            optimiser.step()
+        kept.append(pairs[0][1]._kept is not None)
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(mine, other), step
+    assert kept[1] and kept[5] and kept[-1], "the short way is taken"
+    states = [optimiser.state_dict()["state"] for _, optimiser in pairs]
+    for number, state in states[1].items():
+        assert all(torch.equal(states[0][number][key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_state_is_laid_out_as_its_weight_and_keeps_its_values(name):
+    """A fused step on a GPU refuses any other: weights may be laid out anew after the optimiser was made."""
+    torch.manual_seed(0)
+    model, images = nn.Conv2d(3, 4, 3), torch.rand(2, 3, 5, 5)
+    optimiser = make_optimiser(name, model.parameters(), learning_rate=1e-2, weight_decay=0.0)
+    model(images).sum().backward()
+    optimiser.step()
+    model.to(memory_format=torch.channels_last)
+    before = {key: value.clone() for key, value in optimiser.state[model.weight].items()}
+    lay_out_state(optimiser)
+    after = optimiser.state[model.weight]
+    moments = [key for key, value in after.items() if value.shape == model.weight.shape]
+    assert moments and all(after[key].stride() == model.weight.stride() for key in moments)
+    assert all(torch.equal(after[key], value) for key, value in before.items())

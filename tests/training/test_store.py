@@ -1,0 +1,183 @@
+"""What is stored of stages: whole or not at all, used only when sound, by one process at a time."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from errors import UserError
+from stages.pretrain import Pretrain
+from tests.pipeline import TINY, run_command, same, short
+from training.store import StageFolder, Store, digest
+
+RESULT = {"model": {"weight": torch.arange(6.0).view(2, 3)}, "report": {"history": [{"loss": 0.5}]}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Store(tmp_path / "stages").folder("pretrain", "0123")
+
+
+def test_a_result_comes_back_as_it_was(folder):
+    assert folder.load_result() is None
+    folder.save_checkpoint({"epoch": 3})
+    folder.save_result(RESULT, {"seed": 1})
+    same(folder.load_result(), RESULT)
+    assert folder.load_checkpoint() is None
+    assert sorted(path.name for path in folder.path.iterdir()) == ["done.json", "result.pt"]
+    folder.clear()
+    assert folder.load_result() is None
+
+
+def test_a_result_without_its_mark_does_not_count(folder):
+    folder.save_result(RESULT, {})
+    (folder.path / "done.json").unlink()
+    assert folder.load_result() is None
+
+
+def test_the_last_checkpoint_counts(folder):
+    folder.save_checkpoint({"epoch": 1})
+    folder.save_checkpoint({"epoch": 2})
+    assert folder.load_checkpoint() == {"epoch": 2}
+    assert folder.load_result() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100, None], ids=["empty", "garbage", "half"])
+@pytest.mark.parametrize("name", ["result.pt", "checkpoint.pt"])
+def test_a_damaged_file_is_not_used_and_says_so(folder, name, content):
+    folder.save_result(RESULT, {})
+    folder.save_checkpoint(RESULT)
+    path = folder.path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+    with pytest.warns(UserWarning, match=f"{name} (cannot be read|is lost or damaged)"):
+        assert (folder.load_result() if name == "result.pt" else folder.load_checkpoint()) is None
+
+
+def test_a_lost_result_is_not_used(folder):
+    folder.save_result(RESULT, {})
+    (folder.path / "result.pt").unlink()
+    with pytest.warns(UserWarning, match=r"result\.pt is lost or damaged"):
+        assert folder.load_result() is None
+
+
+def test_nothing_in_a_stored_file_is_executed(folder, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "trapped"),))
+
+    folder.save_result(RESULT, {})
+    trap = folder.path / "result.pt"
+    torch.save({"report": Trap()}, trap)
+    torch.save({"report": Trap()}, folder.path / "checkpoint.pt")
+    # Even when the digest has been made to fit.
+    about = {"sha256": hashlib.sha256(trap.read_bytes()).hexdigest()}
+    (folder.path / "done.json").write_text(json.dumps(about), encoding="utf-8")
+    for load in (folder.load_result, folder.load_checkpoint):
+        with pytest.warns(UserWarning, match="cannot be read"):
+            assert load() is None
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_what_a_killed_process_left_half_written_is_ignored(folder):
+    (folder.path / ".result.pt.4711").write_bytes(b"half")
+    (folder.path / ".checkpoint.pt.4711").write_bytes(b"half")
+    assert folder.load_result() is None
+    assert folder.load_checkpoint() is None
+    folder.save_result(RESULT, {})
+    same(folder.load_result(), RESULT)
+
+
+def test_a_failed_write_keeps_what_was_there(folder, monkeypatch):
+    folder.save_checkpoint({"epoch": 1})
+
+    def full_disk(value, handle):
+        handle.write(b"some of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(UserError, match=r"checkpoint\.pt cannot be written \(No space left on device\)"):
+        folder.save_checkpoint({"epoch": 2})
+    assert folder.load_checkpoint() == {"epoch": 1}
+    assert [path.name for path in folder.path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_store_that_cannot_be_written(tmp_path, below):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"store=.*file.*: cannot be written to \(.+\); give another folder"):
+        Store(tmp_path / "file" / below)
+
+
+def test_digest():
+    assert digest({"a": 1, "b": [1.5, None]}) == digest({"b": [1.5, None], "a": 1})
+    values = [{"a": 1}, {"a": 2}, {"a": "1"}, {"a": True}, {"a": None}, {"b": 1}, {"a": [1]}, {"a": {"a": 1}}, {}]
+    assert len({digest(value) for value in values}) == len(values)
+    assert digest({}).isalnum()
+
+
+def test_a_single_flipped_bit_is_noticed(folder):
+    folder.save_result({"weights": torch.zeros(1000)}, {})
+    path = folder.path / "result.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.warns(UserWarning, match="is lost or damaged"):
+        assert folder.load_result() is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "half"])
+def test_a_damaged_stage_is_computed_again(run_tiny, tmp_path, damage):
+    first = run_tiny(*short("erm"))
+    path = tmp_path / "stages" / f"pretrain-{first.stages['pretrain']['key']}" / "result.pt"
+    path.write_bytes(path.read_bytes()[:1000] if damage is None else damage)
+    with pytest.warns(UserWarning, match="is not used"):
+        second = run_tiny(*short("erm"))
+    assert not second.stages["pretrain"]["reused"]
+    same(second.artifacts, first.artifacts)
+    assert run_tiny(*short("erm")).stages["pretrain"]["reused"]
+
+
+def test_of_two_processes_on_one_stage_the_second_waits_and_reuses(
+    processes, run_tiny, cache_dir, tmp_path, monkeypatch
+):
+    output = tmp_path / "stderr.txt"
+    words = ["pretrain", "with", *TINY, f"cache_dir={cache_dir}", f"store={tmp_path / 'runs'}", *short("erm")]
+    other = processes.Process(target=run_command, args=(words, str(output)))
+    train = Pretrain.run
+
+    def slow(stage, inputs, ctx):
+        other.start()
+        deadline = time.monotonic() + 120
+        while "waiting for it" not in (output.read_text() if output.exists() else ""):
+            assert time.monotonic() < deadline and other.exitcode is None, "the other process did not wait"
+            time.sleep(0.02)
+        return train(stage, inputs, ctx)
+
+    monkeypatch.setattr(Pretrain, "run", slow)
+    mine = run_tiny(*short("erm"), store=tmp_path / "runs" / "stages")
+    other.join(120)
+    assert other.exitcode == 0
+    assert not mine.stages["pretrain"]["reused"]
+    assert "pretrain: finished before, reused" in output.read_text()
+
+
+def test_a_lock_of_a_dead_process_does_not_stay(folder):
+    (folder.path / "lock").write_text("4711")
+    said: list[str] = []
+    with folder.locked(said.append):
+        pass
+    assert said == []
+
+
+def test_store_folders_of_stages_are_apart(tmp_path):
+    store = Store(tmp_path)
+    one, other = store.folder("pretrain", "a"), store.folder("pretrain", "b")
+    one.save_result(RESULT, {})
+    assert other.load_result() is None
+    store.remove("pretrain", "a")
+    assert not Path(one.path).exists()
+    assert isinstance(store.folder("pretrain", "a"), StageFolder)

@@ -1,0 +1,64 @@
+"""What a miner found, for a person to look at: a table of suspects and a contact sheet."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.split import Split, Task
+from stages.common.scores import values_for
+from tracking.pictures.plots import plot_images
+
+
+def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: int = 10) -> list[Path]:
+    """Write suspects.csv and suspects.png (the top ones per class).
+
+    The table has every training image: id, target, score, suspect and, where it comes from a file, the file's path and
+    the digest of its content, by which `mine_file` knows it again when other files have come, gone or been moved.
+
+    Parameters
+    ----------
+    folder
+        Where the two files go.
+    task
+        The data that was mined.
+    artifact
+        A `conflict_score`.
+    each
+        Images of each class on the sheet.
+    """
+    train = task.train
+    score = values_for(artifact, "score", train, "suspects").cpu()
+    # Compared as tensors, as `flags_for` does: a float32 score is not the Python number that it prints as.
+    flags = (score > artifact["threshold"]).tolist()
+    table = folder / "suspects.csv"
+    ids, targets = train.ids.tolist(), train.target.tolist()
+    with table.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["id", "target", "score", "suspect", *([] if task.files is None else ["path", "content"])])
+        for place in torch.argsort(score, descending=True, stable=True).tolist():
+            name = task.target_names[targets[place]]
+            file = []
+            if task.files is not None:
+                file = [task.files[ids[place]], "" if task.digests is None else task.digests[ids[place]]]
+            writer.writerow([ids[place], name, f"{float(score[place]):.6f}", int(flags[place]), *file])
+    chosen = top_of_each_class(train, score, each)
+    captions = [f"{task.target_names[targets[i]]}\n{float(score[i]):.3f}" for i in chosen.tolist()]
+    sheet = plot_images(
+        train.images[chosen],
+        captions,
+        title=f"{task.name}: highest conflict scores per class ({artifact['miner']})",
+        path=folder / "suspects.png",
+        columns=each,
+    )
+    return [table, sheet]
+
+
+def top_of_each_class(train: Split, score: Tensor, each: int) -> Tensor:
+    """Positions of the `each` highest scores of every target, target by target."""
+    order = torch.argsort(score, descending=True, stable=True)
+    ranked = train.target[order]
+    return torch.cat([order[ranked == label][:each] for label in train.target.unique()])

@@ -1,0 +1,440 @@
+"""The one training loop: epochs, optimiser steps, evaluation, selection, checkpoints, progress."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm.auto import tqdm
+
+from data.batches import Batch, Batches
+from errors import UserError
+from metrics import GroupMatrix
+from randomness import derive
+from training.captured import Captured, wants_capture
+from training.evaluation import ReadOuts, group_matrices, matrices_on_tests
+from training.optimisers import lay_out_state
+from training.repeatable import noting_what_is_not
+from training.speed import speed_up
+from training.stage import Context
+
+Logs = Mapping[str, Tensor]
+Loss = Callable[[Batch], Tensor | tuple[Tensor, Logs]]
+
+
+@dataclass
+class Update:
+    """One optimiser step on each batch; a method with two adversaries has two updates.
+
+    The loss may come with scalars by name, such as `train/accuracy`: their means over an epoch stand in its row of the
+    history. They stay on the device until then.
+    """
+
+    loss: Loss
+    optimiser: Optimizer
+
+
+@dataclass
+class Job:
+    """What a stage asks of the loop.
+
+    Parameters
+    ----------
+    model
+        Every module with weights or buffers that training changes, and so every one that is checkpointed.
+    updates
+        Done in order on each batch.
+    batches
+        Training batches; they carry no bias labels unless the method declared that it needs them.
+    epochs
+        Passes over `batches`.
+    read_outs
+        Logits by name, for evaluation.
+    main
+        The read-out by which epochs are selected and that the progress bar shows.
+    rule
+        The figure of `main` that the `oracle` selection maximises.
+    schedule
+        Factor on the learning rates in an epoch counted from 0.
+    tensors
+        Further tensors that training changes in place (running averages of a method), checkpointed with the model.
+    frozen
+        Modules inside `model` that stay in evaluation mode: their normalisation statistics do not move.
+    after_epoch
+        Called after each epoch's training and before its evaluation; may change `tensors`.
+    stop
+        Asked after each epoch, with the number of epochs done, whether to give up here.
+    capturable
+        False where a loss reads values on the host, or Python's numbers that change from step to step: such steps are
+        not recorded as CUDA graphs.
+    """
+
+    model: nn.Module
+    updates: Sequence[Update]
+    batches: Batches
+    epochs: int
+    read_outs: ReadOuts
+    main: str
+    rule: str = "unbiased"
+    schedule: Callable[[int], float] | None = None
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    frozen: Iterable[nn.Module] = ()
+    after_epoch: Callable[[], None] | None = None
+    stop: Callable[[int], bool] | None = None
+    capturable: bool = True
+
+
+@dataclass
+class Fitted:
+    """What the loop gives back.
+
+    `history` has a row of plain floats per epoch; `selected` maps a selection to its epoch, its state dict (on the
+    CPU), and per read-out its matrices, int64 [2, T, B], and predictions, int64 [T, B, T]. Selections: `last`; `mean`,
+    the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection` says), best on
+    the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs <read-out>@<test>
+    and select nothing. `replicas` is how many seeds were trained in one go, `nondeterministic` names the operations
+    that may give other numbers the next time.
+    """
+
+    history: list[dict[str, float]]
+    selected: dict[str, dict[str, Any]]
+    speed: dict[str, bool] = field(default_factory=dict)
+    stopped: bool = False
+    replicas: int = 1
+    nondeterministic: Sequence[str] = ()
+
+    def report(self) -> dict[str, Any]:
+        """The part of the result that is about accuracy, as plain data and tensors."""
+        summary = {
+            f"{read_out}/{figure}/{selection}": value
+            for selection, chosen in self.selected.items()
+            for read_out, counts in chosen["matrices"].items()
+            for figure, value in GroupMatrix.from_counts(counts).figures().items()
+        }
+        matrices = {selection: chosen["matrices"] for selection, chosen in self.selected.items()}
+        predictions = {selection: chosen["predictions"] for selection, chosen in self.selected.items()}
+        epochs = {selection: chosen["epoch"] for selection, chosen in self.selected.items()}
+        return {
+            "history": self.history,
+            "summary": summary,
+            "matrices": matrices,
+            "predictions": predictions,
+            "epochs": epochs,
+            "speed": self.speed,
+            "replicas": self.replicas,
+            "nondeterministic": list(self.nondeterministic),
+        }
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """State dict of every selection."""
+        return {selection: chosen["state"] for selection, chosen in self.selected.items()}
+
+
+def fit(job: Job, ctx: Context) -> Fitted:
+    """Train, or go on training from the stage's checkpoint; where several seeds are trained at once, beside them.
+
+    Everything random in an epoch is drawn from generators seeded by (seed, stage, epoch), so a checkpoint needs no
+    random state and an epoch that is repeated after an interruption is the same epoch.
+    """
+    if ctx.together is not None:
+        fitted: Fitted = ctx.together.fit(job, ctx)
+        return fitted
+    return fit_alone(job, ctx)
+
+
+def fit_alone(job: Job, ctx: Context) -> Fitted:
+    """`fit` of one job by itself."""
+    loop = Loop(job, ctx)
+    loop.resume()
+    return loop.run()
+
+
+class Loop:
+    """The parts of `fit` for one job, for whoever puts its steps together."""
+
+    def __init__(self, job: Job, ctx: Context) -> None:
+        self.job = job
+        self.ctx = ctx
+        self.done = 0
+        self.replicas = 1
+        self.history: list[dict[str, float]] = []
+        self.selected: dict[str, dict[str, Any]] = {}
+        # Their weights stay on the device until they are asked for: fetching them would be a wait for each.
+        self._states: dict[str, dict[str, Tensor]] = {}
+        self._mean: dict[str, Tensor] = {}
+        self._saved = time.monotonic()
+        self._generator = torch.Generator(device=ctx.device)
+        self._totals: dict[str, Tensor] = {}
+        self.nondeterministic: list[str] | None = None
+        self.speed = speed_up(job.model, ctx)
+        self._lay_out_states()
+        own = (p for update in job.updates for group in update.optimiser.param_groups for p in group["params"])
+        self._parameters = list(dict.fromkeys([*job.model.parameters(), *own]))
+        self._rates = [[group["lr"] for group in update.optimiser.param_groups] for update in job.updates]
+        self.factor = 1.0
+        self._captured = captured_step(self._step_at, [job], [self._generator], ctx)
+
+    def run(self) -> Fitted:
+        """All epochs that are left."""
+        with self.bar(self.ctx.stage) as bar:
+            while self.done < self.job.epochs:
+                self.measure(*self.train())
+                bar.set_postfix_str(self.headline(), refresh=False)
+                bar.update()
+                if self.wants_to_stop():
+                    return self.fitted(stopped=True)
+                # After the question: whoever goes on from the checkpoint is not asked about this epoch again.
+                if self.checkpoint_due():
+                    self.checkpoint()
+        self.measure_mean()
+        return self.fitted()
+
+    def fitted(self, stopped: bool = False) -> Fitted:
+        """What has been done."""
+        recorded = self._captured is not None and self._captured.recorded
+        if self._captured is not None:
+            self._captured.forget()  # its memory is for the next stage
+        speed = {**self.speed, "graph": recorded or self.speed.get("graph", False)}
+        return Fitted(self.history, self._with_states(), speed, stopped, self.replicas, self.nondeterministic or ())
+
+    def bar(self, name: str) -> "tqdm[Any]":
+        """A progress bar of the epochs."""
+        # The terminal itself, not what Sacred captures into the record; a file gets a line now and then.
+        terminal = sys.__stderr__
+        return tqdm(
+            initial=self.done,
+            total=self.job.epochs,
+            desc=name,
+            unit="epoch",
+            disable=not self.ctx.progress,
+            file=terminal,
+            mininterval=0.5 if terminal is not None and terminal.isatty() else 30,
+        )
+
+    def resume(self) -> None:
+        """Go on from the stage's checkpoint where there is one."""
+        state = self.ctx.folder.load_checkpoint()
+        if state is None:
+            return
+        self.job.model.load_state_dict(state["model"])
+        for update, saved in zip(self.job.updates, state["optimisers"], strict=True):
+            update.optimiser.load_state_dict(saved)
+        self._lay_out_states()
+        for name, tensor in self.job.tensors.items():
+            tensor.copy_(state["tensors"][name])
+        self.done, self.history, self.selected = len(state["history"]), state["history"], state["selected"]
+        for selection, chosen in self.selected.items():
+            self._states[selection] = {name: value.to(self.ctx.device) for name, value in chosen["state"].items()}
+        self._mean = {name: value.to(self.ctx.device) for name, value in state["mean"].items()}
+        self.ctx.say(f"{self.ctx.stage}: going on after epoch {self.done} of {self.job.epochs}")
+        for row in self.history:
+            self._log(row)
+
+    def begin(self) -> torch.Generator:
+        """Make ready for the next epoch: modes, learning rates, randomness. Its generator, the same in every epoch."""
+        job, epoch = self.job, self.done
+        self._generator.manual_seed(derive(self.ctx.seed, self.ctx.stage, epoch))
+        self.ctx.generator = self._generator
+        torch.manual_seed(derive(self.ctx.seed, self.ctx.stage, "layers", epoch))
+        job.model.train()
+        for module in job.frozen:
+            module.eval()
+        self._set_rates(epoch)
+        return self._generator
+
+    def train(self) -> tuple[dict[str, float], float]:
+        """The next epoch's batches; the mean of every loss and log, read from the device once, and the seconds."""
+        job, started = self.job, time.monotonic()
+        generator, totals = self.begin(), self._totals
+        for total in totals.values():
+            total.zero_()
+        if self._captured is not None:
+            self._captured.run(job.batches.order(generator))
+        else:
+            for batch in job.batches.epoch(generator):
+                self._step(batch)
+        if job.after_epoch is not None:
+            job.after_epoch()
+        values = torch.stack([total.float() for total in totals.values()]).tolist()
+        means = {name: value / len(job.batches) for name, value in zip(totals, values, strict=True)}
+        return means, time.monotonic() - started
+
+    def _step_at(self, index: Tensor) -> None:
+        self._step(self.job.batches.batch(index, self._generator))
+
+    def _step(self, batch: Batch) -> None:
+        """All updates on one batch; what they give is added to the epoch's totals, which stay the same tensors."""
+        if self.nondeterministic is None:
+            with noting_what_is_not(self.ctx.device) as self.nondeterministic:
+                return self._step(batch)
+        for number, update in enumerate(self.job.updates):
+            try:
+                given = update.loss(batch)
+            except ValueError as error:
+                raise _told(error, self.ctx.stage) from error
+            loss, logs = (given, {}) if isinstance(given, Tensor) else given
+            loss.backward()
+            update.optimiser.step()
+            # By hand: `zero_grad` and its hooks cost 3 % of a step of an MLP. All are cleared, so that one update
+            # leaves nothing behind for another one's step.
+            for parameter in self._parameters:
+                parameter.grad = None
+            add_to(self._totals, {f"loss{number or ''}": loss, **logs})
+        return None
+
+    def measure(self, means: Mapping[str, float], seconds: float) -> None:
+        """End an epoch: evaluate every read-out, note the figures, and keep the weights of the best epochs."""
+        task, job, epoch = self.ctx.task, self.job, self.done
+        row: dict[str, float] = {"epoch": float(epoch + 1), "seconds": seconds, **means}
+        tested = matrices_on_tests(job.model, job.read_outs, task)
+        row |= _figures(tested)
+        self._keep("last", epoch, tested)
+        rule = job.rule if f"{job.main}/{job.rule}" in row else "average"
+        if self._best(row, f"{job.main}/{rule}"):
+            self._keep("oracle", epoch, tested)
+        if task.valid is not None:
+            # Their bias labels are not looked at either.
+            held_out = group_matrices(job.model, job.read_outs, task, task.valid.without_bias())
+            row |= {f"{task.selection}/{name}": value for name, value in _figures(held_out).items()}
+            if self._best(row, f"{task.selection}/{job.main}/average"):
+                self._keep(task.selection, epoch, tested)
+        self.history.append(row)
+        self._log(row)
+        self._average(epoch)
+        self.done += 1
+
+    def wants_to_stop(self) -> bool:
+        """Whether the job gives up after the epochs it has done."""
+        return self.job.stop is not None and self.job.stop(self.done)
+
+    def measure_mean(self) -> None:
+        """Evaluate the mean of the weights, and leave the model with its last ones."""
+        last = {name: value.detach().clone() for name, value in self.job.model.state_dict().items()}
+        self.job.model.load_state_dict(self._mean)
+        tested = matrices_on_tests(self.job.model, self.job.read_outs, self.ctx.task)
+        self._keep("mean", len(self.history) - 1, tested)
+        self.job.model.load_state_dict(last)
+
+    def headline(self) -> str:
+        """The figure of the main read-out in a few words."""
+        row = self.history[-1]
+        figure = "unbiased" if f"{self.job.main}/unbiased" in row else "average"
+        return f"{self.job.main} {figure} {row[f'{self.job.main}/{figure}']:.1f} %"
+
+    def checkpoint_due(self) -> bool:
+        """Whether it is time for one: not after the last epoch, and not soon after the one before."""
+        late = time.monotonic() - self._saved >= self.ctx.checkpoint_seconds
+        return late and self.done < self.job.epochs
+
+    def checkpoint(self) -> None:
+        """Replace the stage's checkpoint."""
+        self.ctx.folder.save_checkpoint(
+            {
+                # Copies: weights may be views of those of several seeds, all of which would be written.
+                "model": {name: value.clone() for name, value in self.job.model.state_dict().items()},
+                "optimisers": [update.optimiser.state_dict() for update in self.job.updates],
+                "tensors": dict(self.job.tensors),
+                "history": self.history,
+                "selected": self._with_states(),
+                "mean": self._mean,
+            }
+        )
+        self._saved = time.monotonic()
+
+    def _best(self, row: Mapping[str, float], key: str) -> bool:
+        """Whether the row beats every earlier one; the first of equals stays."""
+        return key in row and all(row[key] > earlier[key] for earlier in self.history if key in earlier)
+
+    def _average(self, epoch: int) -> None:
+        """Take the weights after an epoch of the last quarter into the running mean; counters are just copied."""
+        number = epoch + 1 - (self.job.epochs - max(1, self.job.epochs // 4))
+        if number < 1:
+            return
+        for name, value in self.job.model.state_dict().items():
+            value = value.detach()
+            if number == 1 or not value.is_floating_point():
+                self._mean[name] = value.clone()
+            else:
+                self._mean[name] += (value - self._mean[name]) / number
+
+    def _keep(self, selection: str, epoch: int, matrices: Mapping[str, GroupMatrix]) -> None:
+        now = {name: value.detach() for name, value in self.job.model.state_dict().items()}
+        if selection in self._states:
+            torch._foreach_copy_(list(self._states[selection].values()), list(now.values()))
+        else:
+            self._states[selection] = {name: value.clone() for name, value in now.items()}
+        self.selected[selection] = {
+            "epoch": epoch + 1,
+            "state": {},
+            "matrices": {name: _counts(matrix) for name, matrix in matrices.items()},
+            "predictions": {name: torch.from_numpy(matrix.predictions) for name, matrix in matrices.items()},
+        }
+
+    def _with_states(self) -> dict[str, dict[str, Any]]:
+        """What was selected, with copies of its weights on the CPU."""
+        return {
+            selection: {**chosen, "state": {name: value.cpu() for name, value in self._states[selection].items()}}
+            for selection, chosen in self.selected.items()
+        }
+
+    def _lay_out_states(self) -> None:
+        for update in self.job.updates:
+            lay_out_state(update.optimiser)
+
+    def _set_rates(self, epoch: int) -> None:
+        factor = 1.0 if self.job.schedule is None else self.job.schedule(epoch)
+        if factor != self.factor and self._captured is not None:
+            self._captured.forget()
+        self.factor = factor
+        for update, rates in zip(self.job.updates, self._rates, strict=True):
+            for group, rate in zip(update.optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            if name != "epoch":
+                self.ctx.log(f"{self.ctx.stage}/{name}", value, int(row["epoch"]))
+
+
+def captured_step(
+    step: Callable[[Tensor], None], jobs: Sequence[Job], generators: Sequence[torch.Generator], ctx: Context
+) -> Captured | None:
+    """A step on positions of the jobs' images as a CUDA graph; None where it cannot or is not to be one."""
+    able = all(job.capturable and job.batches.in_memory for job in jobs)
+    if not (able and wants_capture(ctx.settings, ctx.device)):
+        return None
+    return Captured(step, jobs[0].batches.batch_size, ctx.device, generators)
+
+
+def add_to(totals: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Add values to sums by name, in place; the first of a name is copied."""
+    for name, value in values.items():
+        if name in totals:
+            totals[name] += value.detach()
+        else:
+            totals[name] = value.detach().clone()
+
+
+def _figures(matrices: Mapping[str, GroupMatrix]) -> dict[str, float]:
+    return {
+        f"{name}/{figure}": value for name, matrix in matrices.items() for figure, value in matrix.figures().items()
+    }
+
+
+def _told(error: ValueError, stage: str) -> Exception:
+    """The error of a loss; of batch normalisation on one value as one for the person, who chose the batches."""
+    if "more than 1 value per channel" not in str(error):
+        return error
+    return UserError(
+        f"{stage}: batch normalisation needs more than one image in a batch: set {stage}.batch_size to at least 2, or "
+        "a larger image_size"
+    )
+
+
+def _counts(matrix: GroupMatrix) -> Tensor:
+    """int64 [2, T, B]: hits, counts; the form in which a matrix is stored."""
+    return torch.stack([torch.from_numpy(matrix.hits), torch.from_numpy(matrix.counts)])

@@ -1,0 +1,239 @@
+"""Runs the stages of a recipe: reuse what is stored, continue what was interrupted, compute the rest."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.mapped import MappedImages
+from data.split import Task
+from errors import GivenUp, UserError
+from models.pretrained import PRETRAINED, digest_of, find_weights
+from training.captured import check_capture
+from training.code import code_digest
+from training.machine import prepare_cpu
+from training.repeatable import prefer_deterministic
+from training.speed import SPEED_SETTINGS, check_compiler
+from training.stage import Artifact, Context, Settings, Stage, Together
+from training.store import StageFolder, Store, digest
+
+
+@dataclass
+class Outcome:
+    """What a recipe gave: its artifacts, and about each stage its key, report, seconds and whether it was reused."""
+
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Figures of all stages by <read-out>/<figure>/<selection>, in percent.
+
+        Where a later stage has a read-out of the same name, that of the earlier one stands behind its stage's name, as
+        in pretrain.model/unbiased/last.
+        """
+        found: dict[str, float] = {}
+        for number, (stage, about) in enumerate(self.stages.items()):
+            later = list(self.stages.values())[number + 1 :]
+            taken = {name for other in later for name in other["report"]["matrices"].get("last", {})}
+            for name, value in about["report"]["summary"].items():
+                found[f"{stage}.{name}" if name.partition("/")[0] in taken else name] = value
+        return found
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    task: Task,
+    settings: Settings,
+    device: torch.device,
+    store: Store,
+    *,
+    log: Callable[[str, float, int], None] = lambda name, value, step: None,
+    say: Callable[[str], None] = print,
+    progress: bool = True,
+) -> Outcome:
+    """Run stages in order, each at most once for its key.
+
+    Parameters
+    ----------
+    stages
+        As checked by `recipes.stages_of`.
+    task
+        The data; it is moved to `device` whole.
+    settings
+        All settings of the run.
+    store
+        Where finished stages are looked up and stored.
+    log, say, progress
+        Take metrics and lines for the person; whether to draw progress bars.
+
+    Raises
+    ------
+    UserError
+        The data has a second modality and a stage cannot use it.
+    """
+    walk = Walk(stages, task, settings, device, store, log=log, say=say, progress=progress)
+    for stage in stages:
+        walk.advance(stage)
+    return walk.outcome
+
+
+class Walk:
+    """One run's way through its stages, one by one; parameters and errors as of `run_stages`.
+
+    together : where several runs meet to train at once (`Context.together`)
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        task: Task,
+        settings: Settings,
+        device: torch.device,
+        store: Store,
+        *,
+        log: Callable[[str, float, int], None] = lambda name, value, step: None,
+        say: Callable[[str], None] = print,
+        progress: bool = True,
+        together: Together | None = None,
+    ) -> None:
+        if task.vector_size and (blind := [stage.name for stage in stages if not stage.takes_vector]):
+            raise UserError(
+                f"{task.name} has a second modality beside the image, which the stage {blind[0]} cannot use; "
+                "method=erm can"
+            )
+        prepare_cpu()
+        self.settings = settings
+        self.outcome = Outcome()
+        self._task, self._device, self._store = task, device, store
+        self._log, self._say, self._progress, self._together = log, say, progress, together
+        # Before anything is trained: the last stage may be the one that needs them.
+        self._weights = imagenet_weights(stages, settings)
+        if settings.get("compile") == "on":
+            check_compiler(device)
+        check_capture(settings, device)
+        self._keys: dict[str, str] = {}
+        self._on_device: Task | None = None
+
+    def advance(self, stage: Stage) -> None:
+        """Reuse, continue or compute one stage, and take its artifacts into the outcome."""
+        settings, say = self.settings, self._say
+        key = stage_key(stage, self._task, settings, self._device, self._keys, self._weights)
+        folder = self._store.folder(stage.name, key)
+        started = time.monotonic()
+        with folder.locked(say):
+            if settings["fresh"]:
+                folder.clear()
+            result = folder.load_result()
+            reused = result is not None
+            if result is None:
+                prefer_deterministic(self._device, exact=stage.exact)
+                try:
+                    result = stage.run(self.outcome.artifacts, self._context(stage, folder))
+                except GivenUp:
+                    # A search gives up half of its trials: their checkpoints would fill the disk, and none is needed.
+                    folder.drop_checkpoint()
+                    raise
+                folder.save_result(
+                    result, {"stage": stage.name, "key": key, "seed": settings["seed"], "data": self._task.key}
+                )
+            else:
+                say(f"{stage.name}: finished before, reused ({folder.path.name})")
+                _relog(stage.name, result["report"]["history"], self._log)
+        report = result.pop("report")
+        self.outcome.artifacts |= result
+        self.outcome.stages[stage.name] = {
+            "key": key,
+            "reused": reused,
+            "seconds": time.monotonic() - started,
+            "needs_bias_labels": stage.needs_bias_labels,
+            "report": report,
+        }
+        self._keys |= dict.fromkeys(stage.gives, key)
+
+    def _context(self, stage: Stage, folder: StageFolder) -> Context:
+        if self._on_device is None:
+            self._on_device = self._task.to(self._device)
+            _say_where(self._on_device, self._say)
+        return Context(
+            task=self._on_device,
+            settings=self.settings,
+            stage=stage.name,
+            device=self._device,
+            seed=self.settings["seed"],
+            folder=folder,
+            log=self._log,
+            say=self._say,
+            progress=self._progress,
+            checkpoint_seconds=self.settings["checkpoint_seconds"],
+            bias_declared=stage.needs_bias_labels,
+            exact=stage.exact,
+            imagenet_weights=self._weights,
+            together=self._together,
+        )
+
+
+def _say_where(task: Task, say: Callable[[str], None]) -> None:
+    images = task.train.images
+    if isinstance(images, MappedImages):
+        say(f"training images: {images.nbytes / 2**30:.2f} GiB, streamed from the cache to {images.device.type}")
+
+
+def imagenet_weights(stages: Sequence[Stage], settings: Settings) -> Path | None:
+    """The file of ImageNet's weights, where a stage has a network that starts from them.
+
+    Raises
+    ------
+    UserError
+        When it is neither found nor to be downloaded.
+    """
+    starting = {
+        f"{stage.name}.{name}": settings[stage.name][name] for stage in stages for name in _pretrained(stage, settings)
+    }
+    if not starting:
+        return None
+    instead = " ".join(f"{name}={network.replace('_imagenet', '')}" for name, network in starting.items())
+    return find_weights(settings["imagenet_weights"], settings["data_dir"], settings["cache_dir"], instead)
+
+
+def _pretrained(stage: Stage, settings: Settings) -> list[str]:
+    """The settings of a stage that name a network which starts from ImageNet's weights."""
+    return [name for name in ("network", "shallow", "deep") if settings[stage.name].get(name) in PRETRAINED]
+
+
+def stage_key(
+    stage: Stage,
+    task: Task,
+    settings: Settings,
+    device: torch.device,
+    input_keys: Mapping[str, str],
+    weights: Path | None = None,
+) -> str:
+    """The name of everything that decides a stage's result."""
+    start = digest_of(weights) if weights is not None and _pretrained(stage, settings) else None
+    return digest(
+        {
+            "stage": stage.name,
+            "settings": dict(settings[stage.name]),
+            "content": stage.content(settings),
+            "shared": {name: settings[name] for name in stage.shared},
+            "inputs": {name: input_keys[name] for name in (*stage.needs, *stage.uses) if name in input_keys},
+            "data": task.key,
+            "seed": settings["seed"],
+            "code": code_digest(type(stage).__module__),
+            "torch": torch.__version__,
+            "device": device.type,
+            "start": start,
+            "speed": [settings[name] for name in SPEED_SETTINGS],
+        }
+    )
+
+
+def _relog(stage: str, history: Sequence[Mapping[str, float]], log: Callable[[str, float, int], None]) -> None:
+    for row in history:
+        for name, value in row.items():
+            if name != "epoch":
+                log(f"{stage}/{name}", value, int(row["epoch"]))
