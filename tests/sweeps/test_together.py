@@ -25,6 +25,7 @@ from tests.tolerance import differ, same_to_float_tolerance
 from tracking.folders import read_runs
 from training.code import ROOT
 from training.loop import Loop
+from training.replicas import Meeting
 from training.store import Store
 from training.walk import run_stages
 
@@ -146,7 +147,7 @@ def test_where_training_at_once_fails_they_are_run_one_by_one(tmp_path, words, m
     def fails(*arguments, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("commands.together.run_replicas", fails)
+    monkeypatch.setattr(Meeting, "run", fails)
     said: list[str] = []
     states = run_sweep(planned(words), Here(), said.append)
     assert [state.status for state in states] == ["finished"] * 4 and replicas(tmp_path / "runs") == {1}
