@@ -1,19 +1,18 @@
-"""The recipes: which stages make up a method. A new method is its files and a line here."""
+"""The stages by name, and the stages of a method, checked. A new stage is its file and a line here."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from errors import UserError
 from settings import nearest
 from stages.biaslabels import BiasBalanced, GroupDROStage
 from stages.branches import BranchesStage
-from stages.common.classifier import CIFAR
 from stages.distill import Distill
 from stages.end import EnD
 from stages.finetune import Finetune
 from stages.fisher import Fisher
 from stages.lff import LfF
 from stages.lntl import LNTL
+from stages.methods import RECIPES
 from stages.mining.depth import MineDepth
 from stages.mining.ensemble import MineEnsemble
 from stages.mining.file import MineFile
@@ -22,6 +21,8 @@ from stages.mining.wrong import MineGCE, MineWrong
 from stages.pretrain import Pretrain
 from stages.prune import Prune
 from training.stage import Stage
+
+__all__ = ["RECIPES", "STAGES", "check", "final_stage", "stages_of"]
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -46,44 +47,6 @@ STAGES: dict[str, Stage] = {
         LNTL(),
         Fisher(),
     )
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A method: the names of its stages in order, what it is in one line, and its stages on data sets with others."""
-
-    stages: tuple[str, ...]
-    summary: str
-    on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-RECIPES: dict[str, Recipe] = {
-    "erm": Recipe(("pretrain",), "plain cross-entropy, the baseline"),
-    "denetdm": Recipe(("branches", "distill"), "DeNetDM: depth-modulated branches, then distillation"),
-    "dcwp": Recipe(
-        ("pretrain", "mine_gce", "prune", "finetune"),
-        "DCWP: mine, prune, fine-tune what is left",
-        on=dict.fromkeys(CIFAR, ("pretrain", "mine_ensemble", "prune", "finetune")),
-    ),
-    "mrm": Recipe(("pretrain", "mine_none", "prune", "finetune"), "pruning without suspects, from first weights (MRM)"),
-    "jtt": Recipe(("pretrain", "mine_wrong", "finetune"), "Just Train Twice: up-weigh what ERM gets wrong"),
-    "lff": Recipe(("lff",), "Learning from Failure"),
-    "lntl": Recipe(("lntl",), "Learning Not to Learn: features that do not tell the colour"),
-    "lntl_pretrained": Recipe(("pretrain", "lntl"), "the same from a classifier trained by cross-entropy first"),
-    "fisher": Recipe(("fisher",), "functional Fisher information: make use of every modality"),
-    "group_dro": Recipe(("true_bias", "group_dro"), "GroupDRO on true bias labels"),
-    "bias_balanced": Recipe(("true_bias", "bias_balanced"), "bias-balanced training on true bias labels"),
-    "end": Recipe(("true_bias", "end"), "EnD: disentangle bias from features, on true bias labels"),
-    "depth_balanced": Recipe(
-        ("branches", "mine_depth", "bias_balanced"), "DeNetDM's branches give pseudo labels for bias-balanced training"
-    ),
-    "depth_dro": Recipe(("branches", "mine_depth", "group_dro"), "DeNetDM's branches give pseudo labels for GroupDRO"),
-    "depth_end": Recipe(("branches", "mine_depth", "end"), "DeNetDM's branches give pseudo labels for EnD"),
-    "depth_prune": Recipe(
-        ("branches", "mine_depth", "prune", "finetune"),
-        "DCWP's pruning of DeNetDM's shallow branch on depth-mined suspects",
-    ),
 }
 
 
@@ -114,7 +77,7 @@ def stages_of(method: str | Sequence[str], last: str | None = None, dataset: str
         if method not in RECIPES:
             raise UserError(f"method={method!r}: there are {', '.join(RECIPES)}{nearest(method, RECIPES)}")
         recipe = RECIPES[method]
-        names: Sequence[str] = recipe.on.get(dataset or "", recipe.stages)
+        names: Sequence[str] = recipe.stages_on(dataset)
     else:
         names = list(method)
     for name in names:

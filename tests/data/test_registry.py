@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from data import DATASETS, load_task, registry
-from data.photos.imagesets import IMAGE_SETS
+from data.photos import imagesets
+from data.sources import by_name
 from data.sources.digits import digits
-from data.sources.idx import IDX_FILES
+from data.sources.idx import IDX_FILES, mnist
 from errors import UserError
 from tests.data.sources.test_cifar import write_tree
 
@@ -54,7 +55,7 @@ def test_the_second_load_comes_from_the_cache(settings, monkeypatch):
 
 def test_cached_equals_built(settings):
     loaded = load_task(settings)
-    source = registry.mnist(settings["data_dir"], settings["cache_dir"])
+    source = mnist(settings["data_dir"], settings["cache_dir"])
     built = registry.colored.build(source, 0.1, 1, 0, reverse=False)
     assert torch.equal(loaded.train.images, built.train.images)
     assert loaded.key == built.key
@@ -115,13 +116,13 @@ def test_fashion(settings, tmp_path):
 
 
 def test_digits_need_no_files(settings, monkeypatch):
-    monkeypatch.setattr(registry, "digits", lambda cache_dir: digits(cache_dir, 300, 60))
+    monkeypatch.setattr(by_name, "digits", lambda cache_dir: digits(cache_dir, 300, 60))
     task = load_task(settings | {"dataset": "colored_digits", "data_dir": None})
     assert (len(task.train), len(task.test), task.n_targets) == (300, 60, 10)
 
 
 def test_every_listed_data_set_loads_or_says_why_not(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "digits", lambda cache_dir: digits(cache_dir, 120, 30))
+    monkeypatch.setattr(by_name, "digits", lambda cache_dir: digits(cache_dir, 120, 30))
     write_set(tmp_path / "in" / "fashion-mnist")
     write_tree(tmp_path / "in" / "cifar10")
     images, labels = np.zeros((12, 28, 28, 3), np.uint8), np.arange(12) % 10
@@ -131,13 +132,13 @@ def test_every_listed_data_set_loads_or_says_why_not(settings, tmp_path, monkeyp
     for name, spec in DATASETS.items():
         assert spec.name == name
         assert spec.summary
-        if name in IMAGE_SETS:
+        if name in {spec.name for spec in imagesets.SPECS}:
             continue  # their files have tests of their own
         assert len(load_task(settings | {"dataset": name}).test) > 0
 
 
 def test_unknown_data_set(settings):
-    with pytest.raises(UserError, match=r"'colored_mnits' is unknown \(did you mean colored_mnist\?\); available: "):
+    with pytest.raises(UserError, match=r"'colored_mnits' is unknown; did you mean colored_mnist\?; available: "):
         load_task(settings | {"dataset": "colored_mnits"})
 
 
