@@ -1,21 +1,19 @@
-"""The data sets by name. A new one is its file and a line here."""
+"""The data sets by name. A new one is its file, which says `SPECS`, and a line here."""
 
-from data.generated import biased, bimodal, colored, corrupted, jitter
-from data.photos import imagesets
+from importlib import import_module
+
 from data.spec import DatasetSpec
 
-DATASETS: dict[str, DatasetSpec] = {
-    spec.name: spec
-    for specs in (
-        colored.SPECS,
-        biased.SPECS,
-        corrupted.SPECS,
-        jitter.SPECS,
-        bimodal.SPECS,
-        imagesets.SPECS,
-    )
-    for spec in specs
-}
+MODULES = (
+    "data.generated.colored",
+    "data.generated.biased",
+    "data.generated.corrupted",
+    "data.generated.jitter",
+    "data.generated.bimodal",
+    "data.photos.imagesets",
+)
+
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for name in MODULES for spec in import_module(name).SPECS}
 
 
 def available() -> str:

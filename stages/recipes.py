@@ -1,53 +1,47 @@
-"""The stages by name, and the stages of a method, checked. A new stage is its file and a line here."""
+"""The stages by name, and the stages of a method, checked. A new one is its file and a line in `MODULES`."""
 
 from collections.abc import Sequence
+from importlib import import_module
+from inspect import isclass
+from types import ModuleType
 
 from errors import UserError
 from settings import nearest
-from stages.biaslabels import BiasBalanced, GroupDROStage
-from stages.branches import BranchesStage
-from stages.distill import Distill
-from stages.end import EnD
-from stages.finetune import Finetune
-from stages.fisher import Fisher
-from stages.lff import LfF
-from stages.lntl import LNTL
-from stages.methods import RECIPES
-from stages.mining.depth import MineDepth
-from stages.mining.ensemble import MineEnsemble
-from stages.mining.file import MineFile
-from stages.mining.known import MineNone, MineOracle, TrueBias
-from stages.mining.wrong import MineGCE, MineWrong
-from stages.pretrain import Pretrain
-from stages.prune import Prune
+from stages.methods import RECIPES as PUBLISHED
+from stages.methods import Recipe
 from training.stage import Stage
 
-__all__ = ["RECIPES", "STAGES", "check", "final_stage", "stages_of"]
+# Their stages come in this order in help. A module may bring recipes of its own: `RECIPES`, by name.
+MODULES = (
+    "stages.branches",
+    "stages.distill",
+    "stages.pretrain",
+    "stages.mining.wrong",
+    "stages.mining.ensemble",
+    "stages.mining.depth",
+    "stages.mining.known",
+    "stages.mining.file",
+    "stages.prune",
+    "stages.finetune",
+    "stages.lff",
+    "stages.biaslabels",
+    "stages.end",
+    "stages.lntl",
+    "stages.fisher",
+)
 
-STAGES: dict[str, Stage] = {
-    stage.name: stage
-    for stage in (
-        BranchesStage(),
-        Distill(),
-        Pretrain(),
-        MineWrong(),
-        MineGCE(),
-        MineEnsemble(),
-        MineDepth(),
-        MineOracle(),
-        MineNone(),
-        MineFile(),
-        TrueBias(),
-        Prune(),
-        Finetune(),
-        LfF(),
-        GroupDROStage(),
-        BiasBalanced(),
-        EnD(),
-        LNTL(),
-        Fisher(),
-    )
-}
+
+def _stages_in(module: ModuleType) -> list[Stage]:
+    """The stages that a module defines, in its order; what it imports is another's."""
+    found = [value for value in vars(module).values() if isclass(value) and issubclass(value, Stage)]
+    return [stage() for stage in found if stage.__module__ == module.__name__ and hasattr(stage, "name")]
+
+
+_LOADED = [import_module(name) for name in MODULES]
+STAGES: dict[str, Stage] = {stage.name: stage for module in _LOADED for stage in _stages_in(module)}
+RECIPES: dict[str, Recipe] = dict(PUBLISHED)
+for _module in _LOADED:
+    RECIPES |= getattr(_module, "RECIPES", {})
 
 
 def final_stage(stages: Sequence[Stage]) -> Stage | None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from data import DATASETS, load_task, registry
+from data import DATASETS, load_task
+from data.generated import colored, corrupted
 from data.photos import imagesets
 from data.sources import by_name
 from data.sources.digits import digits
@@ -43,7 +44,7 @@ def settings(tmp_path, monkeypatch):
 
 def test_the_second_load_comes_from_the_cache(settings, monkeypatch):
     first = load_task(settings)
-    monkeypatch.setattr(registry.colored, "build_arrays", lambda *args: pytest.fail("built again"))
+    monkeypatch.setattr(colored, "build_arrays", lambda *args: pytest.fail("built again"))
     second = load_task(settings)
     assert first.key == second.key
     for one, other in ((first.train, second.train), (first.test, second.test)):
@@ -56,7 +57,7 @@ def test_the_second_load_comes_from_the_cache(settings, monkeypatch):
 def test_cached_equals_built(settings):
     loaded = load_task(settings)
     source = mnist(settings["data_dir"], settings["cache_dir"])
-    built = registry.colored.build(source, 0.1, 1, 0, reverse=False)
+    built = colored.build(source, 0.1, 1, 0, reverse=False)
     assert torch.equal(loaded.train.images, built.train.images)
     assert loaded.key == built.key
 
@@ -164,7 +165,7 @@ def test_corrupted_cifar10(settings, tmp_path, monkeypatch):
     back = load_task(settings | {"reverse": True})
     assert task.train.bias is not None
     assert back.bias_names == task.target_names and torch.equal(back.train.target, task.train.bias)
-    monkeypatch.setattr(registry.corrupted, "build_arrays", lambda *args: pytest.fail("built again"))
+    monkeypatch.setattr(corrupted, "build_arrays", lambda *args: pytest.fail("built again"))
     assert torch.equal(load_task(settings).train.images, task.train.images)
     with pytest.raises(UserError, match="severity=5"):
         load_task(settings | {"severity": 5})
