@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from data import DATASETS, load_task, registry
-from data.photos.imagesets import IMAGE_SETS
+from data import DATASETS, load_task
+from data.generated import colored
+from data.photos import imagesets
 from data.sources.digits import digits
-from data.sources.idx import IDX_FILES
+from data.sources.idx import IDX_FILES, mnist
 from errors import UserError
 from tests.data.sources.test_cifar import write_tree
 from tests.pipeline import written
@@ -55,8 +56,8 @@ def test_the_second_load_comes_from_the_cache(settings, tmp_path):
 
 def test_cached_equals_built(settings):
     loaded = load_task(settings)
-    source = registry.mnist(settings["data_dir"], settings["cache_dir"])
-    built = registry.colored.build(source, 0.1, 1, 0, reverse=False)
+    source = mnist(settings["data_dir"], settings["cache_dir"])
+    built = colored.build(source, 0.1, 1, 0, reverse=False)
     assert torch.equal(loaded.train.images, built.train.images)
     assert loaded.key == built.key
 
@@ -134,14 +135,14 @@ def test_every_listed_data_set_loads_or_says_why_not(settings, tmp_path, cache_d
     for name, spec in DATASETS.items():
         assert spec.name == name
         assert spec.summary
-        if name in IMAGE_SETS:
+        if name in {spec.name for spec in imagesets.SPECS}:
             continue  # their files have tests of their own
         few = {"limit": 120} if "digits" in name else {}
         assert len(load_task(settings | {"dataset": name} | few).test) > 0
 
 
 def test_unknown_data_set(settings):
-    with pytest.raises(UserError, match=r"'colored_mnits' is unknown \(did you mean colored_mnist\?\); available: "):
+    with pytest.raises(UserError, match=r"'colored_mnits' is unknown; did you mean colored_mnist\?; available: "):
         load_task(settings | {"dataset": "colored_mnits"})
 
 

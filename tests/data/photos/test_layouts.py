@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data import load_task
-from data.photos.imagesets import IMAGE_SETS
+from data.photos import imagesets
 from errors import UserError
 from tests import photos
 
@@ -177,7 +177,7 @@ def test_bar(tmp_path):
         load_task(settings(tmp_path, "bar", bad_files="skip", reverse=True))
 
 
-@pytest.mark.parametrize("dataset", [name for name in IMAGE_SETS if name != "own_images"])
+@pytest.mark.parametrize("dataset", [spec.name for spec in imagesets.SPECS if spec.name != "own_images"])
 def test_nothing_there(tmp_path, monkeypatch, dataset):
     monkeypatch.delenv("DATA_DIR", raising=False)
     with pytest.raises(UserError, match=f"{dataset} needs its files: set data_dir"):
