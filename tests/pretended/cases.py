@@ -102,7 +102,7 @@ def _photos() -> list[Case]:
 
 def _commands() -> list[Case]:
     weights = "checkpoint={store}/1/weights.safetensors"
-    data = ("dataset=colored_digits", "limit=300")
+    data = ("dataset=colored_digits", "limit=600")
     return [
         Case("commands", (
             training("denetdm", *data, "csv_metrics=True").commands[0],
