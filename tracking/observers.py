@@ -40,7 +40,7 @@ def _database(config: Mapping[str, Any], files: FileStorageObserver, address: Ad
 
 
 # Trackers beside the run's folder: each makes an observer (Sacred's `RunObserver`) from the settings, the observer that
-# writes the folder, and the address of a database, or None where it has nothing to do. A new one is its file and a line.
+# writes the folder, and the address of a database; None where it has nothing to do. A new one is its file and a line.
 Tracker = Callable[[Mapping[str, Any], FileStorageObserver, Address | None], RunObserver | None]
 TRACKERS: list[Tracker] = [
     _database,
