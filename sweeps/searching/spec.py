@@ -143,7 +143,7 @@ def held_out_name(config: Mapping[str, Any]) -> str | None:
     if config["valid_fraction"]:
         biased = str(config["dataset"]).startswith("biased_")
         return VALIDATIONS[config["validation"]] if biased else "valid"
-    return "valid_given" if config["own_valid"] else None
+    return "valid_given" if config.get("own_valid") else None
 
 
 def check_objective(given: Any, oracle: bool, config: Mapping[str, Any]) -> Stage:
