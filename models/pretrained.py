@@ -8,15 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights
+from torchvision.models import ResNet, ResNet18_Weights
 
 from errors import UserError
-from models.resnet import ResNet18
 
 URL = ResNet18_Weights.IMAGENET1K_V1.url
 FILE = URL.rpartition("/")[2]
-# Networks that start from these weights.
-PRETRAINED = ("resnet18_imagenet", "resnet18_imagenet_64")
+
+
+def starts_from_imagenet(network: str) -> bool:
+    """Whether a network starts from these weights, by its name in the registry."""
+    return "_imagenet" in network
 
 
 def find_weights(given: str | None, data_dir: str | None, cache_dir: str, instead: str) -> Path:
@@ -79,7 +81,7 @@ def start_from(network: nn.Module, path: Path) -> None:
     UserError
         A file that is damaged, holds more than tensors, or is of another network.
     """
-    bodies = [module.body for module in network.modules() if isinstance(module, ResNet18)]
+    bodies = [module for module in network.modules() if isinstance(module, ResNet)]
     state = _read(path)
     for body in bodies:
         own = body.state_dict()

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from data.batches import Batches
 from errors import UserError
-from models.pretrained import PRETRAINED, start_from
+from models.pretrained import start_from, starts_from_imagenet
 from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from randomness import derive
 from settings import Setting, on_sources
@@ -119,7 +119,7 @@ def initial_classifier(ctx: Context, spec: Mapping[str, Any], use: str) -> Class
 def start_from_imagenet(ctx: Context, backbones: Mapping[str, nn.Module]) -> None:
     """Give fresh backbones, by their names in the registry, the weights of ImageNet where they start from them."""
     for name, backbone in backbones.items():
-        if name in PRETRAINED:
+        if starts_from_imagenet(name):
             if ctx.imagenet_weights is None:
                 raise UserError(f"{ctx.stage}: {name} starts from ImageNet's weights; set imagenet_weights=FILE")
             start_from(backbone, ctx.imagenet_weights)

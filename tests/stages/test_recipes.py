@@ -237,7 +237,7 @@ def test_the_keys_of_a_run(tiny, task, monkeypatch):
     assert stage_key(stage, task, settings, cpu, {"branches": "two"}) != key
     assert stage_key(stage, task, settings, torch.device("cuda"), {"branches": "one"}) != key
     assert stage_key(stage, task, settings, cpu, {"branches": "one", "of no use": "x"}) == key
-    monkeypatch.setattr("training.walk.code_digest", lambda module: "changed")
+    monkeypatch.setattr("training.walk.code_digest", lambda *given: "changed")
     assert stage_key(stage, task, settings, cpu, {"branches": "one"}) != key
 
 
