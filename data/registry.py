@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from data.sources.digits import digits
 from data.sources.idx import MNIST_NAMES, Source, fashion_mnist, mnist
 from data.sources.released_jitter import find_file, read_released
 from data.split import Task, hold_out
+from digests import digest_of_file
 from errors import UserError
 from settings import SOURCES
 
@@ -143,8 +143,7 @@ def _load_jitter_released(settings: Settings) -> Task:
         arrays |= {f"{part}_images": images, f"{part}_target": found[f"{part}_label"][:count]}
         arrays |= {f"{part}_ids": np.arange(len(images)), f"{part}_bias": jitter.nearest_colour(images, colours)}
     arrays["grey_images"] = arrays["grey_images"][: len(arrays["test_ids"])]
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    key = key_of(builder="jitter released", version=jitter.VERSION, file=digest, limit=settings["limit"])
+    key = key_of(builder="jitter released", version=jitter.VERSION, file=digest_of_file(path), limit=settings["limit"])
     return jitter.as_task(
         arrays,
         name="jitter_released",

@@ -1,7 +1,5 @@
 """Weights of ImageNet for ResNet-18: where they are found, and how a network starts from them."""
 
-import hashlib
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet, ResNet18_Weights
 
+from downloads import fetch
 from errors import UserError
 
 URL = ResNet18_Weights.IMAGENET1K_V1.url
@@ -55,22 +54,8 @@ def find_weights(given: str | None, data_dir: str | None, cache_dir: str, instea
 
 def _download(target: Path) -> str | None:
     """Fetch the file and check its digest. Returns what went wrong in one line, or None."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(URL, str(target), hash_prefix=FILE.removesuffix(".pth").rpartition("-")[2])
-    except (OSError, RuntimeError) as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-    finally:
-        socket.setdefaulttimeout(before)
-    return None
-
-
-def digest_of(path: Path) -> str:
-    """Hex digest of a file of weights, for keys."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    checked = FILE.removesuffix(".pth").rpartition("-")[2]
+    return fetch(target.parent, FILE, lambda: torch.hub.download_url_to_file(URL, str(target), hash_prefix=checked))
 
 
 def start_from(network: nn.Module, path: Path) -> None:

@@ -13,12 +13,12 @@ from sacred.arg_parser import get_config_updates
 
 from catalogue import known_settings
 from config import NAMED_CONFIGS, DebiasExperiment, resolve
+from digests import digest
 from errors import UserError
 from settings import nearest
 from stages.recipes import STAGES, stages_of
 from sweeps.alike import alike_of
 from tracking.results.records import MACHINE
-from training.store import digest
 
 KEYS = ("with", "grid", "search")
 # Where a batch comes from, and what a command of its own reads, decide no figure of a run either.

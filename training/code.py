@@ -19,8 +19,8 @@ import functools
 from collections.abc import Iterable
 from pathlib import Path
 
+from digests import digest
 from training.definitions import Definition, Module, Part
-from training.store import digest
 
 ROOT = Path(__file__).resolve().parent.parent
 

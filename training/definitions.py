@@ -189,7 +189,10 @@ def _bound(statement: ast.stmt) -> set[str]:
     """The names that a statement binds where it stands."""
     if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return {statement.name}
-    names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    inside = [node.target for node in ast.walk(statement) if isinstance(node, ast.comprehension)]
+    own = {id(node) for target in inside for node in ast.walk(target)}
+    stored = [node for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    names = {node.id for node in stored if id(node) not in own}
     for child in ast.iter_child_nodes(statement):
         if isinstance(child, ast.stmt):
             names |= _bound(child)

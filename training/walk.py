@@ -10,15 +10,16 @@ import torch
 
 from data.mapped import MappedImages
 from data.split import Task
+from digests import digest, digest_of_file
 from errors import GivenUp, UserError
-from models.pretrained import digest_of, find_weights, starts_from_imagenet
+from models.pretrained import find_weights, starts_from_imagenet
 from training.captured import check_capture
 from training.code import code_digest
 from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
 from training.stage import Artifact, Context, Settings, Stage, Together
-from training.store import StageFolder, Store, digest
+from training.store import StageFolder, Store
 
 
 @dataclass
@@ -214,7 +215,7 @@ def stage_key(
     weights: Path | None = None,
 ) -> str:
     """The name of everything that decides a stage's result."""
-    start = digest_of(weights) if weights is not None and _pretrained(stage, settings) else None
+    start = digest_of_file(weights)[:16] if weights is not None and _pretrained(stage, settings) else None
     return digest(
         {
             "stage": stage.name,

@@ -13,6 +13,8 @@ from torch import Tensor
 from data.cache import Arrays, key_of
 from data.generated.colored import PALETTE as COLORED_MNIST
 from data.generated.colored import assign_bias
+from data.generated.tasks import split_of, task_of
+from data.sources.cifar_files import MEAN, STD
 from data.sources.idx import Source
 from data.split import Split, Task
 from errors import UserError
@@ -36,8 +38,6 @@ PALETTE = (
 )
 COLOUR_NAMES = ("crimson", "teal", "lemon", "bondi", "carrot", "violet", "cyan", "pink", "lime", "maroon")
 PALETTES = ("jitter", "colored", "random")
-# Of CIFAR-10, as in the published loader.
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 REDRAWS = 100
 IGNORED = 255
 BIN = 32
@@ -152,26 +152,19 @@ def build_arrays(source: Source, skew: float, variance: float, palette: str, see
 
 def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], key: str, reverse: bool, palette: str) -> Task:
     """Copy the arrays of `build_arrays` into a Task. `reverse`: the colour is the target, and there is no grey test."""
-    tensors = {field: torch.from_numpy(np.array(array)) for field, array in arrays.items()}
-    target, bias = ("bias", "target") if reverse else ("target", "bias")
-
-    def split(part: str) -> Split:
-        return Split(*(tensors[f"{part}_{column}"] for column in ("images", target, bias, "ids")))
-
     colour_names = COLOUR_NAMES if palette == "jitter" else tuple(f"colour {label}" for label in range(10))
-    grey = Split(tensors["grey_images"], tensors["test_target"], None, tensors["test_ids"])
-    return Task(
+    grey, test = torch.from_numpy(np.array(arrays["grey_images"])), split_of(arrays, "test")
+    return task_of(
+        arrays,
         name=name,
-        train=split("train"),
-        test=split("test"),
-        valid=None,
-        target_names=colour_names if reverse else names,
-        bias_names=names if reverse else colour_names,
-        key=key_of(arrays=key, reverse=reverse),
+        target_names=names,
+        bias_names=colour_names,
+        key=key,
+        reverse=reverse,
+        bias_colours=torch.from_numpy(np.array(arrays["colours"])),
         mean=MEAN,
         std=STD,
-        bias_colours=None if reverse else tensors["colours"],
-        extra_tests={} if reverse else {"grey": grey},
+        extra_tests={} if reverse else {"grey": Split(grey, test.target, None, test.ids)},
     )
 
 

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from data.batches import Batches
 from errors import UserError
+from losses.gce import doubt
 from models.pretrained import start_from, starts_from_imagenet
 from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from randomness import derive
@@ -153,7 +154,7 @@ def difficulty(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     Half of (1 - p(target)), and another half for a wrong prediction: the order among the wrong ones and among the right
     ones is that of 1 - p, and the threshold 1/2 gives the flag of the papers.
     """
-    missing = 1 - torch.softmax(logits, dim=1).gather(1, target[:, None]).squeeze(1)
+    missing = doubt(logits, target)
     return ((logits.argmax(1) != target).to(missing.dtype) + missing) / 2
 
 
