@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 
-from data.cache import Arrays, key_of
+from data.cache import Arrays, cached, key_of
 from data.generated.tasks import task_of
+from data.kinds import COLORED
+from data.sources.by_name import Read, on_sources, source_of
 from data.sources.idx import Source
 from data.split import Task
 from errors import UserError
@@ -131,3 +136,15 @@ def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], key: str, reve
         reverse=reverse,
         bias_colours=torch.tensor(PALETTE),
     )
+
+
+def load(settings: Mapping[str, Any], name: str, read: Read) -> Task:
+    """The task that complete settings describe, built where it is not in the cache."""
+    source = source_of(settings, read)
+    made = tuple(settings[field] for field in ("skew", "severity", "seed", "placement"))
+    key = data_key(source, *made)
+    arrays = cached(settings["cache_dir"], name, key, lambda: build_arrays(source, *made))
+    return as_task(arrays, name=name, names=source.names, key=key, reverse=settings["reverse"])
+
+
+SPECS = on_sources(COLORED, load, "{}, each tied to a colour")
