@@ -15,7 +15,8 @@ from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import CIFAR, PHOTOGRAPHS, optimiser_for, start_from_imagenet, training_settings
 from training.evaluation import map_images
-from training.loop import Fitted, Job, Update, fit
+from training.job import Fitted, Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 

@@ -20,7 +20,7 @@ from stages.common.classifier import (
     training_settings,
 )
 from stages.common.scores import values_for
-from training.loop import Logs
+from training.job import Logs
 from training.stage import Artifact, Context, Stage
 
 

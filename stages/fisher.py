@@ -29,7 +29,7 @@ from stages.common.classifier import (
     new_classifier,
     training_settings,
 )
-from training.loop import Logs
+from training.job import Logs
 from training.stage import Artifact, Context, Stage
 
 

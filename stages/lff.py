@@ -14,7 +14,8 @@ from models.registry import Classifier
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import finite_or_stop, network_setting, new_classifier, optimiser_for, training_settings
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 

@@ -25,7 +25,8 @@ from stages.common.classifier import (
     stored_classifier,
     training_settings,
 )
-from training.loop import Job, Logs, Update, fit
+from training.job import Job, Logs, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 NETWORK = "convnet"

@@ -22,7 +22,8 @@ from stages.common.classifier import (
     training_settings,
 )
 from stages.common.scores import flags_for
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 CONTRASTIVE: dict[str, Setting] = {

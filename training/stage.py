@@ -128,5 +128,5 @@ class Stage:
         return None
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        """Compute the artifacts named in `gives`, and a `report` (see `fit.Fitted.report`)."""
+        """Compute the artifacts named in `gives`, and a `report` (see `training.job.Fitted.report`)."""
         raise NotImplementedError

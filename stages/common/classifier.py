@@ -14,7 +14,8 @@ from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from randomness import derive
 from settings import Setting, on_sources
 from stages.common.budget import EVALUATE_EVERY, STEPS, training_batches
-from training.loop import Fitted, Job, Loss, Update, fit
+from training.job import Fitted, Job, Loss, Update
+from training.loop import fit
 from training.optimisers import OPTIMISERS, make_optimiser
 from training.stage import Artifact, Context
 
@@ -143,7 +144,7 @@ def hit_rate(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def step_decay(every: int, factor: float) -> Callable[[int], float]:
-    """A schedule of `fit.Job`: the learning rate is multiplied by `factor` after every `every` epochs."""
+    """A schedule of `training.job.Job`: the learning rate is multiplied by `factor` after every `every` epochs."""
     return lambda epoch: factor ** (epoch // every)
 
 
@@ -177,7 +178,7 @@ def fit_classifier(
     training
         Batches and rounds, as `training_batches` gives them; None: all training images, drawn uniformly.
     job
-        Further fields of `fit.Job`.
+        Further fields of `training.job.Job`.
 
     Raises
     ------

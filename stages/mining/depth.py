@@ -16,7 +16,8 @@ from stages.common.budget import training_batches
 from stages.common.classifier import optimiser_for, training_settings
 from stages.common.scores import bias_artifact, mining_figures, score_artifact
 from training.evaluation import map_images
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 THRESHOLD = 0.5

@@ -20,7 +20,8 @@ from stages.common.classifier import (
 )
 from stages.common.scores import mining_figures, score_artifact
 from training.evaluation import in_order
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 

@@ -13,7 +13,7 @@ from models.branches import build_branches
 from models.registry import build_classifier
 from stages import branches as module
 from tests.pipeline import short
-from training.loop import Fitted
+from training.job import Fitted
 
 # A learning rate of 0 keeps the first weights, which the artifact then holds: what is computed from them is known.
 STILL = ("branches.learning_rate=0", "branches.weight_decay=0", "branches.epochs=1")

@@ -13,7 +13,8 @@ from torch.optim import SGD
 from data.batches import Batches
 from tests.pipeline import same
 from tests.stages.dial import TARGET, Dial, context_in, split, task_of, turn
-from training.loop import Fitted, Job, Update, fit
+from training.job import Fitted, Job, Update
+from training.loop import fit
 from training.stage import Context
 from training.store import StageFolder
 

@@ -11,7 +11,8 @@ from torch.optim import SGD
 
 from data.batches import Batches
 from tests.stages.dial import Dial, context_in, split, task_of, turn
-from training.loop import Fitted, Update, fit
+from training.job import Fitted, Update
+from training.loop import fit
 from training.stage import Context
 
 
