@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from data.batches import Batch, Batches
-from metrics import GroupMatrix
 from training.evaluation import ReadOuts
 
 Logs = Mapping[str, Tensor]
@@ -82,11 +81,11 @@ class Fitted:
     """What the loop gives back.
 
     `history` has a row of plain floats per epoch; `selected` maps a selection to its epoch, its state dict (on the
-    CPU), and per read-out its matrices, int64 [2, T, B], and predictions, int64 [T, B, T]. Selections: `last`; `mean`,
-    the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection` says), best on
-    the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs <read-out>@<test>
-    and select nothing. `replicas` is how many seeds were trained in one go, `nondeterministic` names the operations
-    that may give other numbers the next time.
+    CPU), and per read-out its figures, its matrices, int64 [2, T, B], and its predictions, int64 [T, B, T]. Selections:
+    `last`; `mean`, the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection`
+    says), best on the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs
+    <read-out>@<test> and select nothing. `replicas` is how many seeds were trained in one go, `nondeterministic` names
+    the operations that may give other numbers the next time.
     """
 
     history: list[dict[str, float]]
@@ -101,8 +100,8 @@ class Fitted:
         summary = {
             f"{read_out}/{figure}/{selection}": value
             for selection, chosen in self.selected.items()
-            for read_out, counts in chosen["matrices"].items()
-            for figure, value in GroupMatrix.from_counts(counts).figures().items()
+            for read_out, figures in chosen["figures"].items()
+            for figure, value in figures.items()
         }
         matrices = {selection: chosen["matrices"] for selection, chosen in self.selected.items()}
         predictions = {selection: chosen["predictions"] for selection, chosen in self.selected.items()}

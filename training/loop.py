@@ -11,10 +11,9 @@ from tqdm.auto import tqdm
 
 from data.batches import Batch
 from errors import UserError
-from metrics import GroupMatrix
 from randomness import derive
 from training.captured import Captured, wants_capture
-from training.evaluation import group_matrices, matrices_on_tests
+from training.evaluation import Evaluation, evaluate, evaluate_on_tests
 from training.job import Fitted, Job
 from training.optimisers import lay_out_state
 from training.repeatable import noting_what_is_not
@@ -176,7 +175,7 @@ class Loop:
         """End an epoch: evaluate every read-out, note the figures, and keep the weights of the best epochs."""
         task, job, epoch = self.ctx.task, self.job, self.done
         row: dict[str, float] = {"epoch": float(epoch + 1), "seconds": seconds, **means}
-        tested = matrices_on_tests(job.model, job.read_outs, task)
+        tested = evaluate_on_tests(job.model, job.read_outs, task)
         row |= _figures(tested)
         self.selections.keep("last", epoch, tested)
         rule = job.rule if f"{job.main}/{job.rule}" in row else "average"
@@ -184,7 +183,7 @@ class Loop:
             self.selections.keep("oracle", epoch, tested)
         if task.valid is not None:
             # Their bias labels are not looked at either.
-            held_out = group_matrices(job.model, job.read_outs, task, task.valid.without_bias())
+            held_out = evaluate(job.model, job.read_outs, task, task.valid.without_bias())
             row |= {f"{task.selection}/{name}": value for name, value in _figures(held_out).items()}
             if self._best(row, f"{task.selection}/{job.main}/average"):
                 self.selections.keep(task.selection, epoch, tested)
@@ -201,7 +200,7 @@ class Loop:
         """Evaluate the mean of the weights, and leave the model with its last ones."""
         last = {name: value.detach().clone() for name, value in self.job.model.state_dict().items()}
         self.job.model.load_state_dict(self.selections.mean)
-        tested = matrices_on_tests(self.job.model, self.job.read_outs, self.ctx.task)
+        tested = evaluate_on_tests(self.job.model, self.job.read_outs, self.ctx.task)
         self.selections.keep("mean", len(self.history) - 1, tested)
         self.job.model.load_state_dict(last)
 
@@ -273,10 +272,8 @@ def add_to(totals: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
             totals[name] = value.detach().clone()
 
 
-def _figures(matrices: Mapping[str, GroupMatrix]) -> dict[str, float]:
-    return {
-        f"{name}/{figure}": value for name, matrix in matrices.items() for figure, value in matrix.figures().items()
-    }
+def _figures(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
+    return {f"{name}/{figure}": value for name, one in evaluations.items() for figure, value in one.figures.items()}
 
 
 def _told(error: ValueError, stage: str) -> Exception:

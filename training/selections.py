@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics import GroupMatrix
+from training.evaluation import Evaluation
 
 
 class Selections:
@@ -27,7 +28,7 @@ class Selections:
         # Their weights stay on the device until they are asked for: fetching them would be a wait for each.
         self._states: dict[str, dict[str, Tensor]] = {}
 
-    def keep(self, selection: str, epoch: int, matrices: Mapping[str, GroupMatrix]) -> None:
+    def keep(self, selection: str, epoch: int, tested: Mapping[str, Evaluation]) -> None:
         """Select the weights of now, and what they gave on the test sets."""
         now = {name: value.detach() for name, value in self._model.state_dict().items()}
         if selection in self._states:
@@ -37,8 +38,9 @@ class Selections:
         self.found[selection] = {
             "epoch": epoch + 1,
             "state": {},
-            "matrices": {name: _counts(matrix) for name, matrix in matrices.items()},
-            "predictions": {name: torch.from_numpy(matrix.predictions) for name, matrix in matrices.items()},
+            "figures": {name: dict(one.figures) for name, one in tested.items()},
+            "matrices": {name: _counts(one.matrix) for name, one in tested.items()},
+            "predictions": {name: torch.from_numpy(one.matrix.predictions) for name, one in tested.items()},
         }
 
     def average(self, epoch: int) -> None:
