@@ -5,8 +5,8 @@
     python -m benchmarks.figures compare before.json after.json
 
 Recorded are all metrics of every epoch and a digest of the final weights, by recipe. A change of structure must leave
-each of them, but for seconds, as it was, bit for bit; `compare` names what differs and exits with 1. Metrics that are new are named, too,
-but differ from nothing.
+each of them, but for seconds, as it was, bit for bit; `compare` names what differs and exits with 1. Metrics that are
+new are named, too, but differ from nothing.
 """
 
 import waiting  # noqa: F401 - before torch

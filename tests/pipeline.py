@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def same(one: Any, other: Any, where: str = "") -> None:
         assert len(one) == len(other), where
         for place, (left, right) in enumerate(zip(one, other, strict=True)):
             same(left, right, f"{where}/{place}")
+    elif is_dataclass(one):
+        same(vars(one), vars(other), where)
     elif isinstance(one, Tensor):
         assert one.dtype == other.dtype and torch.equal(one, other), where
     else:

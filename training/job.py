@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from data.batches import Batch, Batches
+from training.artifacts import Report, Selected, State
 from training.evaluation import ReadOuts
 
 Logs = Mapping[str, Tensor]
@@ -80,43 +80,37 @@ class Job:
 class Fitted:
     """What the loop gives back.
 
-    `history` has a row of plain floats per epoch; `selected` maps a selection to its epoch, its state dict (on the
-    CPU), and per read-out its figures, its matrices, int64 [2, T, B], and its predictions, int64 [T, B, T]. Selections:
-    `last`; `mean`, the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection`
-    says), best on the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs
-    <read-out>@<test> and select nothing. `replicas` is how many seeds were trained in one go, `nondeterministic` names
-    the operations that may give other numbers the next time.
+    `history` has a row of plain floats per epoch. Selections are `last`; `mean`, the average of the weights after each
+    epoch of the last quarter; `valid` (or what `Task.selection` says), best on the validation images; `oracle`, best on
+    the test set. Extra test sets are measured as read-outs <read-out>@<test> and select nothing. `replicas` is how many
+    seeds were trained in one go, `nondeterministic` names the operations that may give other numbers the next time.
     """
 
     history: list[dict[str, float]]
-    selected: dict[str, dict[str, Any]]
+    selected: Mapping[str, Selected]
     speed: dict[str, bool] = field(default_factory=dict)
     stopped: bool = False
     replicas: int = 1
     nondeterministic: Sequence[str] = ()
 
-    def report(self) -> dict[str, Any]:
-        """The part of the result that is about accuracy, as plain data and tensors."""
-        summary = {
-            f"{read_out}/{figure}/{selection}": value
-            for selection, chosen in self.selected.items()
-            for read_out, figures in chosen["figures"].items()
-            for figure, value in figures.items()
-        }
-        matrices = {selection: chosen["matrices"] for selection, chosen in self.selected.items()}
-        predictions = {selection: chosen["predictions"] for selection, chosen in self.selected.items()}
-        epochs = {selection: chosen["epoch"] for selection, chosen in self.selected.items()}
-        return {
-            "history": self.history,
-            "summary": summary,
-            "matrices": matrices,
-            "predictions": predictions,
-            "epochs": epochs,
-            "speed": self.speed,
-            "replicas": self.replicas,
-            "nondeterministic": list(self.nondeterministic),
-        }
+    def report(self) -> Report:
+        """The part of the result that is about accuracy."""
+        return Report(
+            history=self.history,
+            summary={
+                f"{read_out}/{figure}/{selection}": value
+                for selection, chosen in self.selected.items()
+                for read_out, figures in chosen.figures.items()
+                for figure, value in figures.items()
+            },
+            matrices={selection: chosen.matrices for selection, chosen in self.selected.items()},
+            predictions={selection: chosen.predictions for selection, chosen in self.selected.items()},
+            epochs={selection: chosen.epoch for selection, chosen in self.selected.items()},
+            speed=self.speed,
+            replicas=self.replicas,
+            nondeterministic=list(self.nondeterministic),
+        )
 
-    def states(self) -> dict[str, dict[str, Tensor]]:
+    def states(self) -> dict[str, State]:
         """State dict of every selection."""
-        return {selection: chosen["state"] for selection, chosen in self.selected.items()}
+        return {selection: chosen.state for selection, chosen in self.selected.items()}

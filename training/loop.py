@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from data.batches import Batch
 from errors import UserError
 from randomness import derive
+from training.artifacts import Checkpoint
 from training.captured import Captured, wants_capture
 from training.evaluation import Evaluation, evaluate, evaluate_on_tests
 from training.job import Fitted, Job
@@ -107,14 +108,14 @@ class Loop:
         state = self.ctx.folder.load_checkpoint()
         if state is None:
             return
-        self.job.model.load_state_dict(state["model"])
-        for update, saved in zip(self.job.updates, state["optimisers"], strict=True):
-            update.optimiser.load_state_dict(saved)
+        self.job.model.load_state_dict(state.model)
+        for update, saved in zip(self.job.updates, state.optimisers, strict=True):
+            update.optimiser.load_state_dict(dict(saved))
         self._lay_out_states()
         for name, tensor in self.job.tensors.items():
-            tensor.copy_(state["tensors"][name])
-        self.done, self.history = len(state["history"]), state["history"]
-        self.selections.restore(state["selected"], state["mean"], self.ctx.device)
+            tensor.copy_(state.tensors[name])
+        self.done, self.history = len(state.history), [dict(row) for row in state.history]
+        self.selections.restore(state.selected, state.mean, self.ctx.device)
         self.ctx.say(f"{self.ctx.stage}: going on after epoch {self.done} of {self.job.epochs}")
         for row in self.history:
             self._log(row)
@@ -218,15 +219,15 @@ class Loop:
     def checkpoint(self) -> None:
         """Replace the stage's checkpoint."""
         self.ctx.folder.save_checkpoint(
-            {
+            Checkpoint(
                 # Copies: weights may be views of those of several seeds, all of which would be written.
-                "model": {name: value.clone() for name, value in self.job.model.state_dict().items()},
-                "optimisers": [update.optimiser.state_dict() for update in self.job.updates],
-                "tensors": dict(self.job.tensors),
-                "history": self.history,
-                "selected": self.selections.with_states(),
-                "mean": self.selections.mean,
-            }
+                model={name: value.clone() for name, value in self.job.model.state_dict().items()},
+                optimisers=[update.optimiser.state_dict() for update in self.job.updates],
+                tensors=self.job.tensors,
+                history=self.history,
+                selected=self.selections.with_states(),
+                mean=self.selections.mean,
+            )
         )
         self._saved = time.monotonic()
 

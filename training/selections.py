@@ -1,17 +1,18 @@
 """Which weights a training keeps: the last, the best by each rule, and the mean over the last quarter of the epochs."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from metrics import GroupMatrix
+from training.artifacts import Selected, State
 from training.evaluation import Evaluation
 
 
 class Selections:
-    """What was selected so far: `found` as `Fitted.selected`, but for the weights, and `mean`, the mean of weights.
+    """What was selected so far, and `mean`, the mean of weights.
 
     Parameters
     ----------
@@ -23,7 +24,7 @@ class Selections:
 
     def __init__(self, model: nn.Module, epochs: int) -> None:
         self._model, self._epochs = model, epochs
-        self.found: dict[str, dict[str, Any]] = {}
+        self._found: dict[str, Selected] = {}
         self.mean: dict[str, Tensor] = {}
         # Their weights stay on the device until they are asked for: fetching them would be a wait for each.
         self._states: dict[str, dict[str, Tensor]] = {}
@@ -35,13 +36,13 @@ class Selections:
             torch._foreach_copy_(list(self._states[selection].values()), list(now.values()))
         else:
             self._states[selection] = {name: value.clone() for name, value in now.items()}
-        self.found[selection] = {
-            "epoch": epoch + 1,
-            "state": {},
-            "figures": {name: dict(one.figures) for name, one in tested.items()},
-            "matrices": {name: _counts(one.matrix) for name, one in tested.items()},
-            "predictions": {name: torch.from_numpy(one.matrix.predictions) for name, one in tested.items()},
-        }
+        self._found[selection] = Selected(
+            epoch=epoch + 1,
+            state={},
+            figures={name: dict(one.figures) for name, one in tested.items()},
+            matrices={name: _counts(one.matrix) for name, one in tested.items()},
+            predictions={name: torch.from_numpy(one.matrix.predictions) for name, one in tested.items()},
+        )
 
     def average(self, epoch: int) -> None:
         """Take the weights after an epoch of the last quarter into the running mean; counters are just copied."""
@@ -55,18 +56,18 @@ class Selections:
             else:
                 self.mean[name] += (value - self.mean[name]) / number
 
-    def restore(self, found: dict[str, dict[str, Any]], mean: Mapping[str, Tensor], device: torch.device) -> None:
-        """Go on from what a checkpoint has of `with_states` and `mean`."""
-        self.found = found
+    def restore(self, found: Mapping[str, Selected], mean: State, device: torch.device) -> None:
+        """Go on from what `with_states` and `mean` were."""
+        self._found = dict(found)
         for selection, chosen in found.items():
-            self._states[selection] = {name: value.to(device) for name, value in chosen["state"].items()}
+            self._states[selection] = {name: value.to(device) for name, value in chosen.state.items()}
         self.mean = {name: value.to(device) for name, value in mean.items()}
 
-    def with_states(self) -> dict[str, dict[str, Any]]:
-        """What was selected, with copies of its weights on the CPU."""
+    def with_states(self) -> dict[str, Selected]:
+        """What was selected, with its weights on the CPU."""
         return {
-            selection: {**chosen, "state": {name: value.cpu() for name, value in self._states[selection].items()}}
-            for selection, chosen in self.found.items()
+            selection: replace(chosen, state={name: value.cpu() for name, value in self._states[selection].items()})
+            for selection, chosen in self._found.items()
         }
 
 

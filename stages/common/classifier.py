@@ -14,10 +14,11 @@ from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from randomness import derive
 from settings import Setting, on_sources
 from stages.common.budget import EVALUATE_EVERY, STEPS, training_batches
+from training.artifacts import TrainedModel
 from training.job import Fitted, Job, Loss, Update
 from training.loop import fit
 from training.optimisers import OPTIMISERS, make_optimiser
-from training.stage import Artifact, Context
+from training.stage import Context
 
 
 def training_settings(**changes: Setting) -> dict[str, Setting]:
@@ -126,16 +127,16 @@ def start_from_imagenet(ctx: Context, backbones: Mapping[str, nn.Module]) -> Non
             start_from(backbone, ctx.imagenet_weights)
 
 
-def stored_classifier(ctx: Context, artifact: Mapping[str, Any], selection: str = "last") -> Classifier:
+def stored_classifier(ctx: Context, artifact: TrainedModel, selection: str = "last") -> Classifier:
     """A classifier with the weights of a `model` artifact, on the device."""
-    model = build_classifier(artifact["spec"])
-    model.load_state_dict(artifact["states"][selection])
+    model = build_classifier(artifact.spec)
+    model.load_state_dict(artifact.states[selection])
     return model.to(ctx.device)
 
 
-def model_artifact(spec: Mapping[str, Any], fitted: Fitted, read_out: str, use: str) -> Artifact:
+def model_artifact(spec: Mapping[str, Any], fitted: Fitted, read_out: str, use: str) -> TrainedModel:
     """The artifact `model`: spec, weights of every selection, its read-out, and the use its first weights came from."""
-    return {"spec": dict(spec), "states": fitted.states(), "read_out": read_out, "initial": use}
+    return TrainedModel(spec=dict(spec), states=fitted.states(), read_out=read_out, initial=use)
 
 
 def hit_rate(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
