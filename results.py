@@ -1,4 +1,4 @@
-"""Tables of results beside published figures, reports, records of runs.
+"""Tables of results beside published figures, reports, records of runs, and what a store holds.
 
 python results.py                            mean ± std over seeds of all runs in runs/
 python results.py compare erm denetdm        the newest runs of two methods, and the gain
@@ -10,13 +10,13 @@ import waiting  # noqa: F401 - before torch
 import sys
 from collections.abc import Sequence
 
-from commands.results import files, tables
+from commands.results import files, storage, tables
 from commands.results.command import Program
 from errors import UserError
 from redaction import redact
 from sweeps.searching.listed import SEARCH
 
-ABOUT = "Tables of results beside published figures, reports, records of runs."
+ABOUT = "Tables of results beside published figures, reports, records of runs, and what a store holds."
 
 
 def _markdown(words: Sequence[str]) -> str:
@@ -26,7 +26,7 @@ def _markdown(words: Sequence[str]) -> str:
 PROGRAM = Program(
     "python results.py",
     ABOUT,
-    (*tables.COMMANDS, SEARCH, *files.COMMANDS, files.docs_command(_markdown)),
+    (*tables.COMMANDS, SEARCH, *files.COMMANDS, files.docs_command(_markdown), *storage.COMMANDS),
 )
 
 

@@ -178,6 +178,18 @@ def test_store_folders_of_stages_are_apart(tmp_path):
     one, other = store.folder("pretrain", "a"), store.folder("pretrain", "b")
     one.save_result(RESULT, {})
     assert other.load_result() is None
-    store.remove("pretrain", "a")
+    with one.free() as free:
+        assert free
+        one.discard()
     assert not Path(one.path).exists()
     assert isinstance(store.folder("pretrain", "a"), StageFolder)
+
+
+def test_a_folder_that_is_discarded_is_made_anew_by_who_comes_next(folder):
+    with folder.free() as free:
+        assert free
+        folder.discard()
+    with folder.locked(), folder.free() as other:
+        assert not other
+        folder.save_result(RESULT, {})
+    assert folder.load_result() is not None
