@@ -104,6 +104,7 @@ def test_show(call, tmp_path):
         (["method=lff"], "no runs in"),
         (["lisst"], "did you mean list?"),
         (["compare"], "name the methods"),
+        (["compare", "erm", "erm"], "each once"),
         (["compare", "erm"], "no completed run of erm"),
         (["record"], "name the CSV file"),
         (["record", "x.csv"], "no finished run"),

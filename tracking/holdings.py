@@ -17,6 +17,7 @@ from tracking.folders import read_runs
 from training.store import StageFolder
 
 RUN = "runs"
+SOURCES = "source files of runs"
 STAGE = "finished stages"
 UNREFERENCED = "finished stages that no run refers to"
 WORKING = "stages that are being computed"
@@ -94,10 +95,10 @@ def holdings_of(store: Path, references: References) -> Iterator[Holding]:
         if path.name == "stages" and _is_folder(path):
             for stage in _entries(path):
                 yield from _stage(stage, references)
-        elif _is_folder(path) and (path.name.isdigit() or path.name == "_sources"):
+        elif _is_folder(path) and path.name.isdigit():
             yield Holding(RUN, path, _size(path))
         else:
-            yield Holding(SWEEP if path.name == "sweeps" else OTHER, path, _size(path))
+            yield Holding({"sweeps": SWEEP, "_sources": SOURCES}.get(path.name, OTHER), path, _size(path))
 
 
 def cache_of(cache: Path, used: set[str]) -> Iterator[Holding]:

@@ -58,8 +58,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 def _compare(options: argparse.Namespace) -> list[Table]:
     methods = [word for word in options.words if not any(sign in word for sign in SIGNS)]
     options.filters = [word for word in options.words if word not in methods]
-    if not methods:
-        raise UserError("compare: name the methods, as in: python results.py compare erm denetdm")
+    if not methods or len(set(methods)) < len(methods):
+        raise UserError("compare: name the methods, each once, as in: python results.py compare erm denetdm")
     newest = listing.newest_of_each(runs_of(options), methods)
     table = listing.comparison(newest, listing.comparison_title(newest[0]))
     places = [f"{run.method}: {run.folder}" for run in newest]
