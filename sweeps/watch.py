@@ -15,7 +15,7 @@ from rich.text import Text
 from redaction import redact
 from sweeps.engines.base import Engine
 from sweeps.run import Clock, duration, result_of
-from sweeps.work import Assignment, Outcome
+from sweeps.work import Assignment, Ending
 
 # Rows of each kind that are shown; the others are counted.
 MOST = {"running": 16, "failed": 5, "given up": 5, "finished": 5}
@@ -61,29 +61,29 @@ class Watched:
         with self._lock:
             self._rows[assignment.trial.key] = _Row(assignment.trial.label, assignment.seeds)
 
-    def wait(self) -> tuple[Assignment, Outcome]:
+    def wait(self) -> tuple[Assignment, Ending]:
         """Pass on what the engine says."""
-        assignment, outcome = self._engine.wait()
+        assignment, ending = self._engine.wait()
         with self._lock:
             # In the order in which they end. A trial that is lost or elsewhere is seen again when it is tried again.
             row = self._rows.pop(assignment.trial.key, None) or _Row(assignment.trial.label, assignment.seeds)
             if assignment.group:
                 # None of its trials has ended, whatever became of it.
                 if self._clock is not None:
-                    self._clock.trained(assignment, outcome)
-                return assignment, outcome
-            if outcome.status in ENDS:
-                row.status = ENDS[outcome.status]
-                row.result = "" if outcome.record is None else f"{result_of(outcome.record):.2f}"
-                seconds = outcome.seconds
-                if self._clock is not None and outcome.status != "lost":
-                    seconds = self._clock.with_share(assignment, outcome).seconds
-                row.seconds, row.error = seconds, redact(outcome.error)
+                    self._clock.trained(assignment, ending)
+                return assignment, ending
+            if ending.status in ENDS:
+                row.status = ENDS[ending.status]
+                row.result = "" if ending.record is None else f"{result_of(ending.record):.2f}"
+                seconds = ending.seconds
+                if self._clock is not None and ending.status != "lost":
+                    seconds = self._clock.with_share(assignment, ending).seconds
+                row.seconds, row.error = seconds, redact(ending.error)
                 self._rows[assignment.trial.key] = row
-            if outcome.status in ("finished", "failed", "pruned") and self._clock is not None:
+            if ending.status in ("finished", "failed", "pruned") and self._clock is not None:
                 for _ in range(assignment.seeds):
                     self._clock.took(None if row.seconds is None else row.seconds / assignment.seeds)
-        return assignment, outcome
+        return assignment, ending
 
     def close(self) -> None:
         """Close the engine."""

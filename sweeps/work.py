@@ -43,7 +43,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """How it ended: finished, trained, failed, pruned, elsewhere or lost.
 
     `trained`: of a group, also where that went wrong; `pruned`: given up by a search; `elsewhere`: another process is
@@ -56,7 +56,7 @@ class Outcome:
     error: str = ""
 
 
-def work(assignment: Assignment, run: Runner) -> Outcome:
+def work(assignment: Assignment, run: Runner) -> Ending:
     """Run a trial unless it is finished, here or by another process in the meantime."""
     if assignment.group:
         return _train(assignment)
@@ -66,17 +66,17 @@ def work(assignment: Assignment, run: Runner) -> Outcome:
     try:
         lock.acquire(timeout=-1 if assignment.wait else 0)
     except Timeout:
-        return Outcome("elsewhere")
+        return Ending("elsewhere")
     try:
         found = _found(assignment)
         if found is not None:
-            return Outcome("finished", found)
+            return Ending("finished", found)
         started, why = time.monotonic(), "the run left no figures"
         try:
             with watching(assignment.watch):
                 run(trial.words)
         except Pruned:
-            return Outcome("pruned", None, time.monotonic() - started)
+            return Ending("pruned", None, time.monotonic() - started)
         except (Exception, SystemExit) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         finally:
@@ -85,13 +85,13 @@ def work(assignment: Assignment, run: Runner) -> Outcome:
         # Also where another seed that was trained with it has failed.
         found = _found(assignment)
         if found is None:
-            return Outcome("failed", None, seconds, why)
-        return Outcome("finished", found, seconds)
+            return Ending("failed", None, seconds, why)
+        return Ending("finished", found, seconds)
     finally:
         lock.release()
 
 
-def _train(assignment: Assignment) -> Outcome:
+def _train(assignment: Assignment) -> Ending:
     started, why = time.monotonic(), ""
     try:
         train_group(assignment.group, assignment.store, assignment.record)
@@ -99,7 +99,7 @@ def _train(assignment: Assignment) -> Outcome:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
     finally:
         gc.collect()
-    return Outcome("trained", None, time.monotonic() - started, why)
+    return Ending("trained", None, time.monotonic() - started, why)
 
 
 def _found(assignment: Assignment) -> RunRecord | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rich.console import Console
 
 import sweeps.watch as watch
-from sweeps.engines.base import outcomes
+from sweeps.engines.base import endings
 from sweeps.engines.here import Here
 from sweeps.plan import Trial
 from sweeps.together import whole
@@ -38,7 +38,7 @@ def test_it_counts_what_runs_waits_and_failed(tmp_path):
     assert "seed=[0]" in drawn(seen) and "1 running, 0 failed, 0 finished, 11 waiting" in drawn(seen)
     seen.wait()
     assert "0 running, 1 failed, 0 finished, 11 waiting" in drawn(seen)
-    for assignment, _ in outcomes(seen, work[1:], lambda line: None):
+    for assignment, _ in endings(seen, work[1:], lambda line: None):
         last = assignment.trial.label
     text = drawn(seen)
     assert "0 running, 12 failed, 0 finished, 0 waiting" in text
@@ -71,8 +71,8 @@ def test_trials_of_a_group_count_as_running(tmp_path):
     text = drawn(seen)
     assert "4 trials at once: seed=[0] to seed=[3]" in text
     assert "4 running, 0 failed, 0 finished, 1 waiting" in text
-    _, outcome = seen.wait()
-    assert outcome.status == "trained" and "no such setting" in outcome.error
+    _, ending = seen.wait()
+    assert ending.status == "trained" and "no such setting" in ending.error
     assert "0 running, 0 failed, 0 finished, 5 waiting" in drawn(seen)
     seen.submit(work[0])
     seen.wait()
