@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from commands import experiment as program
 from sweeps.finished import finished_runs
 from sweeps.plan import Trial
-from sweeps.searching.pruning import Pruned, Watch, watching
+from sweeps.searching.pruning import Pruned, SearchTrial, reporting_to
 from sweeps.together import train_group
 from tracking.folders import RunRecord
 
@@ -28,7 +28,7 @@ class Assignment:
     """A trial that is given to a worker, with all that it has to know; or a group of trials to be trained at once.
 
     wait : whether to wait for another process that is at this trial, or to come back at once
-    watch : the trial of a search that it is, which may be given up
+    search_trial : the trial of a search that it is, which may be given up
     seeds : how many trials of the sweep it is, all trained at once
     group : trials to be trained, and not more: each of them comes later, by itself, and finds its stages in the store
     """
@@ -37,14 +37,14 @@ class Assignment:
     store: Path
     record: Path | None = None
     wait: bool = False
-    watch: Watch | None = None
+    search_trial: SearchTrial | None = None
     seeds: int = 1
     group: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How it ended: finished, trained, failed, pruned, elsewhere or lost.
+    """How an assignment ended: finished, trained, failed, pruned, elsewhere or lost.
 
     `trained`: of a group, also where that went wrong; `pruned`: given up by a search; `elsewhere`: another process is
     at it; `lost`: the worker died.
@@ -73,7 +73,7 @@ def work(assignment: Assignment, run: Runner) -> Ending:
             return Ending("finished", found)
         started, why = time.monotonic(), "the run left no figures"
         try:
-            with watching(assignment.watch):
+            with reporting_to(assignment.search_trial):
                 run(trial.words)
         except Pruned:
             return Ending("pruned", None, time.monotonic() - started)

@@ -33,7 +33,7 @@ class Engine(Protocol):
 def endings(
     engine: Engine, assignments: Iterable[Assignment | None], say: Callable[[str], None]
 ) -> Iterator[tuple[Assignment, Ending]]:
-    """Have trials run, `engine.slots` at a time, and yield each with its ending as it ends: finished or failed.
+    """Have trials run, `engine.slots` at a time, and yield each with its ending: finished or failed.
 
     The next trial is asked for only when there is a slot for it; None is none for now. One whose worker died is tried
     again, one that another process is running is left to it and looked at again when all others have been given out.

@@ -16,7 +16,7 @@ from settings import nearest
 from sweeps.engines.base import Engine, endings
 from sweeps.plan import Plan, Trial, configured, run_key
 from sweeps.run import Clock, State, duration, finish, prepare_store
-from sweeps.searching.pruning import Watch
+from sweeps.searching.pruning import SearchTrial
 from sweeps.searching.spec import Search, deciding_stage, metric_of, rounds_of
 from sweeps.searching.study import (
     ADDRESS,
@@ -89,8 +89,8 @@ class _Running:
             self.study = open_study(search, parallel=True)
         self.clock = Clock(left, slots)
         for assignment, ending in endings(engine, self._assignments(), self.say):
-            assert assignment.watch is not None
-            trial, state = self.asked.pop(assignment.watch.trial)
+            assert assignment.search_trial is not None
+            trial, state = self.asked.pop(assignment.search_trial.trial)
             self._take_down(trial, state, ending)
         return self.states
 
@@ -146,13 +146,13 @@ class _Running:
                 self._take_down(trial, state, Ending("pruned", seconds=0.0))
                 continue
             self.asked[trial.number] = trial, state
-            yield Assignment(state.trial, search.store, wait=True, watch=self._watch(trial.number, config))
+            yield Assignment(state.trial, search.store, wait=True, search_trial=self._search_trial(trial.number, config))
 
-    def _watch(self, number: int, config: Mapping[str, Any]) -> Watch:
+    def _search_trial(self, number: int, config: Mapping[str, Any]) -> SearchTrial:
         search, stage = self.search, deciding_stage(self.search.objective, config)
         assert stage is not None
         best = not is_oracle(search.objective) or search.objective.endswith("/oracle")
-        return Watch(
+        return SearchTrial(
             search.storage, search.name, number, metric_of(search.objective, stage), best, rounds_of(config, stage),
             (search.pruner, search.most_rounds // 4 + 1, search.most_rounds),
         )  # fmt: skip

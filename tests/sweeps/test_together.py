@@ -56,7 +56,7 @@ def replicas(store):
     return {about["replicas"] for run in read_runs(store) for about in run.info["stages"].values()}
 
 
-def endings(plan, store):
+def outcomes(plan, store):
     """Of each trial, from what is in a folder of stages, or trained by itself."""
     found = []
     for trial in plan.trials:
@@ -78,9 +78,9 @@ def test_the_numbers_and_the_runs_of_trials_by_themselves(tmp_path, words, capfd
     assert runs(store) == [(*pair, "COMPLETED") for pair in PAIRS]
     assert replicas(store) == {4}
     assert all((run.folder / "weights.safetensors").exists() for run in read_runs(store))
-    together = endings(plan, store / "stages")
-    assert all(about["reused"] for ending in together for about in ending.stages.values())
-    alone = endings(plan, tmp_path / "alone")
+    together = outcomes(plan, store / "stages")
+    assert all(about["reused"] for outcome in together for about in outcome.stages.values())
+    alone = outcomes(plan, tmp_path / "alone")
     same_to_float_tolerance(together, alone)
     assert differ(alone[0], alone[1]) > 2e-3, "and so are skews"
     # Nothing is left to be trained at once.

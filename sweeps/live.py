@@ -35,7 +35,7 @@ class _Row:
     started: float = field(default_factory=time.monotonic)
 
 
-class Watched:
+class LiveTable:
     """An engine whose trials are seen by a table while it runs them.
 
     total : trials there are to run, for an estimate of when they end; None where nobody knows
@@ -113,12 +113,12 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watched(engine: Engine, total: int | None) -> Iterator[tuple[Engine, Callable[[str], None]]]:
+def live_table(engine: Engine, total: int | None) -> Iterator[tuple[Engine, Callable[[str], None]]]:
     """The engine with its table on standard error, and what says lines above the table.
 
     The lines that the table has in itself are left out; with no `total` the table does not have all of them.
     """
-    seen = Watched(engine, total)
+    seen = LiveTable(engine, total)
     console = Console(file=sys.__stderr__)
     with Live(
         console=console, get_renderable=seen.table, refresh_per_second=2, transient=True,
