@@ -27,7 +27,7 @@ ENDS = {"finished": "finished", "failed": "failed", "lost": "failed", "pruned": 
 @dataclass
 class _Row:
     label: str
-    seeds: int = 1
+    n_seeds: int = 1
     status: str = "running"
     result: str = ""
     error: str = ""
@@ -59,14 +59,14 @@ class LiveTable:
         if self._clock is None and self._total is not None:
             self._clock = Clock(self._total, self._engine.slots)
         with self._lock:
-            self._rows[assignment.trial.key] = _Row(assignment.trial.label, assignment.seeds)
+            self._rows[assignment.trial.key] = _Row(assignment.trial.label, assignment.n_seeds)
 
     def wait(self) -> tuple[Assignment, Ending]:
         """Pass on what the engine says."""
         assignment, ending = self._engine.wait()
         with self._lock:
             # In the order in which they end. A trial that is lost or elsewhere is seen again when it is tried again.
-            row = self._rows.pop(assignment.trial.key, None) or _Row(assignment.trial.label, assignment.seeds)
+            row = self._rows.pop(assignment.trial.key, None) or _Row(assignment.trial.label, assignment.n_seeds)
             if assignment.group:
                 # None of its trials has ended, whatever became of it.
                 if self._clock is not None:
@@ -81,8 +81,8 @@ class LiveTable:
                 row.seconds, row.error = seconds, redact(ending.error)
                 self._rows[assignment.trial.key] = row
             if ending.status in ("finished", "failed", "pruned") and self._clock is not None:
-                for _ in range(assignment.seeds):
-                    self._clock.took(None if row.seconds is None else row.seconds / assignment.seeds)
+                for _ in range(assignment.n_seeds):
+                    self._clock.took(None if row.seconds is None else row.seconds / assignment.n_seeds)
         return assignment, ending
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class LiveTable:
                 # As text: brackets in a label are no markup.
                 cells = [Text(row.label), Text(status, STYLES[status]), Text(row.result), Text(took), Text(row.error)]
                 table.add_row(*cells)
-        numbers = {status: sum(row.seeds for row in some) for status, some in kinds.items()}
+        numbers = {status: sum(row.n_seeds for row in some) for status, some in kinds.items()}
         # Grids give up nothing.
         counts = [f"{number} {status}" for status, number in numbers.items() if number or status != "given up"]
         left = ""

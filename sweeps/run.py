@@ -75,7 +75,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
                 state.status = "running"
                 numbers.setdefault(state.trial.key, len(numbers) + 1)
             say(f"[{numbers[first.key]}/{len(todo)}] {trial.label}")
-            yield Assignment(trial, plan.store, plan.record, seeds=len(group), group=several)
+            yield Assignment(trial, plan.store, plan.record, n_seeds=len(group), group=several)
 
     for assignment, ending in endings(engine, assignments(), say):
         if assignment.group:

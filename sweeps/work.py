@@ -29,7 +29,7 @@ class Assignment:
 
     wait : whether to wait for another process that is at this trial, or to come back at once
     search_trial : the trial of a search that it is, which may be given up
-    seeds : how many trials of the sweep it is, all trained at once
+    n_seeds : how many trials of the sweep it is, all trained at once
     group : trials to be trained, and not more: each of them comes later, by itself, and finds its stages in the store
     """
 
@@ -38,7 +38,7 @@ class Assignment:
     record: Path | None = None
     wait: bool = False
     search_trial: SearchTrial | None = None
-    seeds: int = 1
+    n_seeds: int = 1
     group: tuple[Trial, ...] = ()
 
 

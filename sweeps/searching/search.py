@@ -146,7 +146,9 @@ class _Running:
                 self._take_down(trial, state, Ending("pruned", seconds=0.0))
                 continue
             self.asked[trial.number] = trial, state
-            yield Assignment(state.trial, search.store, wait=True, search_trial=self._search_trial(trial.number, config))
+            yield Assignment(
+                state.trial, search.store, wait=True, search_trial=self._search_trial(trial.number, config)
+            )
 
     def _search_trial(self, number: int, config: Mapping[str, Any]) -> SearchTrial:
         search, stage = self.search, deciding_stage(self.search.objective, config)

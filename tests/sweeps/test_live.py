@@ -67,7 +67,7 @@ def test_trials_of_a_group_count_as_running(tmp_path):
     seen = LiveTable(Here(fails), total=5)
     work = trials(tmp_path, 5)
     group = tuple(replace(one.trial, words=("no such setting",)) for one in work[:4])
-    seen.submit(Assignment(whole(group), tmp_path, seeds=4, group=group))
+    seen.submit(Assignment(whole(group), tmp_path, n_seeds=4, group=group))
     text = drawn(seen)
     assert "4 trials at once: seed=[0] to seed=[3]" in text
     assert "4 running, 0 failed, 0 finished, 1 waiting" in text

@@ -37,7 +37,7 @@ class Paper:
     selection: str | None
     columns: Sequence[Column]
     rows: Mapping[str, Sequence[Spread | None]]
-    seeds: int | None = None
+    n_seeds: int | None = None
     dataset: str = ""
     metric: str = ""
     rule: str = ""

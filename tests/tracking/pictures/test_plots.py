@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from metrics import GroupMatrix
-from tracking.pictures import canvas as page
+from tracking.pictures import canvas
 from tracking.pictures import plots
 from tracking.pictures.matrices import plot_confusion, plot_matrix
 from tracking.pictures.plots import plot_curves, plot_images
@@ -39,7 +39,7 @@ def count(image: np.ndarray, colour) -> int:
 def pages(monkeypatch) -> list[Figure]:
     """The figures that are saved."""
     saved: list[Figure] = []
-    save = page.save
+    save = canvas.save
 
     def keep(figure: Figure, path: Path) -> Path:
         saved.append(figure)
