@@ -52,15 +52,19 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         run.log_scalar(name, float(value), int(epoch))
         tell_listener(name, float(value), int(epoch))
 
+    # Stages that were begun belong to a run that does not come to its end, too (`results.py clean`).
+    run.info["begun"] = {}
+
+    def begin(stage: str, key: str) -> None:
+        # Another dict each time: Sacred's timer may be writing the one before.
+        run.info["begun"] = {**run.info["begun"], stage: key}
+
     wanted = {"csv_file": settings["csv_metrics"], "tensorboard": settings["tensorboard"]}
     with also_written(record, _folder(run), **wanted) as log:
-        # What it has begun belongs to a run that does not come to its end, too (`results.py clean`).
-        begun = run.info.setdefault("begun", {})
         outcome = run_stages(
             stages, task, settings, device, store,
-            log=log, say=say, progress=settings["progress"], begun=begun.__setitem__,
+            log=log, say=say, progress=settings["progress"], begun=begin,
         )  # fmt: skip
-    run.info.pop("begun")
     run.info["summary"] = {name: float(value) for name, value in outcome.summary.items()}
     run.info["stages"] = {
         name: {key: about[key] for key in ("key", "reused", "seconds", "needs_bias_labels")}
@@ -70,6 +74,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         }
         for name, about in outcome.stages.items()
     }
+    del run.info["begun"]
     run.info["device"] = device_name(device)
     # On this device, with as many threads of a CPU: as far as torch knows of its operations.
     run.info["repeatable"] = not any(about["nondeterministic"] for about in run.info["stages"].values())

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from metrics import GroupMatrix
-from tracking.pictures import canvas
-from tracking.pictures import plots
+from tracking.pictures import canvas, plots
 from tracking.pictures.matrices import plot_confusion, plot_matrix
 from tracking.pictures.plots import plot_curves, plot_images
 
@@ -45,7 +44,7 @@ def pages(monkeypatch) -> list[Figure]:
         saved.append(figure)
         return save(figure, path)
 
-    monkeypatch.setattr(page, "save", keep)
+    monkeypatch.setattr(canvas, "save", keep)
     return saved
 
 
