@@ -1,6 +1,6 @@
-"""One page about many runs that needs nothing else: tables, curves side by side, matrices, images, settings.
+"""One HTML document about many runs that needs nothing else: tables, curves side by side, matrices, images, settings.
 
-Everything that comes from a run is escaped, and the page forbids itself to load or run anything.
+Everything that comes from a run is escaped, and the document forbids itself to load or run anything.
 """
 
 import base64
@@ -19,11 +19,11 @@ from tracking.results.records import settings_of
 from tracking.results.summary import data_of
 from tracking.results.tables import NOTHING, Table, plain, write
 
-# A chart with more lines than this cannot be read, and a page with more pictures is slow on a phone.
+# A chart with more lines than this cannot be read, and a document with more pictures is slow on a phone.
 MAX_LINES = 12
 MAX_PICTURE = 4_000_000
 
-_PAGE = """<!doctype html>
+_DOCUMENT = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -40,10 +40,10 @@ _PAGE = """<!doctype html>
 """
 
 
-def write_page(
+def write_report(
     path: Path, records: Sequence[RunRecord], tables: Sequence[Table], title: str, shown: int = MAX_LINES
 ) -> int:
-    """Write the page; gives its size in bytes.
+    """Write the document; gives its size in bytes.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def write_page(
     tables
         Means over seeds, and what is in no mean.
     title
-        Head of the page.
+        Its heading.
     shown
         So many of the newest runs are shown with their curves and pictures.
     """
@@ -71,10 +71,10 @@ def write_page(
     body = [f"<h1>{_text(title)}</h1>", f'<p class="note">{len(records)} runs{left}.</p>', f"<nav>{links}</nav>"]
     body += [f'<h2 id="{_anchor(name)}">{name}</h2>\n{content}' for name, content in sections.items()]
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    page = _PAGE.format(title=_text(title), style=style, body="\n".join(body))
+    text = _DOCUMENT.format(title=_text(title), style=style, body="\n".join(body))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whatever a record holds, no address with a password leaves in a report.
-    return path.write_text(redact(page), encoding="utf-8")
+    return path.write_text(redact(text), encoding="utf-8")
 
 
 def _curves(records: Sequence[RunRecord]) -> str:
@@ -189,7 +189,7 @@ def _number(record: RunRecord) -> str:
 
 
 def _picture(path: Path, caption: str) -> str:
-    """The picture inside the page; nothing for what is no picture or too large."""
+    """The picture inside the document; nothing for what is no picture or too large."""
     try:
         content = path.read_bytes()
     except OSError:
