@@ -142,6 +142,7 @@ RUN_SETTINGS: dict[str, Setting] = {
         "what the command probe fits linear classifiers on: half of the test images, or the training images",
         choices=PROBED_ON,
     ),
+    "diagnose_images": Setting(5000, "how many training images the command diagnose looks at, at most", low=40),
     "checkpoint": Setting(
         None, "weights to evaluate: a file of ours, or a .th file of the authors' release",
         optional=True, kind=str,

@@ -21,6 +21,7 @@ from stages.mining.known import MineNone, MineOracle, TrueBias
 from stages.mining.wrong import MineGCE, MineWrong
 from stages.pretrain import Pretrain
 from stages.prune import Prune
+from stages.shortcut import Shortcut
 from training.stage import Stage
 
 STAGES: dict[str, Stage] = {
@@ -45,6 +46,7 @@ STAGES: dict[str, Stage] = {
         EnD(),
         LNTL(),
         Fisher(),
+        Shortcut(),
     )
 }
 
