@@ -22,7 +22,7 @@ from stages.recipes import STAGES
 from stages.shortcut import shortcut_network
 from training.walk import Walk
 
-PAIRS = 400
+PAIRS = 300
 STAGES_USED = ("shortcut", "bias_balanced")
 _BLOCK = 1000
 _READER_EPOCHS = 6

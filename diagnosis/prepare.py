@@ -16,6 +16,7 @@ HELD_OUT = 0.2
 LEAST = 20  # images of a class: fewer tell nothing about it
 MOST_PIXELS = 64  # along a side
 _BLOCK = 512
+_TESTED = 64
 
 
 def prepared(task: Task, most: int, seed: int) -> Task:
@@ -46,7 +47,9 @@ def prepared(task: Task, most: int, seed: int) -> Task:
         chosen = stratified_choice(train.target.cpu(), share, stream(seed, "diagnose"))
         # Where classes are very unequal, a rare one keeps what it needs.
         for label in torch.nonzero(count * share < LEAST).flatten().tolist():
-            chosen[torch.nonzero(train.target.cpu() == label).flatten()[:LEAST]] = True
+            own = torch.nonzero(train.target.cpu() == label).flatten()
+            taken = chosen[own]
+            chosen[own[~taken][: LEAST - int(taken.sum())]] = True
         train = train.subset(torch.nonzero(chosen).flatten())
     images = reduced(in_memory(train.images))
     # Bias labels are out of reach from here on.
@@ -57,7 +60,8 @@ def prepared(task: Task, most: int, seed: int) -> Task:
         task,
         train=parts[0],
         valid=parts[1],
-        test=parts[1],
+        # Looked at after every epoch and not used: a few are enough.
+        test=parts[1].subset(torch.arange(min(_TESTED, len(parts[1])))),
         extra_tests={},
         bias_names=None,
         bias_colours=None,

@@ -163,9 +163,12 @@ def _cells(values: Tensor | Sequence[float | str], fitted: Tensor) -> tuple[Tens
         values = torch.tensor([float(value) for value in values])[:, None]
     # As many cells as leave some thirty images in each.
     per_side = max(2, min({1: 24, 2: 8, 3: 5}[values.shape[1]], round((len(values) / 30) ** (1 / values.shape[1]))))
-    inner = torch.linspace(0, 1, per_side + 1)[1:-1]
+    inner = torch.linspace(0, 1, per_side + 1, dtype=torch.float64)[1:-1]
     cell = torch.zeros(len(values), dtype=torch.int64)
     for column in values.double().unbind(1):
-        bounds = torch.quantile(column[fitted], inner.double())
+        known = column[fitted].unique()
+        # Few values are told apart one by one: a quantile would fall on one of them.
+        few = len(known) <= per_side
+        bounds = (known[1:] + known[:-1]) / 2 if few else torch.quantile(column[fitted], inner)
         cell = cell * per_side + torch.searchsorted(bounds, column.contiguous())
     return cell, per_side ** values.shape[1]

@@ -17,6 +17,9 @@ TELLS = 0.6
 NEAR = 0.12
 # A simple property that alone reaches this much of what chance leaves open is worth a word.
 PLAIN = 0.5
+# Of what the network gets wrong, this much is right to one trained against it: more than two networks of one kind
+# differ by.
+CORRECTED = 0.7
 # They take a part of everything along, and so name nothing.
 UNSPECIFIC = (CONTROL, "mix")
 
@@ -97,7 +100,7 @@ def judge(moved: Sequence[Moved], accuracy: Share, classes: int, corrected: Shar
             f"; most moves with {best.operator.where} ({best.operator.name}: {best.transferred.value:.0%} of the "
             f"answers, {best.chance.value:.0%} by chance)"
         )
-    if corrected is not None and corrected.n >= 10 and corrected.low > 0.5:
+    if corrected is not None and corrected.n >= 10 and corrected.low > CORRECTED:
         return Verdict(
             "unmoved",
             "a shortcut that these operators do not move: it may be in shapes or content; look at the suspects",

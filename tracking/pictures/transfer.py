@@ -1,4 +1,4 @@
-"""Pictures of a diagnosis: rates of operators as bars, places of an image as a map, and what was shown to the network."""
+"""Pictures of a diagnosis: rates of operators as bars, places of an image as a map, and what a network was shown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import torch
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -98,7 +99,9 @@ def plot_places(images: Tensor, moved: Sequence[Moved], *, title: str, path: Pat
         axes.set_yticks([])
         for (row, column), one in cells.items():
             value = max(0.0, one.effect)
-            axes.add_patch(Rectangle((column, row), 1, 1, facecolor="#D55E00", alpha=0.75 * value, edgecolor="white"))
+            axes.add_patch(
+                Rectangle((column, row), 1, 1, facecolor=to_rgba("#D55E00", 0.75 * value), edgecolor="white")
+            )
             axes.text(
                 column + 0.5, row + 0.5, f"{100 * one.transferred.value:.0f}", ha="center", va="center",
                 fontsize=15, color="white", fontweight="bold",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from diagnosis.intervals import Share
 from diagnosis.look import Diagnosis
 from diagnosis.rates import Moved
 from diagnosis.verdict import plain_words
@@ -10,7 +11,7 @@ from redaction import redact
 from tracking.report.page import PAGE, escaped, picture
 from tracking.results.tables import NOTHING, Table, write
 
-HEADS = ("operator", "moves", "transferred", "95 %", "by chance", "stays", "kept", "tells the class")
+HEADS = ("operator", "moves", "transferred", "by chance", "stays", "kept", "tells class")
 SHOWN = 8
 
 
@@ -49,8 +50,7 @@ def table_rows(moved: Sequence[Moved]) -> list[list[str]]:
         [
             one.operator.name,
             one.operator.summary,
-            percent(one.transferred.value),
-            f"{100 * one.transferred.low:.0f} to {100 * one.transferred.high:.0f}",
+            interval(one.transferred),
             percent(one.chance.value),
             percent(one.stays.value),
             NOTHING if one.kept is None else percent(one.kept.value),
@@ -60,14 +60,17 @@ def table_rows(moved: Sequence[Moved]) -> list[list[str]]:
     ]
 
 
+def _rates(found: Diagnosis) -> Table:
+    return Table("", list(HEADS), table_rows(found.moved), text_columns=HEADS[:2])
+
+
 def properties_table(found: Diagnosis) -> Table:
     """Properties by how well each predicts the class."""
     rows = [
-        [one.name, percent(one.accuracy.value), f"{100 * one.accuracy.low:.0f} to {100 * one.accuracy.high:.0f}",
-         percent(one.chance)]
+        [one.name, interval(one.accuracy), percent(one.chance)]
         for one in found.properties
     ]  # fmt: skip
-    return Table("", ["property", "accuracy", "95 %", "by chance"], rows, text_columns=("property",))
+    return Table("", ["property", "accuracy", "by chance"], rows, text_columns=("property",))
 
 
 def remarks(found: Diagnosis) -> list[str]:
@@ -92,6 +95,11 @@ def remarks(found: Diagnosis) -> list[str]:
             "class from its shortcut there"
         )
     return lines
+
+
+def interval(share: Share) -> str:
+    """A share in percent with its interval."""
+    return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
 
 
 def percent(value: float) -> str:

@@ -70,11 +70,11 @@ def write_page(
     left = f", the newest {len(newest)} with curves and pictures" if len(newest) < len(records) else ""
     body = [f"<h1>{escaped(title)}</h1>", f'<p class="note">{len(records)} runs{left}.</p>', f"<nav>{links}</nav>"]
     body += [f'<h2 id="{_anchor(name)}">{name}</h2>\n{content}' for name, content in sections.items()]
-    style = Path(__file__).with_name("style.css").readescaped(encoding="utf-8")
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     page = PAGE.format(title=escaped(title), style=style, body="\n".join(body))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whatever a record holds, no address with a password leaves in a report.
-    return path.writeescaped(redact(page), encoding="utf-8")
+    return path.write_text(redact(page), encoding="utf-8")
 
 
 def _curves(records: Sequence[RunRecord]) -> str:
@@ -203,7 +203,7 @@ def picture(path: Path, caption: str) -> str:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(path.readescaped(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
