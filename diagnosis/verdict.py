@@ -13,8 +13,9 @@ from diagnosis.rates import Moved
 NAMED = 0.6
 # ... and laid on images of other classes it tells their class nearly as well as a whole image does.
 TELLS = 0.6
-# Operators this close to the best one are told apart by how little they change: the least that moves the answers.
-NEAR = 0.12
+# Operators this close to the best one are told apart by how much they take along: narrow ones go before general ones,
+# and the least change before others.
+NEAR = 0.15
 # A simple property that alone reaches this much of what chance leaves open is worth a word.
 PLAIN = 0.5
 # Of what the network gets wrong, this much is right to one trained against it: more than two networks of one kind
@@ -47,7 +48,7 @@ def ranked(moved: Sequence[Moved]) -> list[Moved]:
 
 
 def convincing(moved: Sequence[Moved]) -> list[Moved]:
-    """Operators that pass both thresholds, the one to name first: the least change of those that move most."""
+    """Operators that pass both thresholds, the one to name first: the narrowest of those that move most."""
     passing = [
         one
         for one in ranked(moved)
@@ -59,7 +60,7 @@ def convincing(moved: Sequence[Moved]) -> list[Moved]:
     if not passing:
         return []
     near = [one for one in passing if one.effect >= passing[0].effect - NEAR]
-    first = min(near, key=lambda one: one.change)
+    first = min(near, key=lambda one: (one.operator.general, one.change))
     return [first, *(one for one in passing if one is not first)]
 
 

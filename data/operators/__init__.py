@@ -33,11 +33,27 @@ OPERATORS: dict[str, Operator] = {
             "channel_stats", "the means and spreads of the colour channels", "the colours", colours.channel_stats, True
         ),
         Operator("histogram", "the values of every channel, by rank", "the colours", colours.histogram, True),
-        Operator("amplitude_low", "the coarse part of the spectrum", "the coarse layout", _amplitudes(0, 0.1875)),
-        Operator("amplitude_middle", "the middle of the spectrum", "the texture", _amplitudes(0.1875, 0.5)),
-        Operator("amplitude_high", "the fine part of the spectrum", "the fine texture", _amplitudes(0.5, 2)),
-        Operator("amplitude_all", "the amplitudes of the whole spectrum", "the whole spectrum", _amplitudes(0, 2)),
-        Operator("detail", "what is finer than a small blur", "the fine detail", spectrum.detail),
+        Operator(
+            "amplitude_low",
+            "the coarse part of the spectrum",
+            "the coarse layout",
+            _amplitudes(0, 0.1875),
+            general=True,
+        ),
+        Operator(
+            "amplitude_middle", "the middle of the spectrum", "the texture", _amplitudes(0.1875, 0.5), general=True
+        ),
+        Operator(
+            "amplitude_high", "the fine part of the spectrum", "the fine texture", _amplitudes(0.5, 2), general=True
+        ),
+        Operator(
+            "amplitude_all",
+            "the amplitudes of the whole spectrum",
+            "the whole spectrum",
+            _amplitudes(0, 2),
+            general=True,
+        ),
+        Operator("detail", "what is finer than a small blur", "the fine detail", spectrum.detail, general=True),
         Operator("blur", "how the spectrum falls off", "the sharpness", spectrum.sharpness),
         Operator("noise", "what is finer and weaker than edges", "the noise", spectrum.noise),
         Operator(
@@ -47,7 +63,7 @@ OPERATORS: dict[str, Operator] = {
             spectrum.compression,
         ),
         Operator("border", "the outermost tenth", "the border", places.border),
-        Operator("background", "what is around the middle", "the background", places.background),
+        Operator("background", "what is around the middle", "the background", places.background, general=True),
         *(
             Operator(
                 f"patch_{row}_{column}",
@@ -60,7 +76,7 @@ OPERATORS: dict[str, Operator] = {
         ),
         Operator("size", "how far edges spread from the middle", "the size of what is shown", places.size),
         Operator("aspect", "how steep changes across are beside those down", "the aspect", places.aspect),
-        Operator("mix", "half of everything", "everything at half strength", colours.mix),
+        Operator("mix", "half of everything", "everything at half strength", colours.mix, general=True),
     )
 }
 __all__ = ["CONTROL", "OPERATORS", "Operator"]

@@ -25,6 +25,8 @@ class Operator:
         Each image is changed by its own donor alone, and T(x, x) = x. Nothing is drawn at random.
     colour
         Whether it is about colours, so that on grey images another operator does the same under a better name.
+    general
+        Whether it takes several properties along, so that a narrower operator that moves as much says more.
     """
 
     name: str
@@ -32,3 +34,4 @@ class Operator:
     where: str
     apply: Apply
     colour: bool = False
+    general: bool = False
