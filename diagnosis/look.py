@@ -25,8 +25,8 @@ from training.walk import Walk
 PAIRS = 300
 STAGES_USED = ("shortcut", "bias_balanced")
 _BLOCK = 1000
-_READER_EPOCHS = 6
-_LEAST_STEPS = 300
+_READER_EPOCHS = 4
+_LEAST_STEPS = 400
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ Network = Callable[[Tensor], Tensor]
 class Pairs:
     """Positions of images x and of their donors z, int64 [n] each.
 
-    z looks to the network like another class than x does; `same` is another donor for x, which looks like x's class.
+    z looks to the network like another class than x does; `same` is another donor for x, which looks like x's class
+    and is used for the first half of them.
     """
 
     x: Tensor
@@ -131,22 +132,23 @@ def measure(
     target_odds = torch.zeros(classes, classes)
     target_odds.index_put_((own, target), torch.ones(len(own)), accumulate=True)
     target_odds /= target_odds.sum(1, keepdim=True).clamp(min=1)
-    usual = reader(x).argmax(1) if reader is not None else own
-    n = len(own)
+    usual = own if reader is None else reader(x).argmax(1)
+    n, controls = len(own), -(-len(own) // 2)
     found = []
     for operator in operators:
         changed = operator.apply(x, z)
-        said, beside = network(changed).argmax(1), network(operator.apply(x, w)).argmax(1)
+        said = network(changed).argmax(1)
+        beside = network(operator.apply(x[:controls], w[:controls])).argmax(1)
         hits = said == other
         found.append(
             Moved(
                 operator,
                 transferred=Share(float(hits.sum()), n),
                 stays=Share(float(torch.eq(said, own).sum()), n),
-                chance=Share(float(odds[own, beside].sum()), n),
+                chance=Share(float(odds[own[:controls], beside].sum()), controls),
                 told=Share(float(torch.eq(said, target).sum()), n),
-                told_chance=Share(float(target_odds[own, beside].sum()), n),
-                kept=None if reader is None else Share(float(torch.eq(reader(changed).argmax(1), usual).sum()), n),
+                told_chance=Share(float(target_odds[own[:controls], beside].sum()), controls),
+                kept=None if reader is None else _kept(reader, changed[:controls], usual[:controls]),
                 change=float((changed - x).abs().mean()),
                 to_class=tuple(
                     Share(float(hits[other == label].sum()), int(torch.eq(other, label).sum()))
@@ -156,3 +158,7 @@ def measure(
         )
         bar(1)
     return found
+
+
+def _kept(reader: Network, changed: Tensor, usual: Tensor) -> Share:
+    return Share(float(torch.eq(reader(changed).argmax(1), usual).sum()), len(changed))

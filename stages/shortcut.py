@@ -38,8 +38,8 @@ class Shortcut(Stage):
         texture=Setting("end_cnn_small", "network that averages over places", choices=tuple(BACKBONES)),
         q=Setting(0.7, "exponent of the generalised cross-entropy", low=0.01, high=1, search=("uniform", 0.3, 0.9)),
         epochs=Setting(8, "passes over the training images", low=1),
-        batch_size=Setting(64, "images in a training batch", low=1),
-        learning_rate=Setting(3e-3, "learning rate", low=0, search=("log", 1e-3, 1e-1)),
+        batch_size=Setting(32, "images in a training batch", low=1),
+        learning_rate=Setting(1e-2, "learning rate", low=0, search=("log", 1e-3, 1e-1)),
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
