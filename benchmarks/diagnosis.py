@@ -27,8 +27,8 @@ import torch
 from PIL import Image, ImageFilter
 
 from config import Defaults, resolve
+from data.loading import load_task
 from data.mapped import in_memory
-from data.registry import load_task
 from data.sources.cifar import cifar10
 from data.split import Split, Task
 from diagnosis.look import STAGES_USED, adapted, look

@@ -8,8 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+from diagnosis import look
 from stages.recipes import STAGES
 from stages.shortcut import Shortcut
+
+
+@pytest.fixture(autouse=True)
+def _few_pairs(monkeypatch):
+    """A third of the usual number is enough where nearly all of them move, or none."""
+    monkeypatch.setattr(look, "PAIRS", 100)
 
 
 def diagnosis(folder: Path) -> dict:
@@ -18,8 +25,7 @@ def diagnosis(folder: Path) -> dict:
 
 @pytest.mark.recipe
 def test_coloured_digits_and_clean_ones(command, tmp_path, capsys):
-    size = ("limit=1500", "diagnose_images=1500")
-    assert command("dataset=colored_digits", "skew=0.01", *size, name="diagnose") == 0
+    assert command("dataset=colored_digits", "skew=0.01", name="diagnose") == 0
     said = capsys.readouterr().out
     assert "the shortcut is in the colours" in said and "How sure: " in said and "What would change this: " in said
     found = diagnosis(tmp_path / "runs" / "1")
@@ -34,7 +40,7 @@ def test_coloured_digits_and_clean_ones(command, tmp_path, capsys):
     assert "python main.py mine with dataset=colored_digits" in said
 
     # digits in colours that say nothing about the class
-    assert command("dataset=colored_digits", "skew=0.9", *size, name="diagnose") == 0
+    assert command("dataset=colored_digits", "skew=0.9", name="diagnose") == 0
     said = capsys.readouterr().out
     assert diagnosis(tmp_path / "runs" / "2")["verdict"] == "none"
     assert "no shortcut seen" in said and "the shortcut is" not in said
@@ -53,7 +59,7 @@ def photographs(folder: Path, count: int, colour: bool = True, flat: bool = Fals
 
 
 def own(folder: Path) -> tuple[str, ...]:
-    return ("dataset=own_images", f"data_dir={folder}", "image_size=12", "limit=None", "duplicates=keep", "skew=0.05")
+    return ("dataset=own_images", f"data_dir={folder}", "image_size=12", "duplicates=keep", "skew=0.05")
 
 
 def test_a_dozen_images_of_a_class_are_too_few(command, tmp_path, capfd):
