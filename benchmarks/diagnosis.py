@@ -123,6 +123,7 @@ def task_of(data: str, images: int, seed: int, data_dir: str | None, cache_dir: 
         return photographs(kind, int(rest), images, seed, data_dir, cache_dir)
     name = {"clean_mnist": "colored_mnist", "grey_mnist": "colored_mnist"}.get(kind, kind)
     given: dict[str, Any] = {"dataset": name, "seed": seed, "data_dir": data_dir, "cache_dir": cache_dir}
+    given["limit"] = images  # no more are built than are looked at
     if kind == "jitter_mnist":
         given["variance"] = 0.02
     else:

@@ -27,7 +27,18 @@ from training.walk import Walk
 
 _EXAMPLES = 3  # operators of which pairs are shown
 # Words of the command line that are no part of what the data is.
-_NOT_DATA = ("store", "threads", "progress", "device", "fresh", "mongo", "shortcut.", "bias_balanced.", "diagnose_")
+_NOT_DATA = (
+    "store",
+    "cache_dir",
+    "threads",
+    "progress",
+    "device",
+    "fresh",
+    "mongo",
+    "shortcut.",
+    "bias_balanced.",
+    "diagnose_",
+)
 
 
 def diagnose_data(run: Run) -> None:
@@ -119,7 +130,7 @@ def as_record(found: Diagnosis) -> dict[str, Any]:
 
 def next_commands(found: Diagnosis, words: str) -> list[str]:
     """What to run next, by the verdict."""
-    look_at = f"python main.py mine with {words} method=[shortcut]"
+    look_at = f"python main.py mine with {words} method='[shortcut]'"
     train = [name for name in ("depth_transfer", "depth_balanced", "dcwp") if name in RECIPES]
     if found.verdict.kind == "named":
         return [look_at, *(f"python main.py with {words} {name}" for name in train[:2])]

@@ -135,8 +135,8 @@ def _named(named: Sequence[Moved]) -> Verdict:
         f"{first.told.value:.0%} of the donors' classes told by it alone"
     )
     doubt = (
-        f"if {first.operator.where} is what the class is about (as ripeness is about colour), it is no shortcut; "
-        "look at the examples"
+        f"if the classes differ in {first.operator.where} by their nature (as ripe and unripe do in colour), it is no "
+        "shortcut; look at the examples"
     )
     return Verdict("named", words, sure, doubt, first.operator.name)
 
