@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
+from losses.gce import doubt
 from models.branches import build_branches
 from models.registry import seeded
 from randomness import derive
@@ -65,9 +66,8 @@ class MineDepth(Stage):
             ctx,
         )
         with torch.no_grad():
-            p = torch.softmax(head(known), dim=1)
-        score = 1 - p.gather(1, train.target[:, None]).squeeze(1)
-        pseudo = p.argmax(1)
+            said = head(known)
+        score, pseudo = doubt(said, train.target), torch.softmax(said, dim=1).argmax(1)
         report = fitted.report()
         report["summary"] |= mining_figures(score, THRESHOLD, task.train)
         if task.train.bias is not None and task.n_biases == task.n_targets:
