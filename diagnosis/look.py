@@ -17,9 +17,10 @@ from diagnosis.rates import Moved, Network, Pairs, draw_pairs, measure
 from diagnosis.verdict import Verdict, judge, ranked
 from models.registry import build_classifier
 from randomness import stream
-from stages.common.scores import values_for
+from stages.common.scores import labels_for, scores_for
 from stages.recipes import STAGES
-from stages.shortcut import shortcut_network
+from stages.shortcut import ShortcutNetwork, shortcut_network
+from training.artifacts import BiasLabels, ConflictScore, TrainedModel, take
 from training.walk import Walk
 
 PAIRS = 300
@@ -49,7 +50,7 @@ class Diagnosis:
     answers: Tensor
     pairs: Pairs | None
     network: Network
-    suspects: dict[str, Any]
+    suspects: ConflictScore
     network_name: str
     without: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
@@ -89,13 +90,15 @@ def look(walk: Walk, task: Task, seed: int, bar: Callable[[int], object] = lambd
     walk.advance(STAGES["shortcut"])
     artifacts = walk.outcome.artifacts
     cpu = torch.device("cpu")
-    network = shortcut_network(artifacts["shortcut"], cpu)
-    walk.settings["bias_balanced"]["network"] = artifacts["shortcut"]["spec"]["backbone"]
+    easy = take(artifacts, "shortcut", ShortcutNetwork)
+    score = take(artifacts, "conflict_score", ConflictScore)
+    network = shortcut_network(easy, cpu)
+    walk.settings["bias_balanced"]["network"] = easy.spec["backbone"]
     walk.advance(STAGES["bias_balanced"])
-    reader = rebuilt(walk.outcome.artifacts["model"], cpu)
+    reader = rebuilt(take(walk.outcome.artifacts, "model", TrainedModel), cpu)
     train, held = task.train, task.valid
     images = in_memory(train.images)
-    answers = values_for(artifacts["bias"], "label", train, "diagnose").cpu()
+    answers = labels_for(take(artifacts, "bias", BiasLabels), train, "diagnose").cpu()
     pairs = draw_pairs(answers, PAIRS, stream(seed, "pairs"))
     moved: list[Moved] = []
     if pairs is not None:
@@ -119,9 +122,9 @@ def look(walk: Walk, task: Task, seed: int, bar: Callable[[int], object] = lambd
         answers,
         pairs,
         network,
-        artifacts["conflict_score"],
-        artifacts["shortcut"]["read_out"],
-        without_suspects(artifacts["conflict_score"], task),
+        score,
+        easy.read_out,
+        without_suspects(score, task),
         notes(task),
     )
 
@@ -137,10 +140,10 @@ def operators_for(images: Tensor) -> list[Operator]:
     return [operator for operator in OPERATORS.values() if not (grey and operator.colour)]
 
 
-def rebuilt(artifact: Any, device: torch.device) -> Network:
+def rebuilt(artifact: TrainedModel, device: torch.device) -> Network:
     """The network of a `model` artifact at its last epoch, in evaluation mode."""
-    model = build_classifier(artifact["spec"])
-    model.load_state_dict(artifact["states"]["last"])
+    model = build_classifier(artifact.spec)
+    model.load_state_dict(artifact.states["last"])
     return model.to(device).eval()
 
 
@@ -158,9 +161,9 @@ def balanced(right: Tensor, target: Tensor, classes: int) -> Share:
     return Share(mean * len(target), len(target))
 
 
-def without_suspects(score: dict[str, Any], task: Task) -> tuple[str, ...]:
+def without_suspects(score: ConflictScore, task: Task) -> tuple[str, ...]:
     """Names of the classes of which no training image goes against what the network has learnt."""
-    flags = values_for(score, "score", task.train, "diagnose") > score["threshold"]
+    flags = scores_for(score, task.train, "diagnose") > score.threshold
     found = torch.bincount(task.train.target[flags], minlength=task.n_targets)
     return tuple(name for name, count in zip(task.target_names, found.tolist(), strict=True) if not count)
 

@@ -1,7 +1,8 @@
 """A network that has learnt the shortcut and little else, whatever kind of shortcut it is: for asking, not for use."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,23 @@ from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import finite_or_stop, new_classifier, optimiser_for, training_settings
 from stages.common.scores import bias_artifact, mining_figures, score_artifact
+from training.artifacts import Artifact, State
 from training.evaluation import map_images
-from training.loop import Job, Update, fit
-from training.stage import Artifact, Context, Stage
+from training.job import Job, Update
+from training.loop import fit
+from training.stage import Context, Stage
 
 THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class ShortcutNetwork(Artifact):
+    """A network to be asked: its spec, its weights, which of the two it is, and its accuracy on held-out images."""
+
+    spec: Mapping[str, Any]
+    state: State
+    read_out: str
+    accuracy: float
 
 
 class Shortcut(Stage):
@@ -75,28 +88,27 @@ class Shortcut(Stage):
         chosen = max(accuracy, key=lambda name: accuracy[name])
         p = map_images(lambda images: torch.softmax(networks[chosen](images), dim=1), task, train)
         score, pseudo = 1 - p.gather(1, train.target[:, None]).squeeze(1), p.argmax(1)
-        report = fitted.report()
-        report["summary"] |= mining_figures(score, THRESHOLD, task.train)
-        report["summary"] |= {f"easy/{name}/valid": 100 * value for name, value in accuracy.items()}
+        figures = mining_figures(score, THRESHOLD, task.train)
+        figures |= {f"easy/{name}/valid": 100 * value for name, value in accuracy.items()}
         prefix = f"{chosen}."
         state = {
             name.removeprefix(prefix): value
             for name, value in fitted.states()["last"].items()
             if name.startswith(prefix)
         }
-        network = {"spec": specs[chosen], "state": state, "read_out": chosen, "accuracy": accuracy[chosen]}
+        network = ShortcutNetwork(specs[chosen], state, chosen, accuracy[chosen])
         return {
             "shortcut": network,
             "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name),
             "bias": bias_artifact(train.ids, pseudo, task.n_targets, "pseudo"),
-            "report": report,
+            "report": fitted.report().with_figures(figures),
         }
 
 
-def shortcut_network(artifact: Mapping[str, Artifact], device: torch.device) -> Classifier:
+def shortcut_network(artifact: ShortcutNetwork, device: torch.device) -> Classifier:
     """The network of an artifact `shortcut`, in evaluation mode."""
-    network = build_classifier(artifact["spec"])
-    network.load_state_dict(artifact["state"])
+    network = build_classifier(artifact.spec)
+    network.load_state_dict(artifact.state)
     return network.to(device).eval()
 
 
