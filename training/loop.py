@@ -16,7 +16,8 @@ from errors import UserError
 from metrics import GroupMatrix
 from randomness import derive
 from training.captured import Captured, wants_capture
-from training.evaluation import ReadOuts, group_matrices, matrices_on_tests
+from training.evaluation import ReadOuts, matrices_on_tests
+from training.heldout import SELECTION, held_out_figures, with_pseudo_labels
 from training.optimisers import lay_out_state
 from training.repeatable import noting_what_is_not
 from training.speed import speed_up
@@ -95,7 +96,8 @@ class Fitted:
     `history` has a row of plain floats per epoch; `selected` maps a selection to its epoch, its state dict (on the
     CPU), and per read-out its matrices, int64 [2, T, B], and predictions, int64 [T, B, T]. Selections: `last`; `mean`,
     the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection` says), best on
-    the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs <read-out>@<test>
+    the validation images; `valid_pseudo`, best on them by `training.heldout`, where an earlier stage gave them pseudo
+    bias labels; `oracle`, best on the test set. Extra test sets are measured as read-outs <read-out>@<test>
     and select nothing. `replicas` is how many seeds were trained in one go, `nondeterministic` names the operations
     that may give other numbers the next time.
     """
@@ -170,6 +172,7 @@ class Loop:
         self._generator = torch.Generator(device=ctx.device)
         self._totals: dict[str, Tensor] = {}
         self.nondeterministic: list[str] | None = None
+        self._pseudo = with_pseudo_labels(ctx.task, ctx.held_out_bias)
         self.speed = speed_up(job.model, ctx)
         self._lay_out_states()
         own = (p for update in job.updates for group in update.optimiser.param_groups for p in group["params"])
@@ -297,11 +300,13 @@ class Loop:
         if self._best(row, f"{job.main}/{rule}"):
             self._keep("oracle", epoch, tested)
         if task.valid is not None:
-            # Their bias labels are not looked at either.
-            held_out = group_matrices(job.model, job.read_outs, task, task.valid.without_bias())
-            row |= {f"{task.selection}/{name}": value for name, value in _figures(held_out).items()}
+            average, balanced = held_out_figures(job.model, job.read_outs, task, self._pseudo)
+            row |= {f"{task.selection}/{name}/average": value for name, value in average.items()}
+            row |= {f"{SELECTION}/{name}/balanced": value for name, value in balanced.items()}
             if self._best(row, f"{task.selection}/{job.main}/average"):
                 self._keep(task.selection, epoch, tested)
+            if self._best(row, f"{SELECTION}/{job.main}/balanced"):
+                self._keep(SELECTION, epoch, tested)
         self.history.append(row)
         self._log(row)
         self._average(epoch)

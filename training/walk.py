@@ -14,6 +14,7 @@ from errors import GivenUp, UserError
 from models.pretrained import PRETRAINED, digest_of, find_weights
 from training.captured import check_capture
 from training.code import code_digest
+from training.heldout import HELD_OUT_BIAS
 from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
@@ -172,6 +173,7 @@ class Walk:
             bias_declared=stage.needs_bias_labels,
             exact=stage.exact,
             imagenet_weights=self._weights,
+            held_out_bias=self.outcome.artifacts.get(HELD_OUT_BIAS),
             together=self._together,
         )
 
@@ -214,13 +216,16 @@ def stage_key(
 ) -> str:
     """The name of everything that decides a stage's result."""
     start = digest_of(weights) if weights is not None and _pretrained(stage, settings) else None
+    inputs = [*stage.needs, *stage.uses]
+    if stage.read_outs and task.valid is not None:
+        inputs.append(HELD_OUT_BIAS)  # by which the loop selects
     return digest(
         {
             "stage": stage.name,
             "settings": dict(settings[stage.name]),
             "content": stage.content(settings),
             "shared": {name: settings[name] for name in stage.shared},
-            "inputs": {name: input_keys[name] for name in (*stage.needs, *stage.uses) if name in input_keys},
+            "inputs": {name: input_keys[name] for name in inputs if name in input_keys},
             "data": task.key,
             "seed": settings["seed"],
             "code": code_digest(type(stage).__module__),
