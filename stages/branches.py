@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from data.batches import Batch
 from models.branches import Branches, build_branches
@@ -54,20 +54,38 @@ class BranchesStage(Stage):
                 low=1,
                 quick=8,
                 # The deep branch is read best early on.
-                at={**dict.fromkeys(PHOTOGRAPHS, 10), "depth_balanced": 4, "depth_dro": 4, "depth_prune": 4},
+                at={
+                    **dict.fromkeys(PHOTOGRAPHS, 10),
+                    **dict.fromkeys(("depth_balanced", "depth_dro", "depth_prune", "depth_transfer"), 4),
+                },
             ),
             weight_decay=Setting(
                 1e-3, "weight decay", low=0, at=dict.fromkeys(PHOTOGRAPHS, 0.0), search=("log", 1e-6, 1e-2)
             ),
         ),
-        "restarts": Setting(0, "how often to start anew, with other first weights, when branches do not part", low=0),
-        "restart_after": Setting(2, "epochs after which to look whether they have", low=1),
+        "restarts": Setting(
+            0,
+            "how often to start anew, with other first weights, when branches do not part",
+            low=0,
+            at={"depth_transfer": 2},
+        ),
+        "restart_after": Setting(2, "epochs after which to look whether they have", low=1, at={"depth_transfer": 4}),
         "restart_below": Setting(
             85.0,
             "start anew when the shallow branch corrects less than this share (%) of the deep one's mistakes on "
             "training images; no bias labels are read",
             low=0,
             high=100,
+            # Of few conflicting images a shallow branch that reads nothing else has not learnt enough by then.
+            at={"depth_transfer": 0.0},
+        ),
+        "restart_dependent": Setting(
+            0.0,
+            "start anew when what the deep branch misleads about is harder for the shallow one than other images: it "
+            "reads less of it than this share (%) of what it reads of all; no bias labels are read",
+            low=0,
+            high=100,
+            at={"depth_transfer": 92.0},
         ),
     }
 
@@ -111,8 +129,9 @@ class BranchesStage(Stage):
         def stop(done: int) -> bool:
             if attempt == own["restarts"] or done != own["restart_after"]:
                 return False
-            share = corrected(model, ctx)
-            return share is not None and share < own["restart_below"]
+            share, apart = corrected(model, ctx), independent(model, ctx)
+            together = apart is not None and apart < own["restart_dependent"]
+            return together or (share is not None and share < own["restart_below"])
 
         job = Job(
             model=model,
@@ -131,13 +150,17 @@ class BranchesStage(Stage):
 def separation(model: Branches, fitted: Fitted, ctx: Context) -> dict[str, float]:
     """Whether the branches have parted, in percent, at the last epoch.
 
-    `separation/corrected/last` needs no bias labels (see `corrected`). `separation/conflicting/last` needs them: how
-    far the shallow branch is ahead of the deep one on conflicting test images.
+    `separation/corrected/last` and `separation/independent/last` need no bias labels (see `corrected`, `independent`).
+    `separation/conflicting/last` needs them: how far the shallow branch is ahead of the deep one on conflicting test
+    images.
     """
     figures: dict[str, float] = {}
     share = corrected(model, ctx)
     if share is not None:
         figures["separation/corrected/last"] = share
+    apart = independent(model, ctx)
+    if apart is not None:
+        figures["separation/independent/last"] = apart
     last: Mapping[str, Any] = fitted.history[-1]
     if "shallow/conflicting" in last:
         figures["separation/conflicting/last"] = last["shallow/conflicting"] - last["deep/conflicting"]
@@ -161,6 +184,34 @@ def corrected(model: Branches, ctx: Context) -> float | None:
     if not bool(missed.any()):
         return None
     return 100.0 * float((right[:, 0] & missed).sum() / missed.sum())
+
+
+@torch.inference_mode()
+def independent(model: Branches, ctx: Context) -> float | None:
+    """How well the shallow branch reads what the deep one misleads about, beside how well it reads all, in percent.
+
+    The deep branch misleads about a training image when a linear classifier fitted to its features, by least squares,
+    gets the image wrong. Where one branch has taken up the bias and the other the target these images are no harder
+    for the shallow branch than others: near 100. Where both read some of both, both err on the same images: below. The
+    share that is corrected does not tell that: errors of a deep branch that reads the target come on top of it.
+
+    None when there are no such images, or the shallow branch reads none at all. A CPU-GPU sync point.
+    """
+    model.eval()
+    train, classes = ctx.train, ctx.task.n_targets
+    known = map_images(lambda images: torch.cat(model.experts(images), dim=1), ctx.task, train)
+    shallow, deep = known.chunk(2, dim=1)
+    right = model.head(shallow).argmax(1) == train.target
+    deep = torch.cat([deep - deep.mean(0), torch.ones_like(deep[:, :1])], dim=1)
+    products = (deep.T @ deep).double().cpu()
+    # Features that never fire would leave nothing to solve for.
+    products += 1e-3 * products.diagonal().mean().clamp_min(1e-6) * torch.eye(len(products), dtype=torch.float64)
+    wanted = (deep.T @ one_hot(train.target, classes).to(deep.dtype)).double().cpu()
+    weights = torch.linalg.solve(products, wanted).to(deep)
+    misled = (deep @ weights).argmax(1) != train.target
+    if not bool(misled.any()) or not bool(right.any()):
+        return None
+    return 100.0 * float(right[misled].float().mean() / right.float().mean())
 
 
 def shallow_model(spec: Mapping[str, Any], states: Mapping[str, Mapping[str, Tensor]]) -> Artifact:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from errors import UserError
 from settings import nearest
+from stages.augmented import Augmented
 from stages.biaslabels import BiasBalanced, GroupDROStage
 from stages.branches import BranchesStage
 from stages.common.classifier import CIFAR
@@ -21,6 +22,7 @@ from stages.mining.known import MineNone, MineOracle, TrueBias
 from stages.mining.wrong import MineGCE, MineWrong
 from stages.pretrain import Pretrain
 from stages.prune import Prune
+from stages.transfer import Transfer
 from training.stage import Stage
 
 STAGES: dict[str, Stage] = {
@@ -45,6 +47,8 @@ STAGES: dict[str, Stage] = {
         EnD(),
         LNTL(),
         Fisher(),
+        Transfer(),
+        Augmented(),
     )
 }
 
@@ -84,6 +88,12 @@ RECIPES: dict[str, Recipe] = {
         ("branches", "mine_depth", "prune", "finetune"),
         "DCWP's pruning of DeNetDM's shallow branch on depth-mined suspects",
     ),
+    "depth_transfer": Recipe(
+        ("branches", "mine_depth", "transfer"),
+        "find what moves the shortcut of DeNetDM's deep branch, and train with it",
+    ),
+    "gce_transfer": Recipe(("mine_gce", "transfer"), "the same with a network biased on purpose by GCE"),
+    "erm_operator": Recipe(("augmented",), "plain cross-entropy with an operator that is named or drawn, not chosen"),
 }
 
 

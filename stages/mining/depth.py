@@ -68,7 +68,11 @@ class MineDepth(Stage):
         with torch.no_grad():
             p = torch.softmax(head(known), dim=1)
         score = 1 - p.gather(1, train.target[:, None]).squeeze(1)
-        spec = {"backbone": inputs["branches"]["spec"]["deep"], "shape": list(task.image_shape), "classes": task.n_targets}
+        spec = {
+            "backbone": inputs["branches"]["spec"]["deep"],
+            "shape": list(task.image_shape),
+            "classes": task.n_targets,
+        }
         shortcut = Classifier(branches.deep, task.n_targets)
         shortcut.head = head
         made = pseudo_labels(shortcut, spec, "bias_head", p, ctx)
