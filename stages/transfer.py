@@ -30,6 +30,8 @@ from training.loop import Fitted, Loss
 from training.stage import Artifact, Context, Stage
 from training.store import StageFolder
 
+# Percent by which operators on one property differ that do about the same.
+ALIKE = 2.0
 # What is tried of an operator: of how many images, and by which loss. With every image changed by a donor that is
 # drawn whatever the target, pseudo labels say nothing about it any more, and both losses are one.
 VARIANTS = ((1.0, "plain"), (0.5, "balanced"))
@@ -106,10 +108,11 @@ class Transfer(Stage):
             "cross-entropy (plain), bias-balanced on pseudo labels (that of a changed image is its donor's), or chosen",
             choices=("chosen", "plain", "balanced"),
         ),
-        pairs=Setting(2000, "pairs of images on which operators are measured", low=1),
+        pairs=Setting(1000, "pairs of images on which operators are measured", low=1),
         least=Setting(40.0, "operators are tried that move at least this share (%) of the answers", low=0, high=100),
-        most=Setting(2, "how many operators are tried, those that move most", low=1),
+        most=Setting(2, "how many operators are tried, each of another property of images", low=1),
         trial_epochs=Setting(1, "passes of a trial over its part of the training images", low=1),
+        trial_images=Setting(20000, "training images that a trial sees, at most", low=1),
         trial_fraction=Setting(0.2, "share of the training images on which trials are compared", low=0.01, high=0.5),
         epochs=Setting(20, "passes over the training images", low=1, quick=6, at={"depth_transfer": 8}),
         batch_size=Setting(256, "images in a training batch", low=2),
@@ -153,18 +156,31 @@ class Transfer(Stage):
 def ways_to_try(rates: Mapping[str, Rates], own: Mapping[str, Any]) -> list[Way]:
     """The ways among which trials choose: at least one, the last of them the fallback unless settings name an operator.
 
-    rates : of every operator, as `rates_of` gives them; operators that move less than they leave, or than
-        `least` percent, are left out
+    Operators that move less than they leave, or than `least` percent, are left out. The others come by what they move
+    and keep, of each property of images one: of those that do about the same the first in the list of operators,
+    which is the simplest.
+
+    rates : of every operator, as `rates_of` gives them
     """
     if own["operator"] != "chosen":
         names = [own["operator"]]
     else:
-        moving = [
-            name
+        moving = {
+            name: rate.transferred * (1 if rate.kept is None else rate.kept / 100)
             for name, rate in rates.items()
             if name != CONTROL and rate.transferred >= own["least"] and rate.transferred > rate.stays
+        }
+        best: dict[str, str] = {}
+        for name in sorted(moving, key=lambda name: -moving[name]):
+            best.setdefault(OPERATORS[name].where, name)
+        names = [
+            next(
+                name
+                for name in OPERATORS
+                if name in moving and OPERATORS[name].where == place and moving[name] >= moving[first] - ALIKE
+            )
+            for place, first in list(best.items())[: own["most"]]
         ]
-        names = sorted(moving, key=lambda name: -rates[name].transferred)[: own["most"]]
     ways = [
         Way(name, own["share"] or share, loss if own["loss"] == "chosen" else own["loss"])
         for name in names
@@ -184,6 +200,9 @@ def tried_out(ways: Sequence[Way], labels: Tensor, ctx: Context) -> dict[Way, fl
     cell = (train_split.target * task.n_targets + labels).cpu()
     left_out = stratified_choice(cell, own["trial_fraction"], stream(ctx.seed, f"{ctx.stage}/trials"))
     seen, unseen = (torch.nonzero(mask).flatten().to(ctx.device) for mask in (~left_out, left_out))
+    # In the order of the data neighbours may be of one class.
+    order = torch.randperm(len(seen), generator=stream(ctx.seed, f"{ctx.stage}/trial images"))
+    seen = seen[order[: own["trial_images"]].to(ctx.device)]
     held_out: Split = replace(train_split.subset(unseen), bias=labels[unseen])
     # What a trial takes for its test set is what it leaves out, and its bias is the pseudo label.
     trial_task = replace(
