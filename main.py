@@ -18,83 +18,13 @@ import waiting  # noqa: F401 - before torch
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from docopt import DocoptExit
-from sacred.arg_parser import get_config_updates
-from sacred.run import Run
 
 from commands import console
-from commands.predict import export_checkpoint, predict_folder
-from commands.probe import probe_checkpoint
-from commands.replicas import seeds_of, show_seeds
-from commands.samples import show_samples
-from commands.train import evaluate_checkpoint, sync_runs, train_recipe
-from commands.words import as_given
-from config import DebiasExperiment, build_experiment
+from commands.experiment import build, check_words, run_words
 from errors import UserError
-from settings import nearest
-from stages.recipes import STAGES
-from tracking.mongo.address import redact
-
-# Commands that train, and so take several seeds at once.
-TRAINING = ("train", "mine", *STAGES)
-
-
-def build() -> DebiasExperiment:
-    """The experiment with its commands: train, evaluate and one for each stage."""
-    experiment = build_experiment()
-
-    @experiment.main
-    def train(_run: Run) -> float | None:
-        """Run all stages of the method (the default command)."""
-        if not _run.config["train"]:
-            return evaluate_checkpoint(_run)
-        return train_recipe(_run, last=None)
-
-    @experiment.command
-    def evaluate(_run: Run) -> float | None:
-        """Print and record the full table of the weights in `checkpoint`."""
-        return evaluate_checkpoint(_run)
-
-    @experiment.command
-    def probe(_run: Run) -> None:
-        """Fit linear classifiers of target and bias on the frozen features of `checkpoint`."""
-        probe_checkpoint(_run)
-
-    @experiment.command
-    def predict(_run: Run) -> None:
-        """Write a table of classes and probabilities of the images in `folder`, by the weights in `checkpoint`."""
-        predict_folder(_run)
-
-    @experiment.command
-    def export(_run: Run) -> None:
-        """Write the final model of `checkpoint` alone, as safetensors with a JSON, and as a torch.export program."""
-        export_checkpoint(_run)
-
-    @experiment.command
-    def samples(_run: Run) -> None:
-        """Draw some images of every class, of the training images and of each test set."""
-        show_samples(_run)
-
-    @experiment.command(unobserved=True)
-    def sync(_run: Run) -> None:
-        """Bring the runs in `store` into MongoDB (mongo_url, -m or MONGO_URL), each once."""
-        sync_runs(_run.config, experiment.database)
-
-    experiment.command(_stage_command("mine", "finds the training images that look unusual for their class"))
-    for stage in STAGES.values():
-        experiment.command(_stage_command(stage.name, stage.summary))
-    return experiment
-
-
-def _stage_command(name: str, summary: str):  # type: ignore[no-untyped-def]
-    def command(_run: Run) -> float | None:
-        return train_recipe(_run, last=name)
-
-    command.__name__ = name
-    command.__doc__ = f"The recipe up to and including the stage {name}: {summary}."
-    return command
+from redaction import redact
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         if any(word in ("help", "-h", "--help") for word in words[:1]):
             console.show_help(experiment, __doc__ or "", words[1:])
             return 0
-        _check_words(experiment, words)
+        check_words(experiment, words)
         run_words(experiment, words)
     except UserError as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
@@ -120,59 +50,6 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
-
-
-def run_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
-    """Run a command line; with `replicas`, then the runs of the other seeds, which find their stages in the store.
-
-    A seed that fails leaves the others to be recorded; what went wrong with the first such is raised at the end.
-    """
-    words = as_given(words)
-    before, failure = experiment.current_run, None
-    try:
-        experiment.run_commandline(["main.py", *words, "--debug"])
-    except UserError as error:
-        failure = error
-    first = experiment.current_run
-    if first is None or first is before or first.config["replicas"] == 1 or _name(first) not in TRAINING:
-        if failure is not None:
-            raise failure
-        return
-    runs = [str(first._id)]
-    for seed in seeds_of(first.config)[1:]:
-        own = [*([] if "with" in words else ["with"]), f"seed={seed}", "replicas=1", "fresh=False"]
-        try:
-            run = experiment.run_commandline(["main.py", *words, *own, "--debug"])
-            runs += [] if run is None else [str(run._id)]
-        except UserError as error:
-            failure = failure or error
-    show_seeds(Path(first.config["store"]), runs)
-    if failure is not None:
-        raise failure
-
-
-def _name(run: Run) -> str:
-    """Of the command that a run is of."""
-    return str(run.main_function.__name__)
-
-
-def _check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
-    """Refuse what Sacred would answer with its whole usage: unknown commands, and settings without `with`."""
-    if words and not words[0].startswith("-") and words[0] != "with":
-        commands = dict(experiment.gather_commands())
-        if words[0] not in commands:
-            named = "=" in words[0] or any(words[0] in group for group in console.named_configs())
-            hint = f"; write: python main.py with {' '.join(words)}" if named else nearest(words[0], commands)
-            raise UserError(f"no command is called {words[0]!r}{hint}")
-        if len(words) > 1 and words[1] != "with" and not words[1].startswith("-"):
-            raise UserError(f"after the command comes `with`: python main.py {words[0]} with {' '.join(words[1:])}")
-    if words and words[-1] == "with":
-        raise UserError(f"after `with` come settings: python main.py {' '.join(words)} seed=2")
-    try:
-        get_config_updates(words[words.index("with") + 1 :] if "with" in words else [])
-    except TypeError as error:
-        # a value was given to `a`, and then to `a.b`
-        raise UserError("a group of settings is also given as one value; give its settings alone") from error
 
 
 if __name__ == "__main__":

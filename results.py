@@ -23,9 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from errors import UserError
+from redaction import redact
 from settings import nearest
 from tracking.folders import RunRecord
-from tracking.mongo.address import from_environment, parse_address, redact
+from tracking.mongo.address import from_environment, parse_address
 from tracking.results import listing
 from tracking.results.docs import rewritten
 from tracking.results.gather import Filter, choose, gather

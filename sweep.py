@@ -30,9 +30,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import main as program
+from commands import experiment as program
 from commands.console import say
 from errors import UserError
+from redaction import redact
 from sweeps.engines.base import Engine
 from sweeps.engines.here import Here
 from sweeps.engines.options import add_options, check_options, make_engine
@@ -44,7 +45,6 @@ from sweeps.searching.tables import report
 from sweeps.searching.words import is_search, search_words
 from sweeps.together import add_together, spelled_out, with_groups
 from sweeps.watch import watched
-from tracking.mongo.address import redact
 from tracking.results.published import beside
 from tracking.results.summary import tables_of
 from tracking.results.tables import write

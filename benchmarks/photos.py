@@ -20,9 +20,10 @@ from torchvision.datasets import ImageFolder
 from data.batches import Batches
 from data.mapped import MappedImages
 from data.photos.archives import open_files
-from data.photos.decode import Preparation, cores, fill
+from data.photos.decode import cores, fill
 from data.photos.folders import IMAGENET
 from data.photos.imagecache import decoded_images
+from data.preparation import Preparation
 from data.split import Split
 
 # Form of the files and their preparation: width, height, ending, side of the prepared image, augmentation, and the

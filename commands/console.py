@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 from sacred import Experiment
 
-from config import NAMED_CONFIGS, documentation
+from catalogue import documentation
+from config import NAMED_CONFIGS
 from data.registry import DATASETS
 from errors import UserError
 from metrics import FIGURES

@@ -13,11 +13,12 @@ from rich.text import Text
 from sacred.run import Run
 from tqdm import tqdm
 
+from commands.common import prepare, say_where
 from commands.console import say, show
-from commands.train import prepare, say_where
 from data.photos.archives import Files, is_image_name, open_files
-from data.photos.decode import Preparation, fill
+from data.photos.decode import fill
 from data.photos.listing import Problem, settle
+from data.preparation import Preparation
 from errors import UserError
 from models.export import Deployed, final_model, write_model
 from training.machine import pick_device

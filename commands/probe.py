@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 from sacred.run import Run
 
+from commands.common import load_data, prepare, say_where
 from commands.console import say, show
-from commands.train import load_data, prepare, say_where
 from models.checkpoint import load_read_outs
 from training.linear_probe import chance, probe
 from training.machine import device_name, pick_device

@@ -8,8 +8,9 @@ import torch
 from sacred.run import Run
 from torch import Tensor
 
+from commands.common import load_data, prepare, say_where
 from commands.console import say
-from commands.train import any_conflicting, examples, load_data, prepare, say_where
+from commands.leavings import any_conflicting, examples
 from data.mapped import in_memory
 from data.split import Split, Task
 from tracking.pictures.plots import plot_images

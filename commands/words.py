@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from config import known_settings
+from catalogue import known_settings
 from errors import UserError
 
 PATHS = (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data.mapped import MappedImages
-from data.photos.decode import Preparation
+from data.preparation import Preparation
 from errors import UserError
 from randomness import stream
 

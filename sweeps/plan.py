@@ -11,7 +11,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from sacred.arg_parser import get_config_updates
 
-from config import NAMED_CONFIGS, DebiasExperiment, known_settings, resolve
+from catalogue import known_settings
+from config import NAMED_CONFIGS, DebiasExperiment, resolve
 from errors import UserError
 from settings import nearest
 from stages.recipes import STAGES, stages_of

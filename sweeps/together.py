@@ -15,10 +15,10 @@ from commands.together import train_runs
 from config import DebiasExperiment, build_experiment, resolve
 from data.registry import load_task
 from errors import UserError
+from redaction import redact
 from stages.recipes import stages_of
 from sweeps.finished import finished_runs
 from sweeps.plan import Plan, Trial, configured
-from tracking.mongo.address import redact
 from training.machine import pick_device, prepare_cpu
 from training.store import Store
 from training.walk import imagenet_weights

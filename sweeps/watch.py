@@ -12,10 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from redaction import redact
 from sweeps.engines.base import Engine
 from sweeps.run import Clock, duration, result_of
 from sweeps.work import Assignment, Outcome
-from tracking.mongo.address import redact
 
 # Rows of each kind that are shown; the others are counted.
 MOST = {"running": 16, "failed": 5, "given up": 5, "finished": 5}

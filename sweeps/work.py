@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-import main as program
+from commands import experiment as program
 from sweeps.finished import finished_runs
 from sweeps.plan import Trial
 from sweeps.searching.pruning import Pruned, Watch, watching

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import main
-from config import NAMED_CONFIGS, RUN_SETTINGS, known_settings
+from catalogue import RUN_SETTINGS, known_settings
+from config import NAMED_CONFIGS
 from data.registry import DATASETS
 from stages.recipes import RECIPES, STAGES
 from training.code import ROOT

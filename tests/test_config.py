@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from config import NAMED_CONFIGS, RUN_SETTINGS, Defaults, check_settings, known_settings, resolve
+from catalogue import RUN_SETTINGS, known_settings
+from config import NAMED_CONFIGS, Defaults, check_settings, resolve
 from data.registry import DATASETS
 from errors import UserError
 from stages.recipes import RECIPES, STAGES

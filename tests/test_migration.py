@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from config import NAMED_CONFIGS, known_settings
+from catalogue import known_settings
+from config import NAMED_CONFIGS
 from stages.recipes import STAGES
 
 TEXT = (Path(__file__).parent.parent / "docs" / "migration.md").read_text(encoding="utf-8")

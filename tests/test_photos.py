@@ -110,7 +110,8 @@ def test_own_images_from_training_to_another_program(folder, capfd):
     assert main.main(["export", "with", "own_images", *told]) == 0
     model = load_model(folder / "out")
     from data.photos.archives import open_files
-    from data.photos.decode import Preparation, fill
+    from data.photos.decode import fill
+    from data.preparation import Preparation
 
     files = open_files(elsewhere)
     images = torch.zeros(12, 3, 16, 16, dtype=torch.uint8)

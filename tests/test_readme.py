@@ -48,7 +48,7 @@ def test_a_command_resolves(configured, line):
         return
     assert command in dict(experiment.gather_commands())
     if words[-1] != "with":
-        main._check_words(experiment, words)
+        main.check_words(experiment, words)
     # A stage's command must be one of the method that is chosen.
     stages_of(settings["method"], command if command in STAGES or command == "mine" else None, settings["dataset"])
 

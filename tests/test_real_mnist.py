@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import main
-from config import RUN_SETTINGS
+from catalogue import RUN_SETTINGS
 from data.registry import load_task
 from data.split import Split
 

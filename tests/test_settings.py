@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from config import documentation, known_settings
+from catalogue import documentation, known_settings
 from data.registry import DATASETS
 from errors import UserError
 from settings import Setting, nearest

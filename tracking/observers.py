@@ -8,7 +8,8 @@ from typing import Any
 from sacred.observers import FileStorageObserver, RunObserver
 
 from errors import UserError
-from tracking.mongo.address import Address, from_environment, parse_address, redact
+from redaction import redact
+from tracking.mongo.address import Address, from_environment, parse_address
 
 # Bytes of captured output that are kept; Sacred leaves a run with more than 16 MB running for ever.
 OUTPUT_LIMIT = 1_000_000

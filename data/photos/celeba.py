@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 
 from data.photos.archives import Files, open_files
-from data.photos.decode import Preparation
 from data.photos.listing import PARTS, Block, Item, Listing, Problem
+from data.preparation import Preparation
 from errors import UserError
 from randomness import stream
 

@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from PIL import Image
 
 from data.photos.archives import Files, Read
 from data.photos.depths import as_rgb, is_wide
+from data.preparation import Preparation
 
-FRAMINGS = ("crop", "stretch", "pad")
 # Of Pillow's many readers, those that are for photographs and start no other program.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 300_000_000
@@ -35,23 +35,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How an image of any size becomes a square of `size` pixels.
-
-    framing : crop (the middle square), stretch, or pad (all of it, black bars)
-    margin : with crop, the side of the middle square is the shorter side of the image divided by this; 256/224 is the
-        usual way to prepare test images
-    """
-
-    size: int
-    framing: str = "crop"
-    margin: float = 1.0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class BrokenImage(ValueError):

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from data.cache import Arrays, cached_files, key_of, new_array
 from data.photos.archives import Files
-from data.photos.decode import Preparation, digest, fill
+from data.photos.decode import digest, fill
+from data.preparation import Preparation
 
 # 2: other depths than 8 bits, transparency, and which rows are of one colour.
 VERSION = 2

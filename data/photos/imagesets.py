@@ -9,10 +9,10 @@ from typing import Any
 
 from data.photos import own
 from data.photos.celeba import FOLDER, celeba
-from data.photos.decode import Preparation
 from data.photos.folders import CIFAR, IMAGENET, Normalisation, Settings, folder_task
 from data.photos.layouts import BAR_NAMES, CIFAR_NAMES, DIGITS, bar, find, pairs
 from data.photos.listing import Listing
+from data.preparation import Preparation
 from data.split import Task
 from errors import UserError
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from data.photos.archives import ARCHIVE_SUFFIXES, Files, is_image_name, open_files
-from data.photos.decode import Preparation
 from data.photos.listing import PARTS, Block, Item, Listing, Problem
+from data.preparation import Preparation
 from errors import UserError
 
 DIGITS = tuple(str(digit) for digit in range(10))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from data.photos.archives import Files
-from data.photos.decode import Preparation
+from data.preparation import Preparation
 from errors import UserError
 from randomness import stream
 

@@ -22,8 +22,8 @@ from scipy.optimize import linear_sum_assignment
 
 from data.photos.archives import Files, FolderFiles, is_image_name, open_files
 from data.photos.arrangement import PART_NAMES, arranged
-from data.photos.decode import Preparation
 from data.photos.listing import PARTS, Block, Item, Listing, Problem
+from data.preparation import Preparation
 from errors import UserError
 from settings import nearest
 

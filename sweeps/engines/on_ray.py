@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
+from redaction import redact
 from sweeps.engines.worker import VARIABLES, portable, run_elsewhere
 from sweeps.work import Assignment, Outcome, Runner, run_trial
-from tracking.mongo.address import redact
 from training.code import ROOT
 
 INSTALL = "--engine ray needs Ray: pip install 'ray>=2.60,<3'"

@@ -8,8 +8,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from config import DebiasExperiment, known_settings
+from catalogue import known_settings
+from config import DebiasExperiment
 from errors import UserError
+from redaction import redact
 from settings import nearest
 from sweeps.engines.base import Engine, outcomes
 from sweeps.plan import Plan, Trial, configured, run_key
@@ -30,7 +32,6 @@ from sweeps.searching.study import (
 from sweeps.searching.study import open_study as study_at
 from sweeps.work import Assignment, Outcome
 from tracking.folders import RunRecord
-from tracking.mongo.address import redact
 
 
 def run_search(experiment: DebiasExperiment, search: Search, engine: Engine, say: Callable[[str], None]) -> list[State]:

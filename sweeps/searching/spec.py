@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from config import DebiasExperiment, known_settings
+from catalogue import known_settings
+from config import DebiasExperiment
 from data.generated.biased import VALIDATIONS
 from errors import UserError
 from settings import Setting, nearest

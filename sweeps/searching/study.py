@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
-from tracking.mongo.address import redact
+from redaction import redact
 
 INSTALL = "a search needs Optuna: pip install 'optuna>=5,<6'"
 SAMPLERS = ("tpe", "random", "cmaes", "grid")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import main
-from commands.train import accuracy_series
+from commands.leavings import accuracy_series
 from data.batches import Batches
 from stages.pretrain import Pretrain
 from stages.recipes import STAGES

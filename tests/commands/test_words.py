@@ -3,8 +3,8 @@
 import pytest
 from sacred.arg_parser import get_config_updates
 
+from catalogue import known_settings
 from commands.words import PATHS, as_given
-from config import known_settings
 from errors import UserError
 
 

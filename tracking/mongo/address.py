@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from errors import UserError
+from redaction import redact
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -16,8 +17,6 @@ DATABASE = "sacred"
 # A server that does not answer may cost a moment, never minutes: pymongo's own default is 30 s for each attempt.
 WAIT_MS, TALK_MS = 2000, 5000
 
-# Of any database: what may have a password in front of @, or behind ?. SQLite's are files.
-_URL = re.compile(r"(?<![\w+.-])(?!https?:|file:|sqlite)[a-z][\w+.-]*://[^\s'\"<>]*", re.IGNORECASE)
 _SACRED = re.compile(r"(?:(?P<host>[\w.-]+):(?P<port>\d{1,5}))?(?::?(?P<database>[A-Za-z_][\w-]{0,62}))?")
 
 
@@ -95,11 +94,6 @@ def from_environment() -> Address | None:
     return parse_address(text, "MONGO_URL") if text else None
 
 
-def redact(text: str) -> str:
-    """`text` with every address of a database in it cut down to scheme and hosts."""
-    return _URL.sub(lambda match: _hosts_of(match[0]), text)
-
-
 def reason(error: BaseException) -> str:
     """Why a server cannot be used, in a few words and without an address's secrets."""
     from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
@@ -109,9 +103,3 @@ def reason(error: BaseException) -> str:
     if isinstance(error, ServerSelectionTimeoutError):
         return "no answer"
     return redact(str(error)).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-def _hosts_of(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    head = re.split(r"[?]", rest.rpartition("@")[2], maxsplit=1)[0]
-    return f"{scheme}://{head}"

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pymongo.errors import PyMongoError
 
 from errors import UserError
-from tracking.mongo.address import DATABASE, Address, from_environment, parse_address, reason, redact
+from redaction import redact
+from tracking.mongo.address import DATABASE, Address, from_environment, parse_address, reason
 
 LOCAL = "127.0.0.1:27017"
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from redaction import redact
 from tracking.curves import final_curves
 from tracking.folders import RunRecord
-from tracking.mongo.address import redact
 from tracking.pictures.plots import plot_curves
 from tracking.results.records import settings_of
 from tracking.results.summary import data_of

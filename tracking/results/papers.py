@@ -3,11 +3,13 @@
 from collections.abc import Container, Sequence
 from typing import Any
 
+from catalogue import known_settings
 from data.registry import DATASETS
 from stages.recipes import RECIPES
 from tracking.folders import RunRecord
 from tracking.results.gather import flatten
 from tracking.results.published import Column, Paper
+from tracking.results.records import settings_of
 from tracking.results.summary import Line, data_of, lines_of
 from tracking.results.tables import NOTHING, Table
 from vocabulary import SELECTIONS
@@ -111,10 +113,6 @@ def fill_command(paper: Paper, row: str, column: Column) -> str | None:
 
 def _unusual(line: Line, paper: Paper, row: str) -> list[str]:
     """Settings of a line that are neither the program's defaults nor what the paper's row asks for."""
-    # Imported here: `config` imports what records runs, which is beside this module.
-    from config import known_settings
-    from tracking.results.records import settings_of
-
     record = line.runs[0]
     asked = {*flatten(paper.settings.get(row, {})), "dataset", "method", "skew", "seed"}
     known = known_settings()

@@ -11,7 +11,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from data.photos.archives import open_files
-from data.photos.decode import BrokenImage, Preparation, decode, fill
+from data.photos.decode import BrokenImage, decode, fill
+from data.preparation import Preparation
 from tests.photos import picture
 
 

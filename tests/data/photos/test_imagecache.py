@@ -8,8 +8,8 @@ import pytest
 
 from data.photos import imagecache
 from data.photos.archives import open_files
-from data.photos.decode import Preparation
 from data.photos.imagecache import decoded_images
+from data.preparation import Preparation
 from errors import UserError
 from tests.photos import picture, save
 

@@ -4,7 +4,8 @@ import pytest
 from pymongo.errors import ConfigurationError, OperationFailure, ServerSelectionTimeoutError
 
 from errors import UserError
-from tracking.mongo.address import from_environment, parse_address, reason, redact
+from redaction import redact
+from tracking.mongo.address import from_environment, parse_address, reason
 
 PASSWORDS = ["secret", "s3:cr/et@?#", "se%40cret", "pass word"]
 

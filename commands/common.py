@@ -1,0 +1,36 @@
+"""What all commands do: settings resolved, data loaded, and a line that says where the run is."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sacred.run import Run
+
+from commands.console import say
+from config import resolve
+from data.registry import load_task
+from data.split import Task
+from training.machine import prepare_cpu
+
+
+def prepare(run: Run) -> dict[str, Any]:
+    """The run's settings, checked, with the CPU set up as they say."""
+    settings = resolve(run.config)
+    prepare_cpu(settings["threads"])
+    return settings
+
+
+def load_data(settings: Mapping[str, Any]) -> Task:
+    """The data set, and a line that says how large it is."""
+    started = time.monotonic()
+    task = load_task(settings)
+    seconds = time.monotonic() - started
+    say(f"{task.name}: {len(task.train)} training and {len(task.test)} test images in {seconds:.1f} s")
+    return task
+
+
+def say_where(run: Run) -> None:
+    """A line with the folder that the run left."""
+    for observer in run.observers:
+        if getattr(observer, "dir", None):
+            say(f"run folder: {observer.dir}")

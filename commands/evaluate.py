@@ -1,0 +1,40 @@
+"""The full table of stored weights."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from sacred.run import Run
+
+from commands.common import load_data, prepare, say_where
+from commands.console import figures_table, show
+from commands.leavings import leave_matrix
+from models.checkpoint import load_read_outs
+from tracking.folders import likely_read_out, main_figure
+from training.evaluation import matrices_on_tests
+from training.machine import device_name, pick_device
+
+
+def evaluate_checkpoint(run: Run) -> float | None:
+    """The full table of stored weights on the test set; the result in percent."""
+    settings = prepare(run)
+    path = Path(settings["checkpoint"])
+    device = pick_device(settings["device"])
+    task = load_data(settings)
+    model, read_outs = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
+    model.to(device)
+    extra = {name: split.to(device) for name, split in task.extra_tests.items()}
+    matrices = matrices_on_tests(model, read_outs, replace(task, test=task.test.to(device), extra_tests=extra))
+    summary = {
+        f"{name}/{figure}/given": value
+        for name, matrix in matrices.items()
+        for figure, value in matrix.figures().items()
+    }
+    run.info["summary"] = summary
+    run.info["device"] = device_name(device)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, matrix in matrices.items():
+            leave_matrix(run, Path(folder), task, name, "given", matrix)
+    show(figures_table(summary, f"{path.name} on {task.name}: test accuracy, %"))
+    say_where(run)
+    return main_figure(summary, likely_read_out(summary))
