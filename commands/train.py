@@ -60,8 +60,15 @@ def train_recipe(run: Run, last: str | None) -> float | None:
             key: about["report"].get(key, default)
             for key, default in (("speed", {}), ("replicas", 1), ("nondeterministic", []))
         }
+        | {key: about["report"][key] for key in ("operator", "starts") if key in about["report"]}
         for name, about in outcome.stages.items()
     }
+    # Figures of a model whose training images were changed on purpose are no figures of the method alone.
+    changed = [
+        about["report"]["augmentation"] for about in outcome.stages.values() if "augmentation" in about["report"]
+    ]
+    if changed:
+        run.info["augmentation"] = ", ".join(changed)
     run.info["device"] = device_name(device)
     # On this device, with as many threads of a CPU: as far as torch knows of its operations.
     run.info["repeatable"] = not any(about["nondeterministic"] for about in run.info["stages"].values())
