@@ -47,7 +47,7 @@ class Way:
 
     def __str__(self) -> str:
         if self.operator == CONTROL:
-            return "bias-balanced loss, nothing moved"
+            return f"nothing moved, {self.loss} loss"
         of = "every image" if self.share >= 1 else f"{100 * self.share:g} % of the images"
         return f"{self.operator} on {of}, {self.loss} loss"
 

@@ -17,12 +17,11 @@ from stages.common.moving import Mover, Rates, rates_of
 from stages.recipes import STAGES
 from stages.transfer import FALLBACK, Decision, Transfer, Way, _packed, _unpacked, told, ways_to_try
 from tests.pipeline import short
-from training.evaluation import map_images
 from training.stage import Context
 
 CLASSES, SIDE = 3, 8
 # How strong the colour is, so that a network takes it up first, and how strong the shape.
-COLOUR, SHAPE = 90, 60
+COLOUR, SHAPE = 90, 15
 
 
 def made(count: int, conflicting: float, seed: int, first_id: int = 0) -> Split:
@@ -42,7 +41,7 @@ def made(count: int, conflicting: float, seed: int, first_id: int = 0) -> Split:
 @pytest.fixture(scope="module")
 def coloured() -> Task:
     names = ("a", "b", "c")
-    return Task("made", made(1200, 0.04, 1), made(300, 2 / 3, 2, 5000), None, names, names, "key")
+    return Task("made", made(1200, 0.03, 1), made(300, 2 / 3, 2, 5000), None, names, names, "key")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,7 @@ def transfer(context, coloured, inputs):
 
     def run(*words: str, task: Task = coloured, **changed: Any):
         said: list[str] = []
-        small = ("transfer.network=mlp3", "transfer.batch_size=64", "transfer.epochs=6", "transfer.trial_epochs=2")
+        small = ("transfer.network=mlp3", "transfer.batch_size=64", "transfer.epochs=10", "transfer.trial_epochs=3")
         ctx: Context = context("transfer", *small, *words, task=task, say=said.append)
         return Transfer().run({**inputs, **changed}, ctx), said
 
@@ -185,19 +184,19 @@ def test_the_shortcut_is_found_and_taken_away(transfer, coloured):
     assert summary["operator/balanced/held_out"] == tried[best]
 
 
-def test_where_nothing_moves_the_answers_the_loss_is_balanced_and_that_is_said(transfer, coloured, inputs):
-    given, said = transfer("transfer.least=100")
+def test_where_nothing_moves_the_answers_the_loss_is_balanced_and_that_is_said(transfer, coloured, shortcut):
+    """A network that answers one class whatever it is shown."""
+    deaf = {name: torch.zeros_like(weights) for name, weights in shortcut["states"]["last"].items()}
+    given, said = transfer(shortcut={**shortcut, "states": {"last": deaf}})
     assert given["report"]["operator"]["chosen"] == {"operator": CONTROL, "share": 0.0, "loss": "balanced"}
     assert "augmentation" not in given["report"]
     assert (
-        "transfer: no operator takes the shortcut away (none moves 100 % of them): bias-balanced on the pseudo"
+        "transfer: no operator takes the shortcut away (none moves 40 % of them): bias-balanced on the pseudo"
         in said[-1]
     )
-    # What is trained is the stage `bias_balanced`, but for its first weights and order, which go by a stage's name.
-    model = build_classifier(given["model"]["spec"])
-    model.load_state_dict(given["model"]["states"]["last"])
-    right = map_images(model.eval(), coloured, coloured.test).argmax(1) == coloured.test.target
-    assert float(right.float().mean()) * 100 == pytest.approx(given["report"]["summary"]["model/average/last"])
+    # By its loss the tie is broken a little: conflicting images count as much as they are rare.
+    plain, _ = transfer("transfer.operator=nothing", "transfer.share=1", "transfer.loss=plain")
+    assert given["report"]["summary"]["model/conflicting/last"] > plain["report"]["summary"]["model/conflicting/last"]
 
 
 def test_no_pairs_no_operator(transfer, coloured):
