@@ -42,17 +42,14 @@ class Mover:
     def __init__(self, operator: Operator, share: float, task: Task) -> None:
         self.operator = operator
         self.share = share
-        self._centre, self._spread = normalisation(task)
+        self._scale = normalisation(task)
 
     def __call__(self, images: Tensor, generator: torch.Generator | None) -> Moved:
         count, device = len(images), images.device
         donor = torch.randint(count, (count,), generator=generator, device=device)
-        plain = images if self._spread is None else images * self._spread + self._centre
-        # Padding and rounding leave values a little outside.
-        plain = plain.clamp(0, 1)
-        changed = self.operator.apply(plain, plain.index_select(0, donor))
-        if self._spread is not None:
-            changed = (changed - self._centre) / self._spread
+        # Rounding leaves values a little outside.
+        plain = self._scale.undone(images).clamp(0, 1)
+        changed = self._scale.done(self.operator.apply(plain, plain.index_select(0, donor)))
         if self.share >= 1:
             return Moved(changed, donor, torch.ones(count, dtype=torch.bool, device=device))
         moved = torch.rand(count, generator=generator, device=device) < self.share
@@ -71,13 +68,26 @@ class Rates(NamedTuple):
     kept: float | None
 
 
-def normalisation(task: Task) -> tuple[Tensor | None, Tensor | None]:
-    """Mean and standard deviation of a task's images, [C, 1, 1] each; None where they are not normalised."""
-    if task.mean is None or task.std is None:
-        return None, None
-    device = task.train.device
-    centre, spread = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (task.mean, task.std))
-    return centre, spread
+class Normalisation(NamedTuple):
+    """What is taken off images in [0, 1] and what they are divided by, [C, 1, 1] each."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def done(self, images: Tensor) -> Tensor:
+        """Images as a network gets them."""
+        return (images - self.centre) / self.spread
+
+    def undone(self, images: Tensor) -> Tensor:
+        """Images in [0, 1]."""
+        return images * self.spread + self.centre
+
+
+def normalisation(task: Task) -> Normalisation:
+    """That of a task's images, on its device; one that changes nothing where they are not normalised."""
+    channels, device = task.image_shape[0], task.train.device
+    mean, std = task.mean or (0.0,) * channels, task.std or (1.0,) * channels
+    return Normalisation(*(torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std)))
 
 
 @torch.inference_mode()
@@ -111,21 +121,17 @@ def rates_of(
         return {}
     shortcut.eval()
     counts = {name: torch.zeros(3, device=ctx.device) for name in operators}
-    centre, spread = normalisation(ctx.task)
-
-    def normalised(plain: Tensor) -> Tensor:
-        return plain if spread is None else (plain - centre) / spread
-
+    scale = normalisation(ctx.task)
     for one, other in zip(first.split(_PART), second.split(_PART), strict=True):
         x, z = _images(ctx.train, one), _images(ctx.train, other)
-        own = None if reader is None else reader(normalised(x)).argmax(1)
+        own = None if reader is None else reader(scale.done(x)).argmax(1)
         for name, operator in operators.items():
-            changed = normalised(operator.apply(x, z))
+            changed = scale.done(operator.apply(x, z))
             answer = shortcut(changed).argmax(1)
             counts[name][0] += (answer == labels[other]).sum()
             counts[name][1] += (answer == labels[one]).sum()
-            if reader is not None:
-                counts[name][2] += (reader(changed).argmax(1) == own).sum()
+            if reader is not None and own is not None:
+                counts[name][2] += reader(changed).argmax(1).eq(own).sum()
     shares = {name: (100 * found / len(first)).tolist() for name, found in counts.items()}
     return {
         name: Rates(moved, stays, None if reader is None else kept) for name, (moved, stays, kept) in shares.items()

@@ -73,8 +73,8 @@ class MineDepth(Stage):
             "shape": list(task.image_shape),
             "classes": task.n_targets,
         }
-        shortcut = Classifier(branches.deep, task.n_targets)
-        shortcut.head = head
+        shortcut = Classifier(branches.deep, task.n_targets).to(ctx.device)
+        shortcut.head.load_state_dict(head.state_dict())
         made = pseudo_labels(shortcut, spec, "bias_head", p, ctx)
         report = fitted.report()
         report["summary"] |= mining_figures(score, THRESHOLD, task.train)
