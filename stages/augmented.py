@@ -33,10 +33,10 @@ class Augmented(Stage):
     gives = ("model",)
     read_outs = ("model",)
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
-        network=network_setting(erm_operator="mlp3"),
+        network=network_setting(),
         operator=Setting("random", "what is moved; random: drawn by the seed", choices=("random", *OPERATORS)),
         share=Setting(1.0, "share of the images that the operator is applied to", low=0, high=1),
-        epochs=Setting(20, "passes over the training images", low=1, quick=6, at={"erm_operator": 8}),
+        epochs=Setting(20, "passes over the training images", low=1, quick=6),
         batch_size=Setting(256, "images in a training batch", low=2),
     )
 

@@ -100,7 +100,7 @@ class Transfer(Stage):
     gives = ("model",)
     read_outs = ("model",)
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
-        network=network_setting(depth_transfer="mlp3"),
+        network=network_setting(),
         operator=Setting("chosen", "what is moved; chosen: by the shortcut network", choices=("chosen", *OPERATORS)),
         share=Setting(0.0, "share of the images that the operator is applied to; 0: chosen", low=0, high=1),
         loss=Setting(
@@ -114,7 +114,7 @@ class Transfer(Stage):
         trial_epochs=Setting(1, "passes of a trial over its part of the training images", low=1),
         trial_images=Setting(20000, "training images that a trial sees, at most", low=1),
         trial_fraction=Setting(0.2, "share of the training images on which trials are compared", low=0.01, high=0.5),
-        epochs=Setting(20, "passes over the training images", low=1, quick=6, at={"depth_transfer": 8}),
+        epochs=Setting(20, "passes over the training images", low=1, quick=6),
         batch_size=Setting(256, "images in a training batch", low=2),
     )
 
