@@ -13,6 +13,7 @@ from data.operators import CONTROL, OPERATORS
 from data.split import Split, stratified_choice
 from losses.reweight import bias_balanced, log_prior
 from models.branches import build_branches
+from models.registry import build_classifier
 from randomness import stream
 from settings import Setting
 from stages.common.budget import training_batches
@@ -21,7 +22,6 @@ from stages.common.classifier import (
     model_artifact,
     network_setting,
     new_classifier,
-    stored_classifier,
     training_settings,
 )
 from stages.common.moving import Mover, Rates, rates_of
@@ -133,7 +133,9 @@ class Transfer(Stage):
 
     def _decide(self, inputs: Mapping[str, Artifact], labels: Tensor, ctx: Context) -> Decision:
         own = ctx.own
-        shortcut = stored_classifier(ctx, inputs["shortcut"])
+        shortcut = build_classifier(inputs["shortcut"]["spec"])
+        shortcut.load_state_dict(inputs["shortcut"]["state"])
+        shortcut.to(ctx.device).eval()
         reader = None
         if "branches" in inputs:
             branches = build_branches(inputs["branches"]["spec"])

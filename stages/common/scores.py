@@ -42,14 +42,14 @@ def pseudo_labels(
 
     Returns
     -------
-    `shortcut`, the network in the form of a `model`; `bias`, pseudo labels of the training images; `held_out_bias`,
+    `shortcut`, the network as spec and state; `bias`, pseudo labels of the training images; `held_out_bias`,
     those of held-out ones, by which later stages select.
     """
     task, model = ctx.task, model.eval()
     held_out = None if task.valid is None else map_images(model, task, task.valid.without_bias()).argmax(1)
     state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     return {
-        "shortcut": {"spec": dict(spec), "states": {"last": state}, "read_out": read_out},
+        "shortcut": {"spec": dict(spec), "state": state, "read_out": read_out},
         "bias": bias_artifact(ctx.train.ids, train.argmax(1), task.n_targets, "pseudo"),
         HELD_OUT_BIAS: held_out_artifact(task, held_out, task.n_targets),
     }

@@ -288,7 +288,7 @@ def test_the_network_that_has_learnt_the_shortcut_and_what_it_takes_images_for(m
     """The artifact is the network itself: rebuilt, it gives the labels of training and of held-out images."""
     artifacts = mine(miner).artifacts
     model = build_classifier(artifacts["shortcut"]["spec"])
-    model.load_state_dict(artifacts["shortcut"]["states"]["last"])
+    model.load_state_dict(artifacts["shortcut"]["state"])
     model.eval()
     assert torch.equal(artifacts["bias"]["label"], map_images(model, task, task.train).argmax(1))
     assert artifacts["bias"]["kind"] == artifacts["held_out_bias"]["kind"] == "pseudo"

@@ -57,7 +57,7 @@ def shortcut(coloured) -> dict[str, Any]:
             optimiser.zero_grad()
             cross_entropy(model(unbiased.images.float() / 255), unbiased.bias).backward()
             optimiser.step()
-    return {"spec": spec, "states": {"last": model.state_dict()}, "read_out": "biased"}
+    return {"spec": spec, "state": model.state_dict(), "read_out": "biased"}
 
 
 @pytest.fixture
@@ -186,8 +186,8 @@ def test_the_shortcut_is_found_and_taken_away(transfer, coloured):
 
 def test_where_nothing_moves_the_answers_the_loss_is_balanced_and_that_is_said(transfer, coloured, shortcut):
     """A network that answers one class whatever it is shown."""
-    deaf = {name: torch.zeros_like(weights) for name, weights in shortcut["states"]["last"].items()}
-    given, said = transfer(shortcut={**shortcut, "states": {"last": deaf}})
+    deaf = {name: torch.zeros_like(weights) for name, weights in shortcut["state"].items()}
+    given, said = transfer(shortcut={**shortcut, "state": deaf})
     assert given["report"]["operator"]["chosen"] == {"operator": CONTROL, "share": 0.0, "loss": "balanced"}
     assert "augmentation" not in given["report"]
     assert (
