@@ -55,18 +55,21 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         outcome = run_stages(stages, task, settings, device, store, log=log, say=say, progress=settings["progress"])
     run.info["summary"] = {name: float(value) for name, value in outcome.summary.items()}
     run.info["stages"] = {
-        name: {key: about[key] for key in ("key", "reused", "seconds", "needs_bias_labels")}
-        | {
-            key: about["report"].get(key, default)
-            for key, default in (("speed", {}), ("replicas", 1), ("nondeterministic", []))
+        name: {
+            "key": about.key,
+            "reused": about.reused,
+            "seconds": about.seconds,
+            "needs_bias_labels": about.needs_bias_labels,
+            "speed": about.report.speed,
+            "replicas": about.report.replicas,
+            "nondeterministic": list(about.report.nondeterministic),
+            "starts": about.report.starts,
         }
-        | {key: about["report"][key] for key in ("operator", "starts") if key in about["report"]}
+        | ({"operator": dict(about.report.operator)} if about.report.operator else {})
         for name, about in outcome.stages.items()
     }
     # Figures of a model whose training images were changed on purpose are no figures of the method alone.
-    changed = [
-        about["report"]["augmentation"] for about in outcome.stages.values() if "augmentation" in about["report"]
-    ]
+    changed = [about.report.augmentation for about in outcome.stages.values() if about.report.augmentation]
     if changed:
         run.info["augmentation"] = ", ".join(changed)
     run.info["device"] = device_name(device)

@@ -1,6 +1,7 @@
 """What an operator does without anything mined: cross-entropy on images that are given a property of others."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -53,5 +54,5 @@ class Augmented(Stage):
             return cross_entropy(model(mover(batch.images, ctx.generator).images), batch.target)
 
         fitted = fit_classifier(ctx, model, loss)
-        report = fitted.report() | {"augmentation": name}
+        report = replace(fitted.report(), augmentation=name)
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": report}

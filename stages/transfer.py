@@ -13,7 +13,6 @@ from data.operators import CONTROL, OPERATORS
 from data.split import Split, stratified_choice
 from losses.reweight import bias_balanced, log_prior
 from models.branches import build_branches
-from models.registry import build_classifier
 from randomness import stream
 from settings import Setting
 from stages.common.budget import training_batches
@@ -22,11 +21,13 @@ from stages.common.classifier import (
     model_artifact,
     network_setting,
     new_classifier,
+    stored_classifier,
     training_settings,
 )
 from stages.common.moving import Mover, Rates, rates_of
-from stages.common.scores import values_for
-from training.loop import Fitted, Loss
+from stages.common.scores import labels_for
+from training.artifacts import BiasLabels, TrainedBranches, TrainedModel, take
+from training.job import Fitted, Loss
 from training.stage import Artifact, Context, Stage
 from training.store import StageFolder
 
@@ -119,27 +120,25 @@ class Transfer(Stage):
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        labels = values_for(inputs["bias"], "label", ctx.train, self.name)
+        labels = labels_for(take(inputs, "bias", BiasLabels), ctx.train, self.name)
         # Whoever goes on from a checkpoint does not decide anew.
         begun = ctx.folder.load_checkpoint()
-        decision = self._decide(inputs, labels, ctx) if begun is None else _unpacked(begun["tensors"])
+        decision = self._decide(inputs, labels, ctx) if begun is None else _unpacked(begun.tensors)
         fitted, spec = train(decision.way, labels, ctx, tensors=_packed(decision))
-        report = fitted.report()
-        report["summary"] |= decision.figures()
-        report["operator"] = decision.report()
-        if decision.way.operator != CONTROL:
-            report["augmentation"] = decision.way.operator
+        moved = "" if decision.way.operator == CONTROL else decision.way.operator
+        report = replace(
+            fitted.report().with_figures(decision.figures()), augmentation=moved, operator=decision.report()
+        )
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": report}
 
     def _decide(self, inputs: Mapping[str, Artifact], labels: Tensor, ctx: Context) -> Decision:
         own = ctx.own
-        shortcut = build_classifier(inputs["shortcut"]["spec"])
-        shortcut.load_state_dict(inputs["shortcut"]["state"])
-        shortcut.to(ctx.device).eval()
+        shortcut = stored_classifier(ctx, take(inputs, "shortcut", TrainedModel))
         reader = None
         if "branches" in inputs:
-            branches = build_branches(inputs["branches"]["spec"])
-            branches.load_state_dict(inputs["branches"]["states"]["last"])
+            trained = take(inputs, "branches", TrainedBranches)
+            branches = build_branches(trained.spec)
+            branches.load_state_dict(trained.states["last"])
             branches.to(ctx.device).eval()
             reader = lambda images: branches.head(branches.shallow(images))  # noqa: E731
         rates = rates_of(OPERATORS, shortcut, reader, labels, own["pairs"], ctx)

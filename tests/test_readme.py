@@ -96,9 +96,9 @@ def test_selections(run_tiny, task):
     found = set()
     for selection in VALIDATIONS.values():
         outcome = run_tiny("erm", "pretrain.epochs=1", task=replace(task, selection=selection, key=selection))
-        found |= set(outcome.stages["pretrain"]["report"]["epochs"])
+        found |= set(outcome.stages["pretrain"].report.epochs)
     outcome = run_tiny(*short("[mine_gce,bias_balanced]", 1), task=task)
-    found |= set(outcome.stages["bias_balanced"]["report"]["epochs"])
+    found |= set(outcome.stages["bias_balanced"].report.epochs)
     assert found == {ticked(name)[0] for name in ROWS if ticked(name) and name.startswith("`") and name.endswith("`")}
 
 
@@ -133,5 +133,5 @@ def test_the_example_of_a_method_runs(run_tiny, configured, task, monkeypatch):
     assert any("yours: going on after epoch 1 of 3" in line for line in said)
     assert {f"model/unbiased/{selection}" for selection in ("last", "mean", "oracle")} <= set(outcome.summary)
     again = run_tiny(*words, task=task)
-    assert again.stages["yours"]["reused"]
+    assert again.stages["yours"].reused
     same(again.artifacts, outcome.artifacts)

@@ -1,22 +1,20 @@
 """Selection without bias labels: held-out training images in cells of target x pseudo bias label (uLA's rule)."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from data.split import Task
-from metrics import GroupMatrix
-from training.evaluation import ReadOuts, group_matrices
-from training.stage import Artifact
+from training.artifacts import BiasLabels
+from training.evaluation import ReadOuts, evaluate
 
 # The artifact, in the form of `bias`, by which later stages select; and what its selection is called.
 HELD_OUT_BIAS = "held_out_bias"
 SELECTION = "valid_pseudo"
 
 
-def with_pseudo_labels(task: Task, artifact: Artifact | None) -> Task | None:
+def with_pseudo_labels(task: Task, artifact: BiasLabels | None) -> Task | None:
     """The task with pseudo labels in place of the bias labels of its held-out images; None where there are none.
 
     Images that are not held out of the training images (`valid_unbiased`) know more than a biased setting gives away:
@@ -24,40 +22,26 @@ def with_pseudo_labels(task: Task, artifact: Artifact | None) -> Task | None:
     """
     if artifact is None or task.valid is None or task.selection != "valid":
         return None
-    if not torch.equal(artifact["ids"], task.valid.ids.cpu()):
+    if not torch.equal(artifact.ids, task.valid.ids.cpu()):
         raise ValueError("pseudo labels of other held-out images")
-    labels = artifact["label"].to(task.valid.device)
-    names = tuple(map(str, range(artifact["n_biases"])))
+    labels = artifact.label.to(task.valid.device)
+    names = tuple(map(str, range(artifact.n_biases)))
     return replace(task, valid=replace(task.valid, bias=labels), bias_names=names)
 
 
-def held_out_figures(
-    model: nn.Module, read_outs: ReadOuts, task: Task, pseudo: Task | None
-) -> tuple[dict[str, float], dict[str, float]]:
-    """By read-out: accuracy on the held-out images, and balanced accuracy over their cells of target and pseudo label.
-
-    Both in percent, the second empty without pseudo labels. True bias labels are not looked at. A CPU-GPU sync point.
+def balanced_on_held_out(model: nn.Module, read_outs: ReadOuts, pseudo: Task) -> dict[str, float]:
+    """By read-out: accuracy in percent, the mean over cells of target and pseudo label. A CPU-GPU sync point.
 
     pseudo : as `with_pseudo_labels` gives it
     """
-    assert task.valid is not None
-    if pseudo is None:
-        return averages(group_matrices(model, read_outs, task, task.valid.without_bias())), {}
     assert pseudo.valid is not None
-    matrices = group_matrices(model, read_outs, pseudo, pseudo.valid)
-    balanced = {name: matrix.unbiased for name, matrix in matrices.items()}
-    return averages(matrices), {name: value for name, value in balanced.items() if value is not None}
-
-
-def averages(matrices: Mapping[str, GroupMatrix]) -> dict[str, float]:
-    """Accuracy of every read-out, whatever the cell, in percent."""
-    found = {name: matrix.average for name, matrix in matrices.items()}
+    found = {name: one.matrix.unbiased for name, one in evaluate(model, read_outs, pseudo, pseudo.valid).items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def held_out_artifact(task: Task, labels: Tensor | None, n_biases: int) -> Artifact:
+def held_out_artifact(task: Task, labels: Tensor | None, n_biases: int) -> BiasLabels:
     """The artifact `held_out_bias`: the label of every held-out image by id; none where nothing is held out."""
     empty = torch.empty(0, dtype=torch.int64)
     ids = empty if task.valid is None or labels is None else task.valid.ids.cpu()
     label = empty if labels is None else labels.long().cpu()
-    return {"ids": ids, "label": label, "n_biases": int(n_biases), "kind": "pseudo"}
+    return BiasLabels(ids, label, int(n_biases), "pseudo")

@@ -9,9 +9,9 @@ import torch
 
 from data.split import Split, Task
 from settings import Setting
+from training.artifacts import Artifact, BiasLabels, Inputs
 from training.store import StageFolder
 
-Artifact = Any  # plain data and tensors: dicts, lists, numbers, texts
 Settings = Mapping[str, Any]
 
 
@@ -69,7 +69,7 @@ class Context:
     bias_declared: bool = False
     exact: bool = False
     imagenet_weights: Path | None = None
-    held_out_bias: Artifact | None = None
+    held_out_bias: BiasLabels | None = None
     generator: torch.Generator | None = None
     together: Together | None = None
 
@@ -130,6 +130,6 @@ class Stage:
         """A digest of the files that the settings name, for the key under which the result is stored."""
         return None
 
-    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        """Compute the artifacts named in `gives`, and a `report` (see `fit.Fitted.report`)."""
+    def run(self, inputs: Inputs, ctx: Context) -> dict[str, Artifact]:
+        """Compute the artifacts named in `gives`, and a `report` (`training.artifacts.Report`)."""
         raise NotImplementedError

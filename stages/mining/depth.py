@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
+from losses.gce import doubt
 from models.branches import build_branches
 from models.registry import Classifier, seeded
 from randomness import derive
@@ -15,9 +16,11 @@ from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import optimiser_for, training_settings
 from stages.common.scores import mining_figures, pseudo_figures, pseudo_labels, score_artifact
+from training.artifacts import TrainedBranches, take
 from training.evaluation import map_images
 from training.heldout import HELD_OUT_BIAS
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 THRESHOLD = 0.5
@@ -43,8 +46,9 @@ class MineDepth(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         task, train = ctx.task, ctx.train
-        branches = build_branches(inputs["branches"]["spec"])
-        branches.load_state_dict(inputs["branches"]["states"]["last"])
+        trained = take(inputs, "branches", TrainedBranches)
+        branches = build_branches(trained.spec)
+        branches.load_state_dict(trained.states["last"])
         branches.to(ctx.device).requires_grad_(False).eval()
         width = branches.head.in_features
         head = seeded(lambda: nn.Linear(width, task.n_targets), derive(ctx.seed, self.name, "weights")).to(ctx.device)
@@ -66,18 +70,12 @@ class MineDepth(Stage):
             ctx,
         )
         with torch.no_grad():
-            p = torch.softmax(head(known), dim=1)
-        score = 1 - p.gather(1, train.target[:, None]).squeeze(1)
-        spec = {
-            "backbone": inputs["branches"]["spec"]["deep"],
-            "shape": list(task.image_shape),
-            "classes": task.n_targets,
-        }
+            said = head(known)
+        score = doubt(said, train.target)
+        spec = {"backbone": trained.spec["deep"], "shape": list(task.image_shape), "classes": task.n_targets}
         shortcut = Classifier(branches.deep, task.n_targets).to(ctx.device)
         shortcut.head.load_state_dict(head.state_dict())
-        made = pseudo_labels(shortcut, spec, "bias_head", p, ctx)
-        report = fitted.report()
-        report["summary"] |= mining_figures(score, THRESHOLD, task.train)
-        report["summary"] |= pseudo_figures(made["bias"]["label"], task)
+        bias, made = pseudo_labels(shortcut, spec, "bias_head", torch.softmax(said, dim=1), ctx)
+        figures = mining_figures(score, THRESHOLD, task.train), pseudo_figures(bias.label, task)
         conflict_score = score_artifact(train.ids, score, THRESHOLD, self.name)
-        return {"conflict_score": conflict_score, **made, "report": report}
+        return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}

@@ -19,6 +19,7 @@ from stages.common.classifier import (
     training_settings,
 )
 from stages.common.scores import mining_figures, pseudo_figures, pseudo_labels, report_of, score_artifact
+from training.artifacts import TrainedModel, take
 from training.evaluation import map_images
 from training.heldout import HELD_OUT_BIAS
 from training.stage import Artifact, Context, Stage
@@ -37,7 +38,7 @@ class MineWrong(Stage):
     settings: ClassVar[Mapping[str, Setting]] = {}
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        score = difficulties(stored_classifier(ctx, inputs["model"]), ctx)
+        score = difficulties(stored_classifier(ctx, take(inputs, "model", TrainedModel)), ctx)
         report = report_of(mining_figures(score, THRESHOLD, ctx.task.train))
         return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
 
@@ -104,12 +105,10 @@ class MineGCE(Stage):
         )
         logits = logits_of(model, ctx)
         score = difficulty(logits, ctx.train.target)
-        made = pseudo_labels(model, spec, "biased", logits, ctx)
-        report = fitted.report()
-        report["summary"] |= mining_figures(score, THRESHOLD, ctx.task.train)
-        report["summary"] |= pseudo_figures(made["bias"]["label"], ctx.task)
+        bias, made = pseudo_labels(model, spec, "biased", logits, ctx)
+        figures = mining_figures(score, THRESHOLD, ctx.task.train), pseudo_figures(bias.label, ctx.task)
         conflict_score = score_artifact(ctx.train.ids, score, THRESHOLD, self.name)
-        return {"conflict_score": conflict_score, **made, "report": report}
+        return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}
 
 
 def difficulties(model: Classifier, ctx: Context) -> Tensor:

@@ -1,9 +1,9 @@
 """What a run leaves behind, and what becomes of one that is repeated, fails or is broken off."""
 
-import contextlib
 import json
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from tracking.folders import read_runs
 from tracking.results.listing import last_figures
 from tracking.results.records import read_records, write_records
 from tracking.results.summary import final_figures
+from training.loop import Loop
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -70,11 +71,13 @@ def test_whether_the_run_is_repeatable_is_recorded(finished, runs, cache_dir, mo
     assert info["repeatable"] is True
     assert all(about["nondeterministic"] == [] for about in info["stages"].values())
 
-    @contextlib.contextmanager
-    def noting(device):
-        yield ["cumsum_cuda_kernel"]
+    fitted = Loop.fitted
 
-    monkeypatch.setattr("training.loop.noting_what_is_not", noting)
+    def noted(loop, stopped=False):
+        loop.nondeterministic = ["cumsum_cuda_kernel"]
+        return fitted(loop, stopped)
+
+    monkeypatch.setattr(Loop, "fitted", noted)
     words = [*TINY, f"cache_dir={cache_dir}", f"store={runs / 'not'}", *short("erm", 1)]
     assert main.main(["with", *words]) == 0
     info = read(runs / "not" / "1", "info.json")
@@ -151,7 +154,7 @@ def test_the_weights_of_a_run_evaluate_to_its_figures(finished, command, tmp_pat
     run, info = read(tmp_path / "runs" / "1", "run.json"), read(tmp_path / "runs" / "1", "info.json")
     trained = read(finished, "info.json")["summary"]
     assert run["result"] == trained["target/unbiased/last"]
-    assert len(info["summary"]) == 20
+    assert len(info["summary"]) == 4 * 6  # figures of groups, and the re-weighted one
     for figure, value in info["summary"].items():
         assert value == trained[figure.replace("/given", "/last")]
 
@@ -162,10 +165,10 @@ def test_the_weights_are_those_of_the_last_epoch(command, tmp_path, monkeypatch)
 
     def only_last(stage, inputs, ctx):
         result = train(stage, inputs, ctx)
-        states = result["model"]["states"]
+        states = result["model"].states
         zero = {name: torch.zeros_like(value) for name, value in states["last"].items()}
-        result["model"]["states"] = dict.fromkeys(states, zero) | {"last": states["last"]}
-        return result
+        model = replace(result["model"], states=dict.fromkeys(states, zero) | {"last": states["last"]})
+        return {**result, "model": model}
 
     monkeypatch.setattr(Pretrain, "run", only_last)
     assert command(*short("erm", 1)) == 0

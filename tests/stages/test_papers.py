@@ -120,7 +120,7 @@ def test_networks_of_the_small_budget_fit_together():
             default_for(f"{stage}.{name}", "denetdm", dataset, quick=True)
             for stage, name in (("branches", "shallow"), ("branches", "deep"), ("distill", "network"))
         ]
-        assert not set(names) & set(pretrained.PRETRAINED)
+        assert not any(pretrained.starts_from_imagenet(name) for name in names)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_first_weights_come_from_the_file_and_are_in_the_key(run_tiny, tiny, tas
     words += ("pretrain.batch_size=100", f"imagenet_weights={weights}")
     small = task.train.subset(torch.arange(100))
     outcome = run_tiny(*words, task=type(task)(**{**vars(task), "train": small, "valid": None}))
-    state = outcome.artifacts["model"]["states"]["last"]
+    state = outcome.artifacts["model"].states["last"]
     given = torch.load(weights, weights_only=True)
     for name, value in given.items():
         if name.endswith("weight") and not name.startswith("fc"):
@@ -152,9 +152,8 @@ def test_first_weights_come_from_the_file_and_are_in_the_key(run_tiny, tiny, tas
     assert stage_key(stage, task, plain, cpu, {}, weights) == stage_key(stage, task, plain, cpu, {}, None)
 
 
-def test_missing_weights_are_said_before_anything_is_trained(tiny, monkeypatch, tmp_path):
+def test_missing_weights_are_said_before_anything_is_trained(tiny, monkeypatch, no_network, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(pretrained, "_download", lambda target: "no network in tests")
     settings = tiny("denetdm", "distill.network=resnet18_imagenet_64") | {"data_dir": None, "cache_dir": str(tmp_path)}
     with pytest.raises(UserError, match="start from random weights: distill.network=resnet18_64"):
         imagenet_weights(stages_of("denetdm"), settings)

@@ -17,6 +17,7 @@ from stages.common.moving import Mover, Rates, rates_of
 from stages.recipes import STAGES
 from stages.transfer import FALLBACK, Decision, Transfer, Way, _packed, _unpacked, told, ways_to_try
 from tests.pipeline import short
+from training.artifacts import BiasLabels, TrainedModel
 from training.stage import Context
 
 CLASSES, SIDE = 3, 8
@@ -45,7 +46,7 @@ def coloured() -> Task:
 
 
 @pytest.fixture(scope="module")
-def shortcut(coloured) -> dict[str, Any]:
+def shortcut(coloured) -> TrainedModel:
     """A network that has learnt the colour alone, as an artifact."""
     spec = {"backbone": "mlp3", "shape": list(coloured.image_shape), "classes": CLASSES}
     with torch.random.fork_rng():
@@ -57,7 +58,7 @@ def shortcut(coloured) -> dict[str, Any]:
             optimiser.zero_grad()
             cross_entropy(model(unbiased.images.float() / 255), unbiased.bias).backward()
             optimiser.step()
-    return {"spec": spec, "state": model.state_dict(), "read_out": "biased"}
+    return TrainedModel(spec, {"last": model.state_dict()}, "biased", "made")
 
 
 @pytest.fixture
@@ -163,49 +164,49 @@ def test_settings_leave_one_way(transfer):
     own = OWN | {"operator": "noise", "share": 0.25, "loss": "plain"}
     assert ways_to_try({}, own) == [Way("noise", 0.25, "plain")]
     given, said = transfer("transfer.operator=noise", "transfer.share=0.25", "transfer.loss=plain")
-    assert given["report"]["operator"]["tried"] == [] and not any("trials" in line for line in said)
-    assert given["report"]["augmentation"] == "noise"
-    assert given["report"]["summary"]["operator/share/chosen"] == 25.0
+    assert given["report"].operator["tried"] == [] and not any("trials" in line for line in said)
+    assert given["report"].augmentation == "noise"
+    assert given["report"].summary["operator/share/chosen"] == 25.0
 
 
 def test_the_shortcut_is_found_and_taken_away(transfer, coloured):
     """A network that follows the colour loses it: conflicting images are read as well as aligned ones."""
     given, said = transfer()
     report = given["report"]
-    assert OPERATORS[report["operator"]["chosen"]["operator"]].where == "the colours", said
-    assert report["augmentation"] == report["operator"]["chosen"]["operator"]
-    summary = report["summary"]
+    assert OPERATORS[report.operator["chosen"]["operator"]].where == "the colours", said
+    assert report.augmentation == report.operator["chosen"]["operator"]
+    summary = report.summary
     assert summary["operator/transferred/train"] > 90
     plain, _ = transfer("transfer.operator=nothing", "transfer.share=1", "transfer.loss=plain")
-    assert summary["model/conflicting/last"] > 90 > 60 > plain["report"]["summary"]["model/conflicting/last"]
-    tried = {(row["operator"], row["share"], row["loss"]): row["balanced"] for row in report["operator"]["tried"]}
+    assert summary["model/conflicting/last"] > 90 > 60 > plain["report"].summary["model/conflicting/last"]
+    tried = {(row["operator"], row["share"], row["loss"]): row["balanced"] for row in report.operator["tried"]}
     best = max(tried, key=lambda way: tried[way])
-    assert best == tuple(report["operator"]["chosen"][name] for name in ("operator", "share", "loss"))
+    assert best == tuple(report.operator["chosen"][name] for name in ("operator", "share", "loss"))
     assert summary["operator/balanced/held_out"] == tried[best]
 
 
 def test_where_nothing_moves_the_answers_the_loss_is_balanced_and_that_is_said(transfer, coloured, shortcut):
     """A network that answers one class whatever it is shown."""
-    deaf = {name: torch.zeros_like(weights) for name, weights in shortcut["state"].items()}
-    given, said = transfer(shortcut={**shortcut, "state": deaf})
-    assert given["report"]["operator"]["chosen"] == {"operator": CONTROL, "share": 0.0, "loss": "balanced"}
-    assert "augmentation" not in given["report"]
+    deaf = {name: torch.zeros_like(weights) for name, weights in shortcut.states["last"].items()}
+    given, said = transfer(shortcut=replace(shortcut, states={"last": deaf}))
+    assert given["report"].operator["chosen"] == {"operator": CONTROL, "share": 0.0, "loss": "balanced"}
+    assert given["report"].augmentation == ""
     assert (
         "transfer: no operator takes the shortcut away (none moves 40 % of them): bias-balanced on the pseudo"
         in said[-1]
     )
     # By its loss the tie is broken a little: conflicting images count as much as they are rare.
     plain, _ = transfer("transfer.operator=nothing", "transfer.share=1", "transfer.loss=plain")
-    assert given["report"]["summary"]["model/conflicting/last"] > plain["report"]["summary"]["model/conflicting/last"]
+    assert given["report"].summary["model/conflicting/last"] > plain["report"].summary["model/conflicting/last"]
 
 
 def test_no_pairs_no_operator(transfer, coloured):
     """All images look like one class: nothing can be measured, and training goes on."""
     train = coloured.train
-    bias = {"ids": train.ids, "label": torch.zeros(1200, dtype=torch.int64), "n_biases": CLASSES, "kind": "pseudo"}
+    bias = BiasLabels(train.ids, torch.zeros(1200, dtype=torch.int64), CLASSES, "pseudo")
     given, said = transfer(bias=bias)
-    assert given["report"]["operator"]["chosen"]["operator"] == CONTROL
-    assert given["report"]["operator"]["rates"] == {} and "no operator takes the shortcut away" in said[-1]
+    assert given["report"].operator["chosen"]["operator"] == CONTROL
+    assert given["report"].operator["rates"] == {} and "no operator takes the shortcut away" in said[-1]
 
 
 def test_neither_test_images_nor_bias_labels_decide(transfer, coloured):
@@ -218,9 +219,9 @@ def test_neither_test_images_nor_bias_labels_decide(transfer, coloured):
         test=replace(test, target=(test.target + 1) % CLASSES, bias=(test.bias + test.ids) % CLASSES),
     )
     two, _ = transfer(task=lied)
-    assert two["report"]["operator"] == one["report"]["operator"]
-    for name, weights in one["model"]["states"]["last"].items():
-        assert torch.equal(weights, two["model"]["states"]["last"][name])
+    assert two["report"].operator == one["report"].operator
+    for name, weights in one["model"].states["last"].items():
+        assert torch.equal(weights, two["model"].states["last"][name])
 
 
 @pytest.mark.parametrize(
@@ -255,9 +256,7 @@ def test_an_operator_without_mining(run_tiny, task):
     """A named operator, or one that the seed draws; it is noted, and no artifact of a miner is needed."""
     words = short("erm_operator", 1)
     named = run_tiny(*words, "augmented.operator=border", task=task)
-    assert named.stages["augmented"]["report"]["augmentation"] == "border"
-    drawn = {
-        run_tiny(*words, f"seed={seed}", task=task).stages["augmented"]["report"]["augmentation"] for seed in (1, 2, 3)
-    }
+    assert named.stages["augmented"].report.augmentation == "border"
+    drawn = {run_tiny(*words, f"seed={seed}", task=task).stages["augmented"].report.augmentation for seed in (1, 2, 3)}
     assert len(drawn) > 1 and drawn <= set(OPERATORS) - {CONTROL}
     assert STAGES["augmented"].needs == ()

@@ -1,5 +1,6 @@
 """Checkpoints of the training loop: when they are written, and that going on from one changes nothing."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from torch.optim import SGD
 from data.batches import Batches
 from tests.pipeline import same
 from tests.stages.dial import TARGET, Dial, context_in, split, task_of, turn
-from training.loop import Fitted, Job, Update, fit
+from training.job import Fitted, Job, Update
+from training.loop import fit
 from training.stage import Context
 from training.store import StageFolder
 
@@ -106,13 +108,13 @@ def test_a_damaged_checkpoint_means_from_the_start(context, tmp_path):
 def clock(monkeypatch) -> Iterator[list[float]]:
     """A clock that a test sets."""
     now = [0.0]
-    monkeypatch.setattr("training.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     yield now
 
 
 def test_checkpoints_come_no_more_often_than_asked(context, clock, monkeypatch):
     written: list[float] = []
-    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state["history"])))
+    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state.history)))
     task = task_of()
     model = Dial([0] * 9)
 
@@ -126,7 +128,7 @@ def test_checkpoints_come_no_more_often_than_asked(context, clock, monkeypatch):
 def test_given_up_before_the_checkpoint_of_the_epoch(context, monkeypatch):
     """Who goes on from a checkpoint is not asked about its epoch again."""
     written: list[int] = []
-    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state["history"])))
+    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state.history)))
     task = task_of()
     asked: list[int] = []
 
@@ -142,7 +144,7 @@ def test_given_up_before_the_checkpoint_of_the_epoch(context, monkeypatch):
 
 def test_no_checkpoint_after_the_last_epoch(context, tmp_path, monkeypatch):
     written: list[int] = []
-    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state["history"])))
+    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state.history)))
     task = task_of()
     fit(turn(Dial([0] * 9), task, 3), context(task))
     assert written == [1, 2]
