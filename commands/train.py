@@ -75,10 +75,16 @@ def train_recipe(run: Run, last: str | None) -> float | None:
             "speed": about.report.speed,
             "replicas": about.report.replicas,
             "nondeterministic": list(about.report.nondeterministic),
+            "starts": about.report.starts,
         }
+        | ({"operator": dict(about.report.operator)} if about.report.operator else {})
         for name, about in outcome.stages.items()
     }
     del run.info["begun"]
+    # Figures of a model whose training images were changed on purpose are no figures of the method alone.
+    changed = [about.report.augmentation for about in outcome.stages.values() if about.report.augmentation]
+    if changed:
+        run.info["augmentation"] = ", ".join(changed)
     run.info["device"] = device_name(device)
     # On this device, with as many threads of a CPU: as far as torch knows of its operations.
     run.info["repeatable"] = not any(about["nondeterministic"] for about in run.info["stages"].values())

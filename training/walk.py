@@ -12,9 +12,10 @@ from data.split import Task
 from digests import digest, digest_of_file
 from errors import GivenUp, UserError
 from models.pretrained import find_weights, starts_from_imagenet
-from training.artifacts import Artifact, Report, take
+from training.artifacts import Artifact, BiasLabels, Report, take
 from training.captured import check_capture
 from training.code import code_digest
+from training.heldout import HELD_OUT_BIAS
 from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
@@ -171,6 +172,10 @@ class Walk:
         )
         self._keys |= dict.fromkeys(stage.gives, key)
 
+    def _held_out_bias(self) -> BiasLabels | None:
+        made = self.outcome.artifacts
+        return take(made, HELD_OUT_BIAS, BiasLabels) if HELD_OUT_BIAS in made else None
+
     def _context(self, stage: Stage, folder: StageFolder) -> Context:
         if self._on_device is None:
             self._on_device = self._task.to(self._device)
@@ -189,6 +194,7 @@ class Walk:
             bias_declared=stage.needs_bias_labels,
             exact=stage.exact,
             imagenet_weights=self._weights,
+            held_out_bias=self._held_out_bias(),
             together=self._together,
         )
 
@@ -232,13 +238,16 @@ def stage_key(
 ) -> str:
     """The name of everything that decides a stage's result."""
     start = digest_of_file(weights)[:16] if weights is not None and _pretrained(stage, settings) else None
+    inputs = [*stage.needs, *stage.uses]
+    if stage.read_outs and task.valid is not None:
+        inputs.append(HELD_OUT_BIAS)  # by which the loop selects
     return digest(
         {
             "stage": stage.name,
             "settings": dict(settings[stage.name]),
             "content": stage.content(settings),
             "shared": {name: settings[name] for name in stage.shared},
-            "inputs": {name: input_keys[name] for name in (*stage.needs, *stage.uses) if name in input_keys},
+            "inputs": {name: input_keys[name] for name in inputs if name in input_keys},
             "data": task.key,
             "seed": settings["seed"],
             "code": code_digest(type(stage).__module__, type(stage).__qualname__, _words(stage, task, settings)),
