@@ -33,17 +33,17 @@ def leave(run: Run, outcome: Outcome, task: Task) -> None:
             for selection, counts in report["matrices"].items():
                 for name, pair in counts.items():
                     matrices.setdefault(stage, {}).setdefault(selection, {})[name] = pair.tolist()
-                    matrix = GroupMatrix.from_counts(pair)
+                    matrix = GroupMatrix.from_counts(pair, task.ties)
                     if selection == "last":
                         leave_matrix(run, folder, task, name, f"{stage}, {selection}", matrix)
                         _leave_confusion(run, folder, task, name, stage, report["predictions"][selection][name])
         _attach(run, folder / "matrices.json", json.dumps(matrices))
-        chosen = examples(task.train)
+        chosen = examples(task, task.train)
         plot_images(
             task.train.images[chosen],
             [task.target_names[i] for i in task.train.target[chosen].tolist()],
             title=f"{task.name}: training images"
-            + (", the last ones conflicting" if any_conflicting(task.train) else ""),
+            + (", the last ones conflicting" if any_conflicting(task, task.train) else ""),
             path=folder / "examples.png",
         )
         run.add_artifact(folder / "examples.png")
@@ -65,15 +65,17 @@ def _about(run: Run, task: Task) -> dict[str, str]:
     }
 
 
-def any_conflicting(split: Split) -> bool:
-    """Whether bias labels are known and go against the target in any image."""
-    return split.bias is not None and bool((split.bias != split.target).any())
+def any_conflicting(task: Task, split: Split) -> bool:
+    """Whether the bias is known to go against the target in any image."""
+    conflicting = task.conflicting(split)
+    return conflicting is not None and bool(conflicting.any())
 
 
-def examples(split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor:
-    """`each` images of every target, target by target; where bias labels exist the last few are conflicting ones."""
+def examples(task: Task, split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor:
+    """`each` images of every target, target by target; the last few are conflicting ones where these are known."""
     places = []
-    against = torch.zeros_like(split.target, dtype=torch.bool) if split.bias is None else split.bias != split.target
+    conflicting_ones = task.conflicting(split)
+    against = torch.zeros_like(split.target, dtype=torch.bool) if conflicting_ones is None else conflicting_ones
     for label in split.target.unique():
         own = split.target == label
         some = torch.nonzero(own & against).flatten()[:conflicting]

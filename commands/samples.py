@@ -46,12 +46,12 @@ def sample_sheets(task: Task, folder: Path) -> Iterator[Path]:
         if split is None or len(split) == 0:
             continue
         each = min(10, int(torch.unique(split.target, return_counts=True)[1].min()))
-        chosen = examples(split, each) if part == "train" else in_turn(split, each)
+        chosen = examples(task, split, each) if part == "train" else in_turn(split, each)
         yield plot_images(
             shown(split.subset(chosen)),
             captions(task, split.subset(chosen)),
             title=f"{task.name}: {_TITLES.get(part, f'test images, {part}')}"
-            + (", the last of a row conflicting" if part == "train" and any_conflicting(split) else ""),
+            + (", the last of a row conflicting" if part == "train" and any_conflicting(task, split) else ""),
             path=folder / f"samples-{part}.png",
             columns=each,
         )

@@ -84,8 +84,9 @@ def _folder(run: Run) -> Path | None:
 
 def _describe(task: Task, settings: Mapping[str, Any], device: torch.device) -> None:
     share = ""
-    if task.train.bias is not None:
-        share = f", {100 * float((task.train.bias != task.train.target).float().mean()):.2f} % conflicting"
+    conflicting = task.conflicting(task.train)
+    if conflicting is not None:
+        share = f", {100 * float(conflicting.float().mean()):.2f} % conflicting"
     if task.files is not None:
         show(*overview(task))
     say(f"{task.n_targets} classes{share}; method {settings['method']}; seed {settings['seed']}; {device_name(device)}")
@@ -95,13 +96,13 @@ def about_data(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What tables need to know of a run's data.
 
     conflicting : share of conflicting training images: as chosen by `skew` or, where nothing chooses it, as measured;
-        None where there are no bias labels. content, folder : digest and name of images that a user brought.
+        None where it cannot be said. content, folder : digest and name of images that a user brought.
     """
     about: dict[str, Any] = {"conflicting": None}
     if DATASETS[settings["dataset"]].has_skew:
         about["conflicting"] = settings["skew"]
-    elif task.train.bias is not None:
-        about["conflicting"] = round(float((task.train.bias != task.train.target).float().mean()), 4)
+    elif (conflicting := task.conflicting(task.train)) is not None:
+        about["conflicting"] = round(float(conflicting.float().mean()), 4)
     if task.content is not None:
         about["content"] = task.content
     if settings["data_dir"] is not None and settings["dataset"] == "own_images":

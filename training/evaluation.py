@@ -47,7 +47,7 @@ def count_predictions(model: nn.Module, read_outs: ReadOuts, task: Task, split: 
 def group_matrices(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split) -> dict[str, GroupMatrix]:
     """The matrix of every read-out. A CPU-GPU sync point."""
     counts = count_predictions(model, read_outs, task, split)
-    return {name: GroupMatrix.from_predictions(found) for name, found in counts.items()}
+    return {name: GroupMatrix.from_predictions(found, task.ties) for name, found in counts.items()}
 
 
 def matrices_on_tests(model: nn.Module, read_outs: ReadOuts, task: Task) -> dict[str, GroupMatrix]:

@@ -97,7 +97,7 @@ class Fitted:
     the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection` says), best on
     the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs <read-out>@<test>
     and select nothing. `replicas` is how many seeds were trained in one go, `nondeterministic` names the operations
-    that may give other numbers the next time.
+    that may give other numbers the next time. `ties` as in `Task`.
     """
 
     history: list[dict[str, float]]
@@ -106,6 +106,7 @@ class Fitted:
     stopped: bool = False
     replicas: int = 1
     nondeterministic: Sequence[str] = ()
+    ties: Tensor | None = None
 
     def report(self) -> dict[str, Any]:
         """The part of the result that is about accuracy, as plain data and tensors."""
@@ -113,7 +114,7 @@ class Fitted:
             f"{read_out}/{figure}/{selection}": value
             for selection, chosen in self.selected.items()
             for read_out, counts in chosen["matrices"].items()
-            for figure, value in GroupMatrix.from_counts(counts).figures().items()
+            for figure, value in GroupMatrix.from_counts(counts, self.ties).figures().items()
         }
         matrices = {selection: chosen["matrices"] for selection, chosen in self.selected.items()}
         predictions = {selection: chosen["predictions"] for selection, chosen in self.selected.items()}
@@ -199,7 +200,15 @@ class Loop:
         if self._captured is not None:
             self._captured.forget()  # its memory is for the next stage
         speed = {**self.speed, "graph": recorded or self.speed.get("graph", False)}
-        return Fitted(self.history, self._with_states(), speed, stopped, self.replicas, self.nondeterministic or ())
+        return Fitted(
+            self.history,
+            self._with_states(),
+            speed,
+            stopped,
+            self.replicas,
+            self.nondeterministic or (),
+            self.ctx.task.ties,
+        )
 
     def bar(self, name: str) -> "tqdm[Any]":
         """A progress bar of the epochs."""

@@ -107,6 +107,7 @@ def folder_task(
     if reverse and listing.bias_names is None:
         raise UserError(f"reverse: {name} has no bias labels to exchange with the targets")
     streaming = settings.get("streaming", "auto")
+    ties = None if listing.ties is None else torch.from_numpy(listing.ties.T if reverse else listing.ties).contiguous()
     splits = {part: _split(found, listing, reverse, streaming) for part, found in parts.items()}
     names = (listing.target_names, listing.bias_names)
     target_names, bias_names = (names[1] or (), names[0]) if reverse else names
@@ -117,7 +118,7 @@ def folder_task(
         valid=splits.get("valid"),
         target_names=target_names,
         bias_names=bias_names,
-        key=_content_key(parts, target_names, bias_names, reverse, normalise, augment),
+        key=_content_key(parts, target_names, bias_names, reverse, normalise, augment, ties),
         content=content,
         mean=None if normalise is None else normalise[0],
         std=None if normalise is None else normalise[1],
@@ -127,6 +128,7 @@ def folder_task(
         selection="valid_given" if "valid" in parts else "valid",
         preparation=parts["test"].blocks[0].preparation,
         notes=tuple(notes),
+        ties=ties,
     )
 
 
@@ -221,6 +223,7 @@ def _content_key(
     reverse: bool,
     normalise: Normalisation,
     augment: str | None,
+    ties: torch.Tensor | None = None,
 ) -> str:
     """Names pixels and labels themselves: the same images elsewhere are the same data."""
     return key_of(
@@ -231,6 +234,7 @@ def _content_key(
         reverse=reverse,
         normalise=str(normalise),
         augment=augment,
+        **({} if ties is None else {"ties": str(ties.tolist())}),
     )
 
 

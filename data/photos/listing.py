@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from data.photos.archives import Files
@@ -52,6 +53,7 @@ class Listing:
 
     bias_names : None where biases are unknown
     notes : lines for the person, about how the images were divided
+    ties : as in `data.split.Task`
     """
 
     files: Files
@@ -60,6 +62,7 @@ class Listing:
     bias_names: tuple[str, ...] | None
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ties: np.ndarray | None = None
 
     def count(self, part: str) -> int:
         return sum(len(block.items) for block in self.blocks if block.part == part)
@@ -78,7 +81,7 @@ class Listing:
                     items = [item for place, item in enumerate(block.items, start) if place in wanted]
                     start += len(block.items)
                     blocks.append(Block(part, items, block.preparation))
-        return Listing(self.files, blocks, self.target_names, self.bias_names, self.problems, self.notes)
+        return replace(self, blocks=blocks)
 
 
 def settle(problems: Sequence[Problem], rule: str, what: str, setting: str, cache_dir: Path) -> list[str]:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from data.photos.archives import Files, FolderFiles, is_image_name, open_files
 from data.photos.arrangement import PART_NAMES, arranged
 from data.photos.listing import PARTS, Block, Item, Listing, Problem
 from data.preparation import Preparation
+from data.ties import find_ties, is_diagonal, order_of, ties_notes
 from errors import UserError
 from settings import nearest
 
@@ -188,11 +188,14 @@ def _listing(
 ) -> Listing:
     targets = in_order({row.target for row in rows})
     biases = None if rows[0].bias is None else in_order({row.bias or "" for row in rows})
-    if biases is not None:
-        biases = tied(biases, [(targets.index(row.target), biases.index(row.bias or "")) for row in rows])
     parts: dict[str, list[Item]] = {part: [] for part in PARTS}
     drawn = set() if any(row.part for row in rows) else _draw_test(rows, test_fraction)
     given = {row.part for row in rows}
+    ties, notes = None, []
+    if biases is not None:
+        trained = [row for row in rows if (row.part or ("test" if row.name in drawn else "train")) == "train"]
+        biases, ties = tied(targets, biases, [(row.target, row.bias or "") for row in trained])
+        notes += ties_notes(ties, targets, biases)
     for row in rows:
         part = row.part or ("test" if row.name in drawn else "train")
         if "test" not in given and part == "valid":
@@ -203,25 +206,28 @@ def _listing(
         if not parts[part]:
             raise UserError(f"{files.root}: no {part} images; name a {part} part, or none at all and set test_fraction")
     blocks = [Block(part, items, preparation) for part, items in parts.items() if items and (valid or part != "valid")]
-    notes = []
     if "valid" in given and "test" not in given:
         notes.append(
             "no test images, so the validation images are the test set, and `oracle` is chosen on them; "
             "name a test part as well to keep them apart"
         )
-    return Listing(files, blocks, targets, biases, problems, notes)
+    return Listing(files, blocks, targets, biases, problems, notes, None if ties is None or is_diagonal(ties) else ties)
 
 
-def tied(biases: Sequence[str], pairs: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """Biases in the order of the targets that they are tied to: the pairing, one to one, that most images have.
+def tied(
+    targets: Sequence[str], biases: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Biases in the order of the targets that they are tied to, and whether each cell is aligned (`data.ties`).
 
-    pairs : (target, bias) of every image; biases that are left over come last.
+    pairs : (target, bias) of every training image
     """
-    counts = np.zeros((max(target for target, _ in pairs) + 1, len(biases)), dtype=np.int64)
-    np.add.at(counts, tuple(np.array(pairs).T), 1)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    order = columns[np.argsort(rows)].tolist()
-    return tuple(biases[i] for i in [*order, *(i for i in range(len(biases)) if i not in order)])
+    counts = np.zeros((len(targets), len(biases)), dtype=np.int64)
+    places = ({name: place for place, name in enumerate(names)} for names in (targets, biases))
+    rows, columns = places
+    np.add.at(counts, ([rows[target] for target, _ in pairs], [columns[bias] for _, bias in pairs]), 1)
+    ties = find_ties(counts)
+    order = order_of(ties)
+    return tuple(biases[i] for i in order), ties[:, order]
 
 
 def _draw_test(rows: Sequence[Row], fraction: float) -> set[str]:

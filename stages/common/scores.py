@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.split import Split
+from data.split import Split, Task
 from errors import UserError
 from metrics import average_precision, precision_recall
 from training.stage import Context
@@ -56,15 +56,17 @@ def flags_for(artifact: Mapping[str, Any], split: Split, ctx: Context) -> Tensor
     return flags
 
 
-def mining_figures(score: Tensor, threshold: float, task_train: Split) -> dict[str, float]:
-    """Share of suspects and, where true bias labels exist, precision, recall and average precision, in percent.
+def mining_figures(score: Tensor, threshold: float, task: Task) -> dict[str, float]:
+    """Share of suspects among the training images and, where it can be said which of these conflict, precision, recall
+    and average precision, in percent.
 
     True labels are read for this report only.
     """
     flags = (score > threshold).cpu()
     figures = {"mined/share/train": 100.0 * float(flags.float().mean())}
-    if task_train.bias is not None:
-        conflicting = (task_train.bias != task_train.target).cpu()
+    conflicting = task.conflicting(task.train)
+    if conflicting is not None:
+        conflicting = conflicting.cpu()
         precision, recall = precision_recall(flags, conflicting)
         named = {
             "precision": precision,

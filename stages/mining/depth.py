@@ -1,6 +1,7 @@
 """Suspects are images whose look, as the deep branch of DeNetDM sees it, is that of another class."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -69,13 +70,16 @@ class MineDepth(Stage):
         score = 1 - p.gather(1, train.target[:, None]).squeeze(1)
         pseudo = p.argmax(1)
         report = fitted.report()
-        report["summary"] |= mining_figures(score, THRESHOLD, task.train)
-        if task.train.bias is not None and task.n_biases == task.n_targets:
-            right = (pseudo == task.train.bias).float()
-            report["summary"]["pseudo_bias/accuracy/train"] = 100.0 * float(right.mean())
-            conflicting = task.train.bias != task.train.target
-            if bool(conflicting.any()):
-                report["summary"]["pseudo_bias/conflicting/train"] = 100.0 * float(right[conflicting].mean())
+        report["summary"] |= mining_figures(score, THRESHOLD, task)
+        # A pseudo label names the class that an image looks like: right when the image's bias is tied to that class.
+        looks_right = task.aligned(replace(task.train, target=pseudo))
+        aligned, conflicting = task.aligned(task.train), task.conflicting(task.train)
+        if looks_right is not None and aligned is not None and conflicting is not None:
+            known = aligned | conflicting
+            for what, which in (("accuracy", known), ("conflicting", conflicting)):
+                if bool(which.any()):
+                    share = looks_right[which].float().mean()
+                    report["summary"][f"pseudo_bias/{what}/train"] = 100.0 * float(share)
         return {
             "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name),
             "bias": bias_artifact(train.ids, pseudo, task.n_targets, "pseudo"),

@@ -58,7 +58,7 @@ class MineFile(Stage):
         if len(given) < len(ids):
             ctx.say(f"{self.name}: {len(ids) - len(given)} training images have no row and count as aligned")
         score = torch.tensor([given.get(number, 0.0) for number in ids])
-        report = report_of(mining_figures(score, own["threshold"], ctx.task.train))
+        report = report_of(mining_figures(score, own["threshold"], ctx.task))
         return {"conflict_score": score_artifact(train.ids, score, own["threshold"], self.name), "report": report}
 
 

@@ -41,7 +41,7 @@ class MineWrong(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         score = difficulties(stored_classifier(ctx, inputs["model"]), ctx)
-        report = report_of(mining_figures(score, THRESHOLD, ctx.task.train))
+        report = report_of(mining_figures(score, THRESHOLD, ctx.task))
         return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
 
 
@@ -113,7 +113,7 @@ class MineGCE(Stage):
         )
         score = difficulties(model, ctx)
         report = fitted.report()
-        report["summary"] |= mining_figures(score, THRESHOLD, ctx.task.train)
+        report["summary"] |= mining_figures(score, THRESHOLD, ctx.task)
         return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
 
 
