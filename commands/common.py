@@ -1,16 +1,18 @@
 """What all commands do: settings resolved, data loaded, and a line that says where the run is."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sacred.run import Run
 
 from commands.console import say
+from commands.unused import Noted, say_unused
 from config import resolve
 from data.registry import load_task
 from data.split import Task
 from training.machine import prepare_cpu
+from training.stage import Stage
 
 
 def prepare(run: Run) -> dict[str, Any]:
@@ -20,10 +22,13 @@ def prepare(run: Run) -> dict[str, Any]:
     return settings
 
 
-def load_data(settings: Mapping[str, Any]) -> Task:
-    """The data set, and a line that says how large it is."""
+def load_data(settings: Mapping[str, Any], *, command: str = "", stages: Sequence[Stage] = ()) -> Task:
+    """The data set, and a line that says how large it is; for a `command`, one that names settings it does not use."""
     started = time.monotonic()
-    task = load_task(settings)
+    noted = Noted(settings)
+    task = load_task(noted)
+    if command:
+        say_unused(settings, noted.read, stages, command)
     seconds = time.monotonic() - started
     say(f"{task.name}: {len(task.train)} training and {len(task.test)} test images in {seconds:.1f} s")
     return task

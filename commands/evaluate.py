@@ -9,6 +9,7 @@ from sacred.run import Run
 from commands.common import load_data, prepare, say_where
 from commands.console import figures_table, show
 from commands.leavings import leave_matrix
+from commands.weights import as_trained, check_weights
 from models.checkpoint import load_read_outs
 from tracking.folders import likely_read_out, main_figure
 from training.evaluation import matrices_on_tests
@@ -20,7 +21,8 @@ def evaluate_checkpoint(run: Run) -> float | None:
     settings = prepare(run)
     path = Path(settings["checkpoint"])
     device = pick_device(settings["device"])
-    task = load_data(settings)
+    about = check_weights(path)
+    task = as_trained(load_data(settings, command="evaluate"), about, path)
     model, read_outs = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
     model.to(device)
     extra = {name: split.to(device) for name, split in task.extra_tests.items()}

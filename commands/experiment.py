@@ -16,7 +16,7 @@ from commands.replicas import seeds_of, show_seeds
 from commands.samples import show_samples
 from commands.sync import sync_runs
 from commands.train import train_recipe
-from commands.words import as_given
+from commands.words import as_given, check_words_agree
 from config import DebiasExperiment, build_experiment
 from errors import UserError
 from settings import nearest
@@ -126,6 +126,7 @@ def check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
             raise UserError(f"no command is called {words[0]!r}{hint}")
         if len(words) > 1 and words[1] != "with" and not words[1].startswith("-"):
             raise UserError(f"after the command comes `with`: python main.py {words[0]} with {' '.join(words[1:])}")
+    check_words_agree(words)
     if words and words[-1] == "with":
         raise UserError(f"after `with` come settings: python main.py {' '.join(words)} seed=2")
     try:

@@ -25,6 +25,7 @@ from training.machine import pick_device
 
 TABLE = "predictions.csv"
 _BATCH = 64
+_SHOWN = 20
 
 
 def predict_folder(run: Run) -> None:
@@ -33,6 +34,7 @@ def predict_folder(run: Run) -> None:
     model = final_model(Path(settings["checkpoint"])).to(pick_device(settings["device"]))
     files = open_files(Path(settings["folder"]))
     names = [name for name in files.names if is_image_name(name)]
+    left = [name for name in files.names if not is_image_name(name)]
     if not names:
         raise UserError(f"folder={settings['folder']}: there are no images in it")
     problems: list[Problem] = []
@@ -49,8 +51,17 @@ def predict_folder(run: Run) -> None:
         _leave(run, settings, [path])
     counts = {name: sum(row[1] == name for row in rows) for name in model.classes}
     shares = ", ".join(f"{count} {name}" for name, count in counts.items())
+    notes += _left_out(files, left)
     show(*(Text(note) for note in notes), Text(f"{len(rows)} images: {shares}"))
     say_where(run)
+
+
+def _left_out(files: Files, names: list[str]) -> list[str]:
+    """Lines about files that are passed over for their ending."""
+    if not names:
+        return []
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return [f"{len(names)} files of {files.root} left out, as their ending is not that of an image: {shown}"]
 
 
 def _rows(

@@ -9,6 +9,7 @@ from sacred.run import Run
 
 from commands.common import load_data, prepare, say_where
 from commands.console import say, show
+from commands.weights import as_trained, check_weights
 from models.checkpoint import load_read_outs
 from training.linear_probe import chance, probe
 from training.machine import device_name, pick_device
@@ -19,7 +20,8 @@ def probe_checkpoint(run: Run) -> None:
     settings = prepare(run)
     path = Path(settings["checkpoint"])
     device = pick_device(settings["device"])
-    task = load_data(settings)
+    about = check_weights(path)
+    task = as_trained(load_data(settings, command="probe"), about, path)
     bundle, _ = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
     found = probe(bundle.to(device), task.to(device), settings["probe_on"], settings["seed"])
     run.info["summary"] = {

@@ -38,7 +38,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         train_at_once(stages, settings, device, store, load_data)
         # What has just been computed is not computed anew.
         settings["fresh"] = False
-    task = load_data(settings)
+    task = load_data(settings, command="train", stages=stages)
     check_bias_labels(task, stages, settings["method"])
     _describe(task, settings, device)
     run.info["data"] = about_data(task, settings)

@@ -209,6 +209,7 @@ _BUILT = (
         "jitter_released",
         "the published files of jitter_mnist, read from data_dir; colours named by the nearest mean",
         _load_jitter_released,
+        has_skew=False,
     ),
     *_on_sources("bimodal", _load_bimodal, "grey {}, and beside each image a colour tied to its class"),
 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from errors import UserError
 from models.branches import Branches
 from models.checkpoint import load_read_outs, read_description
+from models.description import NETWORKS, check_spec, read_json
 from models.registry import Classifier, build_classifier
 
 FORMAT = "debias-model-1"
@@ -54,15 +55,14 @@ def final_model(path: Path) -> Deployed:
         A file that is missing, damaged or not one of ours, or whose model takes more than an image.
     """
     about = read_description(path)
-    specs = json.loads(about["specs"])
-    if "preparation" not in about or "classes" not in about:
+    specs = about.specs
+    if about.preparation is None or about.classes is None or not about.says_normalise:
         raise UserError(f"checkpoint={path}: it does not say how images are prepared; train it again")
     spec = next(iter(specs.values()))
-    if int(spec.get("vector", 0)):
+    if about.vector:
         raise UserError(f"checkpoint={path}: its model takes a second modality beside the image")
-    channels, height, width = (int(side) for side in spec["shape"])
-    classes = json.loads(about["classes"])
-    bundle, _ = load_read_outs(path, (channels, height, width), len(classes))
+    channels, height, _ = about.shape
+    bundle, _ = load_read_outs(path, about.shape, len(about.classes))
     if "model" in specs:
         network, read_out = bundle.networks["model"], str(specs["model"].get("read_out", "model"))
         kept = {name: specs["model"][name] for name in ("backbone", "shape", "classes")}
@@ -72,15 +72,17 @@ def final_model(path: Path) -> Deployed:
     assert isinstance(network, Classifier)
     description = {
         "format": FORMAT,
-        "classes": classes,
+        "classes": list(about.classes),
         "input": {
             "channels": channels, "size": height, "range": [0, 1], "order": "RGB", "layout": "NCHW", "type": "float32",
         },
-        "preparation": json.loads(about["preparation"]),
-        "normalise": json.loads(about["normalise"]),
+        "preparation": dict(about.preparation),
+        "normalise": about.normalise,
         "network": kept,
         "read_out": read_out,
-        "trained": {name: about[name] for name in ("dataset", "method", "skew", "seed") if name in about},
+        "trained": {
+            name: about.texts[name] for name in ("dataset", "method", "skew", "seed") if name in about.texts
+        },
     }  # fmt: skip
     return Deployed(network, description).eval()
 
@@ -137,10 +139,10 @@ def load_model(folder: Path) -> Deployed:
         Files that are missing or not of this kind.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if description.get("format") != FORMAT:
+        description = read_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise UserError(f"{folder / DESCRIPTION}: not written by this program (no format {FORMAT})")
-        network = build_classifier(description["network"])
+        network = build_classifier(check_spec(description["network"], NETWORKS["model"]))
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{folder}: its {WEIGHTS} and {DESCRIPTION} cannot be read ({error})") from error
