@@ -43,8 +43,8 @@ def as_trained(task: Task, about: Description | None, path: Path) -> Task:
         trained = Preparation(**about.preparation)
         if trained.size == preparation.size and trained != preparation:
             say(
-                f"{path.name} was trained on images prepared with {_words(trained)}, and is measured on images prepared "
-                f"with {_words(preparation)}" + _remedy(task, trained)
+                f"{path.name} was trained on images prepared with {_words(trained)}, and is measured on images "
+                f"prepared with {_words(preparation)}" + _remedy(task, trained)
             )
     if not about.says_normalise:
         return task

@@ -1,5 +1,6 @@
 """The one training loop: epochs, optimiser steps, evaluation, selection, checkpoints, progress."""
 
+import copy
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,8 @@ from errors import UserError
 from metrics import GroupMatrix
 from randomness import derive
 from training.captured import Captured, wants_capture
+from training.checkpoints import check_checkpoint
+from training.diverged import check_losses
 from training.evaluation import ReadOuts, group_matrices, matrices_on_tests
 from training.optimisers import lay_out_state
 from training.repeatable import noting_what_is_not
@@ -184,6 +187,7 @@ class Loop:
         with self.bar(self.ctx.stage) as bar:
             while self.done < self.job.epochs:
                 self.measure(*self.train())
+                check_losses(self.ctx.stage, self.history[-1:])
                 bar.set_postfix_str(self.headline(), refresh=False)
                 bar.update()
                 if self.wants_to_stop():
@@ -229,19 +233,52 @@ class Loop:
         state = self.ctx.folder.load_checkpoint()
         if state is None:
             return
+        before = self._beginning()
+        try:
+            self._take(state)
+        except Exception as error:  # whatever the content of a foreign or damaged checkpoint leads to
+            self._take(before)
+            self.ctx.say(
+                f"{self.ctx.stage}: its checkpoint is not one of this training and is not used "
+                f"({type(error).__name__}: {_line(error)})"
+            )
+            return
+        self.ctx.say(f"{self.ctx.stage}: going on after epoch {self.done} of {self.job.epochs}")
+        for row in self.history:
+            self._log(row)
+
+    def _beginning(self) -> dict[str, Any]:
+        """The state from which training starts, as a checkpoint has it."""
+        return {
+            "model": {name: value.clone() for name, value in self.job.model.state_dict().items()},
+            "optimisers": [copy.deepcopy(update.optimiser.state_dict()) for update in self.job.updates],
+            "tensors": {name: tensor.clone() for name, tensor in self.job.tensors.items()},
+            "history": [],
+            "selected": {},
+            "mean": {},
+        }
+
+    def _take(self, state: Mapping[str, Any]) -> None:
+        """Take over a checkpoint; any error for one that is not of this training."""
+        check_checkpoint(
+            state,
+            self.job.model.state_dict(),
+            [update.optimiser for update in self.job.updates],
+            self.job.tensors,
+            self.job.epochs,
+        )
         self.job.model.load_state_dict(state["model"])
         for update, saved in zip(self.job.updates, state["optimisers"], strict=True):
             update.optimiser.load_state_dict(saved)
         self._lay_out_states()
         for name, tensor in self.job.tensors.items():
             tensor.copy_(state["tensors"][name])
-        self.done, self.history, self.selected = len(state["history"]), state["history"], state["selected"]
-        for selection, chosen in self.selected.items():
-            self._states[selection] = {name: value.to(self.ctx.device) for name, value in chosen["state"].items()}
+        self._states = {
+            selection: {name: value.to(self.ctx.device) for name, value in chosen["state"].items()}
+            for selection, chosen in state["selected"].items()
+        }
         self._mean = {name: value.to(self.ctx.device) for name, value in state["mean"].items()}
-        self.ctx.say(f"{self.ctx.stage}: going on after epoch {self.done} of {self.job.epochs}")
-        for row in self.history:
-            self._log(row)
+        self.done, self.history, self.selected = len(state["history"]), state["history"], state["selected"]
 
     def begin(self) -> torch.Generator:
         """Make ready for the next epoch: modes, learning rates, randomness. Its generator, the same in every epoch."""
@@ -407,6 +444,10 @@ class Loop:
         for name, value in row.items():
             if name != "epoch":
                 self.ctx.log(f"{self.ctx.stage}/{name}", value, int(row["epoch"]))
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:100]
 
 
 def captured_step(

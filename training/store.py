@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,26 @@ class StageFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load_result(self) -> dict[str, Any] | None:
-        """The stored result, or None when the stage has not finished or its file is damaged."""
+    def load_result(self, gives: Sequence[str] | None = None) -> dict[str, Any] | None:
+        """The stored result, or None when the stage has not finished, or its file is damaged or not its result.
+
+        gives : names of the artifacts that it must hold beside its report; None: whatever it holds
+        """
         if not (self.path / "done.json").exists():
             return None
         try:
             about = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
             intact = _sha256(self.path / "result.pt") == about["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             intact = False
         if not intact:
             warnings.warn(f"{self.path / 'result.pt'} is lost or damaged and is not used", stacklevel=2)
             return None
-        return self._load("result.pt")
+        result = self._load("result.pt")
+        if result is not None and gives is not None and not _is_result(result, gives):
+            warnings.warn(f"{self.path / 'result.pt'} is no result of this stage and is not used", stacklevel=2)
+            return None
+        return result
 
     def save_result(self, result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Store a finished stage and drop its checkpoint."""
@@ -80,14 +87,25 @@ class StageFolder:
         except Timeout:
             say(f"another process is computing this stage; waiting for it ({self.path})")
             lock.acquire()
+        except OSError as error:
+            raise _unwritable(self.path / "lock", error) from error
         try:
+            self._sweep()
             yield
         finally:
             lock.release()
 
+    def _sweep(self) -> None:
+        """Remove what processes that were killed while they wrote have left; the caller holds the lock."""
+        for name in ("checkpoint.pt", "result.pt", "done.json"):
+            for left in self.path.glob(f".{name}.*"):
+                left.unlink(missing_ok=True)
+
     def _load(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
         try:
+            if not path.is_file():
+                raise OSError("no regular file")
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever a damaged file raises, the stage can be computed again
             warnings.warn(f"{path} cannot be read ({type(error).__name__}) and is not used", stacklevel=2)
@@ -119,7 +137,14 @@ class Store:
     def folder(self, stage: str, key: str) -> StageFolder:
         """The folder of one stage under one key; made when it is not there."""
         path = self.root / f"{stage}-{key}"
-        path.mkdir(exist_ok=True)
+        try:
+            if not path.is_dir() and (path.exists() or path.is_symlink()):
+                aside = path.with_name(f"{path.name}.damaged")
+                path.replace(aside)
+                warnings.warn(f"{path} is no folder; it is put aside as {aside.name}", stacklevel=2)
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unwritable(path, error) from error
         return StageFolder(path)
 
     def remove(self, stage: str, key: str) -> None:
@@ -143,10 +168,34 @@ def _temporary_beside(path: Path) -> Iterator[Any]:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); is the disk full?") from error
+        raise _unwritable(path, error) from error
+    except RuntimeError as error:
+        temporary.unlink(missing_ok=True)
+        # torch's writer of archives does not say what the system told it.
+        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+            raise
+        raise UserError(f"{path} cannot be written; is the disk full?") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be written ({error.strerror or error}); is the disk full?")
+
+
+def _is_result(value: Any, gives: Sequence[str]) -> bool:
+    """Whether a file holds what a stage gives, as far as its form tells."""
+    if not isinstance(value, dict) or not isinstance(value.get("report"), dict):
+        return False
+    report = value["report"]
+    forms = {"history": list, "summary": dict, "matrices": dict}
+    rows = report.get("history")
+    return (
+        all(isinstance(report.get(name), form) for name, form in forms.items())
+        and all(isinstance(row, dict) and "epoch" in row for row in rows or [])
+        and all(name in value for name in gives)
+    )
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

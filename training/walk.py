@@ -14,6 +14,7 @@ from errors import GivenUp, UserError
 from models.pretrained import PRETRAINED, digest_of, find_weights
 from training.captured import check_capture
 from training.code import code_digest
+from training.diverged import check_losses, check_weights
 from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
@@ -127,7 +128,7 @@ class Walk:
         with folder.locked(say):
             if settings["fresh"]:
                 folder.clear()
-            result = folder.load_result()
+            result = folder.load_result(stage.gives)
             reused = result is not None
             if result is None:
                 prefer_deterministic(self._device, exact=stage.exact)
@@ -135,6 +136,12 @@ class Walk:
                     result = stage.run(self.outcome.artifacts, self._context(stage, folder))
                 except GivenUp:
                     # A search gives up half of its trials: their checkpoints would fill the disk, and none is needed.
+                    folder.drop_checkpoint()
+                    raise
+                try:
+                    check_losses(stage.name, result["report"]["history"])
+                    check_weights(stage.name, result)
+                except UserError:
                     folder.drop_checkpoint()
                     raise
                 folder.save_result(
