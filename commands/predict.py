@@ -1,6 +1,8 @@
 """The commands `predict` and `export`: a trained model on new images, and the model alone."""
 
+import contextlib
 import csv
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from data.photos.decode import fill
 from data.photos.listing import Problem, settle
 from data.preparation import Preparation
 from errors import UserError
+from harmless import cell
 from models.export import Deployed, final_model, write_model
 from training.machine import pick_device
 
@@ -46,8 +49,8 @@ def predict_folder(run: Run) -> None:
         path = Path(temporary) / TABLE
         with path.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle)
-            writer.writerow(["path", "class", *model.classes])
-            writer.writerows(rows)
+            writer.writerow(["path", "class", *map(cell, model.classes)])
+            writer.writerows([cell(row[0]), cell(row[1]), *row[2:]] for row in rows)
         _leave(run, settings, [path])
     counts = {name: sum(row[1] == name for row in rows) for name in model.classes}
     shares = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -107,12 +110,16 @@ def _leave(run: Run, settings: dict[str, Any], paths: list[Path]) -> None:
             run.add_artifact(path)
         return
     folder = Path(settings["output"])
+    partials = [folder / f".{path.name}.partial" for path in paths]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            partial = folder / f".{path.name}.partial"
-            partial.write_bytes(path.read_bytes())
+        for path, partial in zip(paths, partials, strict=True):
+            shutil.copyfile(path, partial)
+        for path, partial in zip(paths, partials, strict=True):
             partial.replace(folder / path.name)
     except OSError as error:
+        for partial in partials:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
         raise UserError(f"output={folder}: cannot be written to ({error.strerror or error})") from error
     say(f"written: {', '.join(str(folder / path.name) for path in paths)}")

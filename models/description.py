@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from errors import UserError
+from harmless import plain
 from models.registry import BACKBONES
 from settings import nearest
 from vocabulary import FRAMINGS
@@ -130,6 +131,8 @@ def _classes(value: Any, count: int) -> tuple[str, ...]:
     names = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
     if not names or len(set(value)) != len(value) or len(value) != count:
         raise Wrong(f"names of classes that are not {count} different texts")
+    if any(plain(name) != name for name in value):
+        raise Wrong("names of classes with control characters")
     return tuple(value)
 
 

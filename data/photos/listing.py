@@ -14,6 +14,7 @@ import torch
 from data.photos.archives import Files
 from data.preparation import Preparation
 from errors import UserError
+from harmless import cell
 from randomness import stream
 
 SHOWN = 20
@@ -124,7 +125,7 @@ def write_problems(problems: Iterable[Problem], what: str, cache_dir: Path) -> P
         with path.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle)
             writer.writerow(Problem._fields)
-            writer.writerows(problems)
+            writer.writerows((cell(problem.path), cell(problem.what)) for problem in problems)
     except OSError as error:
         raise UserError(f"cache_dir {cache_dir} cannot be written to ({error.strerror or error})") from error
     return path

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from data.split import Split, Task
+from harmless import cell
 from stages.common.scores import values_for
 from tracking.pictures.plots import plot_images
 
@@ -43,8 +44,8 @@ def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: 
             name = task.target_names[targets[place]]
             file = []
             if task.files is not None:
-                file = [task.files[ids[place]], "" if task.digests is None else task.digests[ids[place]]]
-            writer.writerow([ids[place], name, f"{float(score[place]):.6f}", int(flags[place]), *file])
+                file = [cell(task.files[ids[place]]), "" if task.digests is None else task.digests[ids[place]]]
+            writer.writerow([ids[place], cell(name), f"{float(score[place]):.6f}", int(flags[place]), *file])
     chosen = top_of_each_class(train, score, each)
     captions = [f"{task.target_names[targets[i]]}\n{float(score[i]):.3f}" for i in chosen.tolist()]
     sheet = plot_images(
