@@ -93,7 +93,7 @@ RUN_SETTINGS: dict[str, Setting] = {
     "optimiser": Setting("adam", "optimiser of all stages", choices=tuple(OPTIMISERS)),
     "seed": Setting(1, "the only seed: data, weights, order", low=0, high=2**32 - 1),
     "replicas": Setting(
-        1, "train so many seeds at once, this one and the next ones, each with a run of its own", low=1, high=1000
+        1, "train so many seeds at once, this one and the next ones, each with a run of its own", low=1, high=256
     ),
     "valid_fraction": Setting(
         0.0, "share of training images held out for the selection `valid`", low=0.0, high=0.9,
@@ -113,7 +113,7 @@ RUN_SETTINGS: dict[str, Setting] = {
     "device": Setting("auto", "auto (a GPU when there is one), cpu, cuda, cuda:1, mps, ..."),
     **SPEED_SETTINGS,
     "graph": GRAPH,
-    "threads": Setting(None, "CPU threads; None leaves it to torch", low=1, optional=True, kind=int),
+    "threads": Setting(None, "CPU threads; None leaves it to torch", low=1, high=4096, optional=True, kind=int),
     "data_dir": Setting(
         None, "folder with the source files; else (not for own_images) the variable DATA_DIR; else a download",
         optional=True, kind=str,
@@ -131,7 +131,9 @@ RUN_SETTINGS: dict[str, Setting] = {
         optional=True, kind=str,
     ),
     "mongo_required": Setting(False, "stop when that server does not answer at the start, in place of files alone"),
-    "mongo_file_mb": Setting(16.0, "larger files stay on disk, with path and digest in the database", low=0.0),
+    "mongo_file_mb": Setting(
+        16.0, "larger files stay on disk, with path and digest in the database", low=0.0, high=2.0**20
+    ),
     "store": Setting("runs", "folder for runs, and for finished stages in its subfolder stages"),
     "fresh": Setting(False, "compute every stage anew, whatever is stored"),
     "checkpoint_seconds": Setting(30.0, "least time between two checkpoints; 0: one each epoch", low=0.0),

@@ -12,6 +12,7 @@ from commands.leavings import leave_matrix
 from commands.weights import as_trained, check_weights
 from models.checkpoint import load_read_outs
 from tracking.folders import likely_read_out, main_figure
+from tracking.observers import check_kept
 from training.evaluation import matrices_on_tests
 from training.machine import device_name, pick_device
 
@@ -38,5 +39,6 @@ def evaluate_checkpoint(run: Run) -> float | None:
         for name, matrix in matrices.items():
             leave_matrix(run, Path(folder), task, name, "given", matrix)
     show(figures_table(summary, f"{path.name} on {task.name}: test accuracy, %"))
+    check_kept(run)
     say_where(run)
     return main_figure(summary, likely_read_out(summary))

@@ -10,6 +10,7 @@ from sacred.run import Run
 
 from commands import console
 from commands.evaluate import evaluate_checkpoint
+from commands.options import check_options
 from commands.predict import export_checkpoint, predict_folder
 from commands.probe import probe_checkpoint
 from commands.replicas import seeds_of, show_seeds
@@ -90,7 +91,7 @@ def run_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
     words = as_given(words)
     before, failure = experiment.current_run, None
     try:
-        experiment.run_commandline(["main.py", *words, "--debug"])
+        experiment.run_commandline(["main.py", "--debug", *words])
     except UserError as error:
         failure = error
     first = experiment.current_run
@@ -102,7 +103,7 @@ def run_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
     for seed in seeds_of(first.config)[1:]:
         own = [*([] if "with" in words else ["with"]), f"seed={seed}", "replicas=1", "fresh=False"]
         try:
-            run = experiment.run_commandline(["main.py", *words, *own, "--debug"])
+            run = experiment.run_commandline(["main.py", "--debug", *words, *own])
             runs += [] if run is None else [str(run._id)]
         except UserError as error:
             failure = failure or error
@@ -118,7 +119,7 @@ def _name(run: Run) -> str:
 
 def check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
     """Refuse what Sacred would answer with its whole usage: unknown commands, and settings without `with`."""
-    if words and not words[0].startswith("-") and words[0] != "with":
+    if words and (not words[0].startswith("-") or words[0] == "-") and words[0] != "with":
         commands = dict(experiment.gather_commands())
         if words[0] not in commands:
             named = "=" in words[0] or any(words[0] in group for group in console.named_configs())
@@ -127,6 +128,7 @@ def check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
         if len(words) > 1 and words[1] != "with" and not words[1].startswith("-"):
             raise UserError(f"after the command comes `with`: python main.py {words[0]} with {' '.join(words[1:])}")
     check_words_agree(words)
+    check_options(experiment, words)
     if words and words[-1] == "with":
         raise UserError(f"after `with` come settings: python main.py {' '.join(words)} seed=2")
     try:

@@ -19,6 +19,10 @@ from tracking.pictures.plots import plot_curves, plot_images
 from tracking.pictures.suspects import write_suspects
 from training.walk import Outcome
 
+# Classes whose cells are drawn, and classes of which images are shown: pictures of more take minutes and gigabytes, and
+# nobody can read them. Files have the numbers of all.
+MOST_DRAWN, MOST_SHOWN = 100, 40
+
 
 def leave(run: Run, outcome: Outcome, task: Task) -> None:
     with tempfile.TemporaryDirectory() as temporary:
@@ -76,7 +80,7 @@ def examples(task: Task, split: Split, each: int = 10, conflicting: int = 3) -> 
     places = []
     conflicting_ones = task.conflicting(split)
     against = torch.zeros_like(split.target, dtype=torch.bool) if conflicting_ones is None else conflicting_ones
-    for label in split.target.unique():
+    for label in split.target.unique()[:MOST_SHOWN]:
         own = split.target == label
         some = torch.nonzero(own & against).flatten()[:conflicting]
         places += [torch.nonzero(own & ~against).flatten()[: each - len(some)], some]
@@ -113,6 +117,8 @@ def accuracy_series(history: Sequence[Mapping[str, float]]) -> dict[str, list[tu
 
 def _leave_confusion(run: Run, folder: Path, task: Task, read_out: str, stage: str, predictions: torch.Tensor) -> None:
     """Target x prediction, with the colours that the classes are tied to where the bias is a colour."""
+    if task.n_targets > MOST_DRAWN:
+        return
     coloured = task.bias_colours is not None and len(task.bias_colours) == task.n_targets
     path = plot_confusion(
         predictions.sum(dim=1).numpy(),
@@ -130,6 +136,8 @@ def _attach(run: Run, path: Path, text: str) -> None:
 
 
 def leave_matrix(run: Run, folder: Path, task: Task, read_out: str, what: str, matrix: GroupMatrix) -> None:
+    if max(matrix.counts.shape) > MOST_DRAWN:
+        return
     path = folder / f"matrix-{what.split(',')[0]}-{read_out}.png"
     plot_matrix(
         matrix,

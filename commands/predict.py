@@ -24,6 +24,7 @@ from data.preparation import Preparation
 from errors import UserError
 from harmless import cell
 from models.export import Deployed, final_model, write_model
+from tracking.observers import check_kept
 from training.machine import pick_device
 
 TABLE = "predictions.csv"
@@ -56,6 +57,7 @@ def predict_folder(run: Run) -> None:
     shares = ", ".join(f"{count} {name}" for name, count in counts.items())
     notes += _left_out(files, left)
     show(*(Text(note) for note in notes), Text(f"{len(rows)} images: {shares}"))
+    check_kept(run)
     say_where(run)
 
 
@@ -100,6 +102,7 @@ def export_checkpoint(run: Run) -> None:
         _leave(run, settings, write_model(model, Path(temporary)))
     side, classes = model.description["input"]["size"], ", ".join(model.classes)
     show(Text(f"{model.description['read_out']} of {settings['checkpoint']}: images of {side} x {side} to {classes}"))
+    check_kept(run)
     say_where(run)
 
 

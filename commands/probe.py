@@ -11,6 +11,7 @@ from commands.common import load_data, prepare, say_where
 from commands.console import say, show
 from commands.weights import as_trained, check_weights
 from models.checkpoint import load_read_outs
+from tracking.observers import check_kept
 from training.linear_probe import chance, probe
 from training.machine import device_name, pick_device
 
@@ -34,6 +35,7 @@ def probe_checkpoint(run: Run) -> None:
     show(probe_table(found, chance(task), f"{path.name} on {task.name}: linear classifiers fitted on {half}, %"))
     if task.test.bias is None or task.train.bias is None:
         say(f"{task.name} has no bias labels: only the target is probed")
+    check_kept(run)
     say_where(run)
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from commands.common import load_data, prepare, say_where
 from commands.console import say
-from commands.leavings import any_conflicting, examples
+from commands.leavings import MOST_SHOWN, any_conflicting, examples
 from data.mapped import in_memory
 from data.split import Split, Task
+from tracking.observers import check_kept
 from tracking.pictures.plots import plot_images
 
 # A colour that travels beside an image is shown below it, in a strip of the image's height over this number.
@@ -30,6 +31,7 @@ def show_samples(run: Run) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for path in sample_sheets(task, Path(folder)):
             run.add_artifact(path)
+    check_kept(run)
     say_where(run)
     if not any(getattr(observer, "dir", None) for observer in run.observers):
         say("nothing was kept: runs are not recorded in files")
@@ -61,7 +63,7 @@ def in_turn(split: Split, each: int = 10) -> Tensor:
     """Positions of `each` images of every target, target by target: one of every bias, then a second one, and so on."""
     bias = torch.zeros_like(split.target) if split.bias is None else split.bias
     places = []
-    for label in split.target.unique():
+    for label in split.target.unique()[:MOST_SHOWN]:
         own = torch.nonzero(split.target == label).flatten()
         by_bias = own[torch.argsort(bias[own], stable=True)]
         count = torch.bincount(bias[own])

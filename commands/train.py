@@ -14,8 +14,10 @@ from commands.leavings import leave
 from commands.replicas import train_at_once
 from data.registry import DATASETS
 from data.split import Task
+from errors import UserError
 from stages.recipes import final_stage, stages_of
 from tracking.folders import main_figure
+from tracking.observers import check_kept
 from tracking.overview import check_bias_labels, overview
 from tracking.scalars import also_written, tell_listener
 from training.machine import device_name, pick_device
@@ -43,6 +45,8 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     _describe(task, settings, device)
     run.info["data"] = about_data(task, settings)
     final = final_stage(stages)
+    if final is None and last is None:
+        raise UserError(f"method={settings['method']}: none of its stages trains, so there is nothing to measure")
     if final is not None:
         run.info["final"] = {"stage": final.name, "read_out": final.read_outs[0]}
 
@@ -66,6 +70,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     # On this device, with as many threads of a CPU: as far as torch knows of its operations.
     run.info["repeatable"] = not any(about["nondeterministic"] for about in run.info["stages"].values())
     leave(run, outcome, task)
+    check_kept(run)
     show(
         figures_table(
             outcome.summary, f"{settings['method']} on {task.name}, seed {settings['seed']}: test accuracy, %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def check_words_agree(words: Sequence[str]) -> None:
         a data set that has one share of conflicting images.
     """
     words = list(words[words.index("with") + 1 :]) if "with" in words else []
+    for word in words:
+        name = word.partition("=")[0].strip()
+        if not name or ("=" in word and "" in name.split(".")):
+            raise UserError(f"{word!r} is neither NAME=VALUE nor a named config")
     given: dict[str, tuple[object, str]] = {}
     for word in words:
         path, sign, text = word.partition("=")
@@ -52,6 +57,16 @@ def check_words_agree(words: Sequence[str]) -> None:
             f"{share[1]}: no setting chooses the share of conflicting images of {dataset}; its images are what they "
             "are, so leave it out"
         )
+
+
+def _check_path(name: str, text: str) -> None:
+    """Refuse what no file can be called."""
+    if not text.strip("'\""):
+        raise UserError(f"setting {name}: it is empty; leave it out, or give a path")
+    if len(os.fsencode(text)) > 4095 or any(len(os.fsencode(part)) > 255 for part in text.split("/")):
+        raise UserError(f"setting {name}: {text[:60]}... is too long for a path")
+    if "\0" in text:
+        raise UserError(f"setting {name}: a path has no character NUL")
 
 
 def _named(word: str) -> dict[str, object]:
@@ -77,6 +92,8 @@ def _given(word: str, texts: set[str]) -> str:
     path, text = path.strip(), value.strip()
     if not sign or path not in texts:
         return word
+    if path in PATHS:
+        _check_path(path, text)
     if path in PATHS and text.startswith("~"):
         try:
             return f"{path}={Path(text).expanduser()}"

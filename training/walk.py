@@ -1,5 +1,6 @@
 """Runs the stages of a recipe: reuse what is stored, continue what was interrupted, compute the rest."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,6 +115,8 @@ class Walk:
         # Before anything is trained: the last stage may be the one that needs them.
         self._weights = imagenet_weights(stages, settings)
         if settings.get("compile") == "on":
+            # What a compiler keeps for the next time belongs to the cache, not to the temporary files.
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(settings["cache_dir"]).absolute() / "compiled"))
             check_compiler(device)
         check_capture(settings, device)
         self._keys: dict[str, str] = {}

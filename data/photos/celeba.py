@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import torch
 
-from data.files import read_text, table_rows
 from data.photos.archives import Files, open_files
 from data.photos.listing import PARTS, Block, Item, Listing, Problem
 from data.preparation import Preparation
 from errors import UserError
 from randomness import stream
+from rawfiles import read_text, table_rows
 
 TARGETS = ("not blond", "blond")
 BIASES = ("male", "female")

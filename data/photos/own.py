@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.files import read_text, table_rows
 from data.photos.archives import Files, FolderFiles, is_image_name, open_files
 from data.photos.arrangement import PART_NAMES, arranged
 from data.photos.listing import PARTS, Block, Item, Listing, Problem
@@ -25,6 +24,7 @@ from data.preparation import Preparation
 from data.ties import find_ties, is_diagonal, order_of, ties_notes
 from errors import UserError
 from harmless import plain
+from rawfiles import read_text, table_rows
 from settings import nearest
 
 COLUMNS = ("path", "target", "bias", "split")

@@ -23,8 +23,8 @@ import torch
 from torchvision.io import ImageReadMode, decode_image
 from tqdm.auto import tqdm
 
-from data.files import read_regular
 from errors import UserError
+from rawfiles import read_regular
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from data.files import read_regular
 from errors import UserError
 from randomness import stream
+from rawfiles import read_regular
 
 MNIST_NAMES = tuple(str(digit) for digit in range(10))
 FASHION_NAMES = (

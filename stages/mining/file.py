@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import torch
 
-from data.files import read_text, table_rows
 from data.split import Split, Task
 from errors import UserError
 from harmless import uncell
+from rawfiles import read_text, table_rows
 from settings import Setting, nearest
 from stages.common.scores import mining_figures, report_of, score_artifact
 from training.stage import Artifact, Context, Settings, Stage

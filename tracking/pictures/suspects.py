@@ -13,6 +13,9 @@ from harmless import cell
 from stages.common.scores import values_for
 from tracking.pictures.plots import plot_images
 
+# Classes on the sheet; the table has all of them.
+MOST_SHOWN = 40
+
 
 def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: int = 10) -> list[Path]:
     """Write suspects.csv and suspects.png (the top ones per class).
@@ -62,4 +65,4 @@ def top_of_each_class(train: Split, score: Tensor, each: int) -> Tensor:
     """Positions of the `each` highest scores of every target, target by target."""
     order = torch.argsort(score, descending=True, stable=True)
     ranked = train.target[order]
-    return torch.cat([order[ranked == label][:each] for label in train.target.unique()])
+    return torch.cat([order[ranked == label][:each] for label in train.target.unique()[:MOST_SHOWN]])
