@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import resource
+import signal
 import time
 from pathlib import Path
 
@@ -181,3 +183,61 @@ def test_store_folders_of_stages_are_apart(tmp_path):
     store.remove("pretrain", "a")
     assert not Path(one.path).exists()
     assert isinstance(store.folder("pretrain", "a"), StageFolder)
+
+
+def test_what_killed_writers_left_is_cleared_under_the_lock(tmp_path):
+    folder = Store(tmp_path / "stages").folder("pretrain", "0123")
+    for name in (".checkpoint.pt.123", ".result.pt.99", ".done.json.7"):
+        (folder.path / name).write_bytes(b"half")
+    folder.save_checkpoint({"a": torch.zeros(1)})
+    with folder.locked():
+        assert not list(folder.path.glob(".*")) and folder.load_checkpoint() is not None
+
+
+@pytest.mark.parametrize("kind", ["file", "broken link"])
+def test_what_is_in_the_place_of_a_stage_is_put_aside(tmp_path, kind):
+    store = Store(tmp_path / "stages")
+    place = tmp_path / "stages" / "pretrain-0123"
+    if kind == "file":
+        place.write_text("x")
+    else:
+        place.symlink_to("nothere")
+    with pytest.warns(UserWarning, match="put aside"):
+        folder = store.folder("pretrain", "0123")
+    assert folder.path.is_dir() and folder.load_result() is None
+    assert len(list((tmp_path / "stages").iterdir())) == 2
+
+
+REPORT = {"history": [{"epoch": 1.0}], "summary": {}, "matrices": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"report": None}, {"report": REPORT}, {"model": {}}, {"model": {}, "report": {**REPORT, "history": [1]}}]
+    + [{"model": {}, "report": {key: value for key, value in REPORT.items() if key != left}} for left in REPORT],
+)
+def test_a_result_of_another_form_is_not_used(tmp_path, content):
+    folder = Store(tmp_path / "stages").folder("pretrain", "0123")
+    folder.save_result(content, {})
+    with pytest.warns(UserWarning, match="no result of this stage"):
+        assert folder.load_result(("model",)) is None
+    folder.save_result({"model": {}, "report": REPORT}, {})
+    assert folder.load_result(("model",)) is not None
+
+
+@pytest.mark.parametrize("most", [0, 100, 5_000])
+def test_a_full_disk_is_one_line_and_leaves_the_file_before(tmp_path, most):
+    """A limit on the size of files stands for a disk that is full."""
+    folder = Store(tmp_path / "stages").folder("pretrain", "0123")
+    folder.save_checkpoint({"a": torch.ones(3)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"checkpoint.pt cannot be written.*is the disk full"):
+            folder.save_checkpoint({"a": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert folder.load_checkpoint()["a"].tolist() == [1, 1, 1]
+    assert [path.name for path in folder.path.iterdir()] == ["checkpoint.pt"]
