@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from errors import UserError
 from rawfiles import MAX_FILE_BYTES, read_regular
@@ -145,7 +146,7 @@ class TarFiles(Files):
     def _content(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Read:
         """A function that gives a member, which is read now: what comes later is behind it."""
         if member.size > MAX_FILE_BYTES:
-            return partial(_check_size, member.size)  # type: ignore[arg-type]
+            return partial(_too_large, member.size)
         try:
             handle = archive.extractfile(member)
             content = handle.read() if handle is not None else b""
@@ -223,7 +224,11 @@ def _unreadable(error: OSError) -> None:
 
 def _check_size(size: int) -> None:
     if size > MAX_FILE_BYTES:
-        raise ValueError(f"{size} bytes, more than {MAX_FILE_BYTES // 2**20} MiB")
+        _too_large(size)
+
+
+def _too_large(size: int) -> NoReturn:
+    raise ValueError(f"{size} bytes, more than {MAX_FILE_BYTES // 2**20} MiB")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -47,8 +47,22 @@ FAULTS = {
     + [spec(backbone=name) for name in (None, 3, ["mlp3"], "nothing", "../mlp3")]
     + [spec(read_out=name) for name in ("a b", "\x1b[31m", 3, "a/b", "x" * 200)]
     + [{"model": SPEC, "branches": {"shallow": "mlp3", "deep": "mlp5", "shape": [3, 28, 28], "classes": 3}}],
-    "classes": ["x", DEEP, None, 3, {"a": 1}, [], ["a"], ["a", "a"], [1, 2], [None, None], [["a"], ["b"]], ["", "b"]]
-    + [["\x1b[31mred", "b"], ["\udce9", "b"]],
+    "classes": [
+        "x",
+        DEEP,
+        None,
+        3,
+        {"a": 1},
+        [],
+        ["a"],
+        ["a", "a"],
+        [1, 2],
+        [None, None],
+        [["a"], ["b"]],
+        ["", "b"],
+        ["\x1b[31mred", "b"],
+        ["�", "b"],
+    ],
     "preparation": ["x", DEEP, None, 3, [1], {}, {"framing": "crop"}, {"size": 28, "evil": 1}, {"size": 64}]
     + [{"size": size} for size in (0, 28.0, "28", 10**9, None, True)]
     + [{"size": 28, "framing": framing} for framing in ("x", None, 3)]
