@@ -48,6 +48,9 @@ IMAGE_SETTINGS: dict[str, Setting] = {
         "keep", "image files with equal contents: stop, skip all but one, or keep",
         choices=("stop", "skip", "keep"), at={"own_images": "stop"},
     ),
+    "similar": Setting(
+        False, "look for test images that look like training images, such as one photograph saved twice"
+    ),
     "folder": Setting(None, "folder or archive of images for `predict`", optional=True, kind=str),
     "output": Setting(
         None, "folder for what `predict` and `export` write; None: the run's folder", optional=True, kind=str

@@ -13,7 +13,7 @@ from training.stage import Stage
 OF_DATA = (
     "n_confusing_labels", "severity", "type", "placement", "frost_dir", "variance", "palette", "colour_std", "reverse",
     "validation", "data_dir", "image_size", "framing", "labels", "outside", "test_fraction", "own_valid", "bad_files",
-    "duplicates",
+    "duplicates", "similar",
 )  # fmt: skip
 # Read by some commands alone.
 OF_COMMANDS = {

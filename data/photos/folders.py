@@ -14,7 +14,8 @@ import torch
 from data.cache import key_of
 from data.mapped import MappedImages
 from data.photos.imagecache import DecodedImages, decoded_images
-from data.photos.listing import PARTS, Block, Listing, Problem, settle
+from data.photos.listing import PARTS, SHOWN, Block, Listing, Problem, settle
+from data.photos.similar import look_of, pairs_alike
 from data.split import Split, Task
 from errors import UserError
 
@@ -99,6 +100,8 @@ def folder_task(
         notes += settle(_drop_duplicates(parts, listing), rule, "duplicated files", "duplicates", cache_dir)
     _check_filled(name, parts, listing, every_class)
     notes += _constant(parts, listing)
+    if settings.get("similar", False):
+        notes += _similar(parts, listing)
 
     if content is None:
         # Of some data sets the seed draws training images; the test images are always all of them.
@@ -194,6 +197,19 @@ def _constant(parts: Mapping[str, _Part], listing: Listing) -> list[str]:
         if mine.any() and constant[mine].all():
             lines.append(f"every image of class {label} is of one colour throughout: look at the files")
     return lines
+
+
+def _similar(parts: Mapping[str, _Part], listing: Listing) -> list[str]:
+    """Lines about test images that look like training images though their files differ."""
+    train, test = parts["train"], parts["test"]
+    looks = [look_of([decoded.images for decoded in part.decoded])[part.kept] for part in (test, train)]
+    found = pairs_alike(*looks)
+    if not found:
+        return ["no test image looks like a training image"]
+    paths = [np.array(part.paths(listing), dtype=object)[part.kept] for part in (test, train)]
+    lines = [f"  {paths[0][i]} like {paths[1][j]}" for i, j in found[:SHOWN]]
+    lines += [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return [f"{len(found)} test images look like training images, so that figures on them are too good:", *lines]
 
 
 def _check_filled(name: str, parts: Mapping[str, _Part], listing: Listing, every_class: bool) -> None:
