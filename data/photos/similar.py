@@ -6,6 +6,7 @@ grids themselves decide. Both read prepared images, each once; it is asked for b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,10 +26,8 @@ def look_of(arrays: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
             rows, columns = (
                 np.linspace(0, side, cells + 1).astype(int) for side, cells in zip(grey.shape[1:], (8, 9), strict=True)
             )
-            lines = np.stack(
-                [grey[:, a : max(b, a + 1)].mean(axis=1) for a, b in zip(rows, rows[1:], strict=False)], axis=1
-            )
-            cells = [lines[:, :, a : max(b, a + 1)].mean(axis=2) for a, b in zip(columns, columns[1:], strict=False)]
+            lines = np.stack([grey[:, a : max(b, a + 1)].mean(axis=1) for a, b in itertools.pairwise(rows)], axis=1)
+            cells = [lines[:, :, a : max(b, a + 1)].mean(axis=2) for a, b in itertools.pairwise(columns)]
             grids.append(np.stack(cells, axis=2))
     return np.concatenate(grids) if grids else np.zeros((0, 8, 9), dtype=np.float32)
 
