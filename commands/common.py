@@ -7,9 +7,9 @@ from typing import Any
 from sacred.run import Run
 
 from commands.console import say
-from commands.unused import Noted, say_unused
+from commands.unused import say_unused
 from config import resolve
-from data.registry import load_task
+from data.loading import load_task
 from data.split import Task
 from training.machine import prepare_cpu
 from training.stage import Stage
@@ -25,10 +25,9 @@ def prepare(run: Run) -> dict[str, Any]:
 def load_data(settings: Mapping[str, Any], *, command: str = "", stages: Sequence[Stage] = ()) -> Task:
     """The data set, and a line that says how large it is; for a `command`, one that names settings it does not use."""
     started = time.monotonic()
-    noted = Noted(settings)
-    task = load_task(noted)
     if command:
-        say_unused(settings, noted.read, stages, command)
+        say_unused(settings, stages, command)
+    task = load_task(settings)
     seconds = time.monotonic() - started
     say(f"{task.name}: {len(task.train)} training and {len(task.test)} test images in {seconds:.1f} s")
     return task

@@ -2,17 +2,14 @@
 
 import pytest
 
-from commands.unused import Noted, unused_settings
-from data.registry import load_task
+from commands.unused import unused_settings
 from stages.recipes import stages_of
 
 
 def unused(tiny, *words, command="train"):
     settings = tiny(*words)
-    noted = Noted(settings)
-    load_task(noted)
     stages = stages_of(settings["method"], None, settings["dataset"]) if command == "train" else []
-    return unused_settings(settings, noted.read, stages, command)
+    return unused_settings(settings, stages, command)
 
 
 @pytest.mark.parametrize(
