@@ -6,7 +6,7 @@ Figures of the matrix are percentages; precision, recall and average precision a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -201,19 +201,6 @@ def shares(amounts: Sequence[float]) -> list[float]:
     """The share of each in the sum of all their absolute values; equal shares where all are 0."""
     total = sum(abs(amount) for amount in amounts)
     return [abs(amount) / total if total else 1 / len(amounts) for amount in amounts]
-
-
-def pick(history: Sequence[Mapping[str, float]], key: str) -> int | None:
-    """Index of the epoch with the highest `key`: the first of equals, None when no epoch has a value.
-
-    An epoch in which the value is missing or nan is passed over.
-    """
-    best: int | None = None
-    for epoch, figures in enumerate(history):
-        value = figures.get(key, math.nan)
-        if not math.isnan(value) and (best is None or value > history[best][key]):
-            best = epoch
-    return best
 
 
 def _same_length(first: Tensor, second: Tensor) -> None:

@@ -38,7 +38,7 @@ def data_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "Case | 
         ("own_", _own), ("zip_", _archive), ("t", _archive), ("suspects_", _suspects),
     ):  # fmt: skip
         if fault.startswith(start):
-            return make(fault, kit, folder)
+            return make(fault if make is _archive else fault.removeprefix(start), kit, folder)
     return None
 
 

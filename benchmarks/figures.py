@@ -11,7 +11,6 @@ each of them as it was, bit for bit; `compare` names what differs and exits with
 import waiting  # noqa: F401 - before torch
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from digests import digest_of_file
 from stages.recipes import RECIPES
 
 # The digits on which a recipe is tried, where it is not the first kind.
@@ -58,10 +58,10 @@ def record(checkout: Path, recipes: Sequence[str], limit: int, python: str) -> d
 
 def _figures(run: Path) -> dict[str, Any]:
     metrics = json.loads((run / "metrics.json").read_text())
-    weights = hashlib.sha256((run / "weights.safetensors").read_bytes()) if _has_weights(run) else None
+    weights = digest_of_file(run / "weights.safetensors") if _has_weights(run) else None
     return {
         "metrics": {name: about["values"] for name, about in sorted(metrics.items())},
-        "weights": None if weights is None else weights.hexdigest(),
+        "weights": weights,
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sacred.run import Run
 
+from catalogue import roles_in
 from commands.console import say
 from commands.unused import say_unused
 from config import resolve
@@ -18,6 +19,7 @@ from training.stage import Stage
 def prepare(run: Run) -> dict[str, Any]:
     """The run's settings, checked, with the CPU set up as they say."""
     settings = resolve(run.config)
+    run.info["settings"] = roles_in(run.config)
     prepare_cpu(settings["threads"])
     return settings
 

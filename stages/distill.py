@@ -22,6 +22,7 @@ from stages.common.classifier import (
 from training.evaluation import map_images
 from training.speed import speed_up
 from training.stage import Artifact, Context, Settings, Stage
+from vocabulary import TAINT
 
 
 class Distill(Stage):
@@ -119,7 +120,7 @@ class Distill(Stage):
 
 
 def _tainted(name: str) -> str:
-    return "" if name.endswith("/oracle") else "_of_oracle_teacher"
+    return "" if name.endswith("/oracle") else TAINT
 
 
 def _chosen(states: Mapping[str, Mapping[str, Tensor]], selection: str) -> Mapping[str, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from errors import UserError
-from metrics import FIGURES, GroupMatrix, average_precision, pick, precision_recall, prediction_counts
+from metrics import FIGURES, GroupMatrix, average_precision, precision_recall, prediction_counts
 
 
 def matrix(hits, counts, ties=None):
@@ -187,14 +187,6 @@ def test_precision_and_recall():
     assert math.isnan(precision) and recall == 0.0
     precision, recall = precision_recall(flag, torch.zeros_like(flag))
     assert precision == 0.0 and math.isnan(recall)
-
-
-def test_pick_takes_the_first_best_and_passes_over_the_missing():
-    history = [{"worst": 1.0}, {}, {"worst": math.nan}, {"worst": 3.0}, {"worst": 3.0}, {"worst": 2.0}]
-    assert pick(history, "worst") == 3
-    assert pick([{"worst": math.nan}, {"worst": -1.0}], "worst") == 1
-    assert pick(history, "aligned") is None
-    assert pick([], "worst") is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

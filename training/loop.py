@@ -1,7 +1,6 @@
 """The one training loop: epochs, optimiser steps, evaluation, selection, checkpoints, progress."""
 
 import copy
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from training.checkpoints import check_checkpoint
 from training.diverged import check_losses
 from training.evaluation import ReadOuts, group_matrices, matrices_on_tests
 from training.optimisers import lay_out_state
+from training.progress import epoch_bar, headline
 from training.repeatable import noting_what_is_not
 from training.speed import speed_up
 from training.stage import Context
@@ -216,17 +216,7 @@ class Loop:
 
     def bar(self, name: str) -> "tqdm[Any]":
         """A progress bar of the epochs."""
-        # The terminal itself, not what Sacred captures into the record; a file gets a line now and then.
-        terminal = sys.__stderr__
-        return tqdm(
-            initial=self.done,
-            total=self.job.epochs,
-            desc=name,
-            unit="epoch",
-            disable=not self.ctx.progress,
-            file=terminal,
-            mininterval=0.5 if terminal is not None and terminal.isatty() else 30,
-        )
+        return epoch_bar(name, self.done, self.job.epochs, self.ctx.progress)
 
     def resume(self) -> None:
         """Go on from the stage's checkpoint where there is one."""
@@ -367,9 +357,7 @@ class Loop:
 
     def headline(self) -> str:
         """The figure of the main read-out in a few words."""
-        row = self.history[-1]
-        figure = "unbiased" if f"{self.job.main}/unbiased" in row else "average"
-        return f"{self.job.main} {figure} {row[f'{self.job.main}/{figure}']:.1f} %"
+        return headline(self.history[-1], self.job.main)
 
     def checkpoint_due(self) -> bool:
         """Whether it is time for one: not after the last epoch, and not soon after the one before."""

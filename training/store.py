@@ -1,10 +1,8 @@
 """Finished stages on disk, keyed by everything they depend on, and the checkpoints of unfinished ones."""
 
 import contextlib
-import hashlib
 import json
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +12,8 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from digests import digest_of_file
 from errors import UserError
-
-
-def digest(value: Any) -> str:
-    """A hex name of plain data (dicts, lists, numbers, texts): equal data, equal name."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class StageFolder:
@@ -42,7 +35,7 @@ class StageFolder:
             return None
         try:
             about = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
-            intact = _sha256(self.path / "result.pt") == about["sha256"]
+            intact = digest_of_file(self.path / "result.pt") == about["sha256"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             intact = False
         if not intact:
@@ -57,7 +50,7 @@ class StageFolder:
     def save_result(self, result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Store a finished stage and drop its checkpoint."""
         self._save("result.pt", dict(result))
-        about = {**about, "sha256": _sha256(self.path / "result.pt")}
+        about = {**about, "sha256": digest_of_file(self.path / "result.pt")}
         _write_atomically(self.path / "done.json", json.dumps(about, indent=1, default=str).encode())
         self.drop_checkpoint()
 
@@ -146,15 +139,6 @@ class Store:
         except OSError as error:
             raise _unwritable(path, error) from error
         return StageFolder(path)
-
-    def remove(self, stage: str, key: str) -> None:
-        """Delete a stage and all that is in it."""
-        shutil.rmtree(self.root / f"{stage}-{key}", ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ import torch
 
 from data.mapped import MappedImages
 from data.split import Task
+from digests import digest, digest_of_file
 from errors import GivenUp, UserError
-from models.pretrained import PRETRAINED, digest_of, find_weights
+from models.pretrained import find_weights, starts_from_imagenet
 from training.captured import check_capture
 from training.code import code_digest
 from training.diverged import check_losses, check_weights
@@ -20,7 +21,7 @@ from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
 from training.stage import Artifact, Context, Settings, Stage, Together
-from training.store import StageFolder, Store, digest
+from training.store import StageFolder, Store
 
 
 @dataclass
@@ -211,7 +212,8 @@ def imagenet_weights(stages: Sequence[Stage], settings: Settings) -> Path | None
 
 def _pretrained(stage: Stage, settings: Settings) -> list[str]:
     """The settings of a stage that name a network which starts from ImageNet's weights."""
-    return [name for name in ("network", "shallow", "deep") if settings[stage.name].get(name) in PRETRAINED]
+    own = settings[stage.name]
+    return [name for name in ("network", "shallow", "deep") if name in own and starts_from_imagenet(own[name])]
 
 
 def stage_key(
@@ -223,7 +225,7 @@ def stage_key(
     weights: Path | None = None,
 ) -> str:
     """The name of everything that decides a stage's result."""
-    start = digest_of(weights) if weights is not None and _pretrained(stage, settings) else None
+    start = digest_of_file(weights)[:16] if weights is not None and _pretrained(stage, settings) else None
     return digest(
         {
             "stage": stage.name,
@@ -233,13 +235,19 @@ def stage_key(
             "inputs": {name: input_keys[name] for name in (*stage.needs, *stage.uses) if name in input_keys},
             "data": task.key,
             "seed": settings["seed"],
-            "code": code_digest(type(stage).__module__),
+            "code": code_digest(type(stage).__module__, type(stage).__qualname__, _words(stage, task, settings)),
             "torch": torch.__version__,
             "device": device.type,
             "start": start,
             "speed": [settings[name] for name in SPEED_SETTINGS],
         }
     )
+
+
+def _words(stage: Stage, task: Task, settings: Settings) -> frozenset[str]:
+    """What a stage's settings and its data name, among it networks, optimisers and augmentations."""
+    values = [*settings[stage.name].values(), *(settings[name] for name in stage.shared), task.augment]
+    return frozenset(value for value in values if isinstance(value, str))
 
 
 def _relog(stage: str, history: Sequence[Mapping[str, float]], log: Callable[[str, float, int], None]) -> None:

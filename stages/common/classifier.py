@@ -9,7 +9,8 @@ from torch.optim import Optimizer
 
 from data.batches import Batches
 from errors import UserError
-from models.pretrained import PRETRAINED, start_from
+from losses.gce import doubt
+from models.pretrained import start_from, starts_from_imagenet
 from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from randomness import derive
 from settings import Setting
@@ -82,7 +83,7 @@ def initial_classifier(ctx: Context, spec: Mapping[str, Any], use: str) -> Class
 def start_from_imagenet(ctx: Context, backbones: Mapping[str, nn.Module]) -> None:
     """Give fresh backbones, by their names in the registry, the weights of ImageNet where they start from them."""
     for name, backbone in backbones.items():
-        if name in PRETRAINED:
+        if starts_from_imagenet(name):
             if ctx.imagenet_weights is None:
                 raise UserError(f"{ctx.stage}: {name} starts from ImageNet's weights; set imagenet_weights=FILE")
             start_from(backbone, ctx.imagenet_weights)
@@ -116,7 +117,7 @@ def difficulty(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     Half of (1 - p(target)), and another half for a wrong prediction: the order among the wrong ones and among the right
     ones is that of 1 - p, and the threshold 1/2 gives the flag of the papers.
     """
-    missing = 1 - torch.softmax(logits, dim=1).gather(1, target[:, None]).squeeze(1)
+    missing = doubt(logits, target)
     return ((logits.argmax(1) != target).to(missing.dtype) + missing) / 2
 
 

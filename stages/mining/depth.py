@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
+from losses.gce import doubt
 from models.branches import build_branches
 from models.registry import seeded
 from randomness import derive
@@ -66,9 +67,8 @@ class MineDepth(Stage):
             ctx,
         )
         with torch.no_grad():
-            p = torch.softmax(head(known), dim=1)
-        score = 1 - p.gather(1, train.target[:, None]).squeeze(1)
-        pseudo = p.argmax(1)
+            said = head(known)
+        score, pseudo = doubt(said, train.target), torch.softmax(said, dim=1).argmax(1)
         report = fitted.report()
         report["summary"] |= mining_figures(score, THRESHOLD, task)
         # A pseudo label names the class that an image looks like: right when the image's bias is tied to that class.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from data.batches import Batch
-from losses.gce import confident_cross_entropy
+from losses.gce import confident_cross_entropy, doubt
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import (
@@ -53,8 +53,7 @@ class MineEnsemble(Stage):
             model.eval()
             parts = []
             for batch in in_order(ctx.task, train).epoch():
-                p = torch.softmax(model(batch.inputs), dim=1)
-                parts.append(1 - p.gather(1, batch.target[:, None]).squeeze(1))
+                parts.append(doubt(model(batch.inputs), batch.target))
             total.add_(torch.cat(parts))
 
         fitted = fit(

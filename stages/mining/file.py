@@ -1,6 +1,5 @@
 """Suspects from a table: a suspects.csv that a person has looked through, or scores of another program."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import ClassVar
 import torch
 
 from data.split import Split, Task
+from digests import digest_of
 from errors import UserError
 from harmless import uncell
 from rawfiles import read_text, table_rows
@@ -40,7 +40,7 @@ class MineFile(Stage):
 
     def content(self, settings: Settings) -> str | None:
         path = settings[self.name]["path"]
-        return None if path is None else hashlib.sha256(_read(Path(path)).encode()).hexdigest()
+        return None if path is None else digest_of([_read(Path(path)).encode()])
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, train = ctx.own, ctx.train

@@ -237,7 +237,7 @@ def test_the_keys_of_a_run(tiny, task):
     assert stage_key(stage, task, settings, cpu, {"branches": "two"}) != key
     assert stage_key(stage, task, settings, torch.device("cuda"), {"branches": "one"}) != key
     assert stage_key(stage, task, settings, cpu, {"branches": "one", "of no use": "x"}) == key
-    other_code = type("Other", (type(stage),), {"__module__": "stages.lff"})()
+    other_code = type("LfF", (type(stage),), {"__module__": "stages.lff"})()
     assert stage_key(other_code, task, settings, cpu, {"branches": "one"}) != key
 
 

@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ import torch
 from errors import UserError
 from stages.pretrain import Pretrain
 from tests.pipeline import TINY, run_command, same, short
-from training.store import StageFolder, Store, digest
+from training.store import Store
 
 RESULT = {"model": {"weight": torch.arange(6.0).view(2, 3)}, "report": {"history": [{"loss": 0.5}]}}
 
@@ -114,13 +113,6 @@ def test_a_store_that_cannot_be_written(tmp_path, below):
         Store(tmp_path / "file" / below)
 
 
-def test_digest():
-    assert digest({"a": 1, "b": [1.5, None]}) == digest({"b": [1.5, None], "a": 1})
-    values = [{"a": 1}, {"a": 2}, {"a": "1"}, {"a": True}, {"a": None}, {"b": 1}, {"a": [1]}, {"a": {"a": 1}}, {}]
-    assert len({digest(value) for value in values}) == len(values)
-    assert digest({}).isalnum()
-
-
 def test_a_single_flipped_bit_is_noticed(folder):
     folder.save_result({"weights": torch.zeros(1000)}, {})
     path = folder.path / "result.pt"
@@ -180,9 +172,7 @@ def test_store_folders_of_stages_are_apart(tmp_path):
     one, other = store.folder("pretrain", "a"), store.folder("pretrain", "b")
     one.save_result(RESULT, {})
     assert other.load_result() is None
-    store.remove("pretrain", "a")
-    assert not Path(one.path).exists()
-    assert isinstance(store.folder("pretrain", "a"), StageFolder)
+    assert store.folder("pretrain", "a").load_result() is not None
 
 
 def test_what_killed_writers_left_is_cleared_under_the_lock(tmp_path):

@@ -5,7 +5,6 @@ appends, so that what is brought twice is there twice, and what a lost server mi
 """
 
 import contextlib
-import hashlib
 import json
 import math
 import mimetypes
@@ -20,6 +19,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from digests import digest_of, digest_of_file
 from tracking.curves import final_curves
 from tracking.folders import is_run_name, read_json, run_uid
 
@@ -157,8 +157,7 @@ class Mirror:
         about = path.stat()
         key = (str(path), about.st_size, about.st_mtime_ns)
         if key not in self._digests:
-            with path.open("rb") as handle:
-                self._digests[key] = hashlib.file_digest(handle, "sha256").hexdigest()
+            self._digests[key] = digest_of_file(path)
         return self._digests[key]
 
     def _state(self, folder: Path, run: Document, *parts: Any) -> str:
@@ -166,7 +165,7 @@ class Mirror:
         paths = [path for name in run.get("artifacts", []) if (path := _inside(folder, name)) is not None]
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         text = json.dumps([self.file_limit, run, parts, files], sort_keys=True)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return digest_of([text.encode("utf-8", "surrogatepass")])
 
 
 @contextlib.contextmanager

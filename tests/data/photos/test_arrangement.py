@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from data import load_task
+from data.loading import load_task
 from data.photos.arrangement import arranged, part_of
 from errors import UserError
 from tests import photos

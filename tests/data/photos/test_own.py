@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data import load_task
+from data.loading import load_task
 from data.photos.own import in_order, tied
 from errors import UserError
 from tests import photos
