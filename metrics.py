@@ -97,7 +97,8 @@ class GroupMatrix:
         """Bool [T, B], all False without bias labels."""
         if self.ties is not None:
             return self.ties == 1
-        return np.eye(*self.counts.shape, dtype=bool) & self.has_bias
+        n_targets, n_biases = self.counts.shape
+        return (np.arange(n_targets)[:, None] == np.arange(n_biases)) & self.has_bias
 
     @property
     def conflicting_cells(self) -> NDArray[np.bool_]:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from rich.text import Text
 from sacred.run import Run
 from torch import Tensor
 
 from commands.common import load_data, prepare, say_where
-from commands.console import say
+from commands.console import say, show
 from commands.leavings import MOST_SHOWN, any_conflicting, examples
 from data.mapped import in_memory
 from data.split import Split, Task
@@ -28,6 +29,7 @@ _TITLES = {
 def show_samples(run: Run) -> None:
     """Leave a sheet of every part of the data set in the run's folder."""
     task = load_data(prepare(run))
+    show(*(Text(note) for note in task.notes))
     with tempfile.TemporaryDirectory() as folder:
         for path in sample_sheets(task, Path(folder)):
             run.add_artifact(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import load_task
+from data.loading import load_task
 from data.photos.similar import look_of, pairs_alike
 from tests.data.photos.test_layouts import settings
 
