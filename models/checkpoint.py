@@ -76,7 +76,21 @@ def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, s
             state = artifacts[name]["states"][selection]
             tensors |= {f"{name}.{key}": value.contiguous().clone() for key, value in state.items()}
     metadata = {"format": FORMAT, "specs": json.dumps(specs), "selection": selection, **about}
-    save_file(tensors, path, metadata=metadata)
+    write_tensors(tensors, path, metadata)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file.
+
+    Raises
+    ------
+    UserError
+        The disk is full, or cannot be written to.
+    """
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be written ({error}); is the disk full?") from error
 
 
 def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int, vector: int = 0) -> tuple[Bundle, ReadOuts]:

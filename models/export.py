@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from errors import UserError
 from models.branches import Branches
-from models.checkpoint import load_read_outs, read_description
+from models.checkpoint import load_read_outs, read_description, write_tensors
 from models.description import NETWORKS, check_spec, read_json
 from models.registry import Classifier, build_classifier
 
@@ -108,11 +108,16 @@ def write_model(model: Deployed, folder: Path) -> list[Path]:
     """
     example = torch.rand(2, *model.description["network"]["shape"], generator=torch.Generator().manual_seed(0))
     state = {name: value.contiguous().clone() for name, value in model.network.state_dict().items()}
-    save_file(state, folder / WEIGHTS, metadata={"format": FORMAT})
+    write_tensors(state, folder / WEIGHTS, {"format": FORMAT})
     (folder / DESCRIPTION).write_text(json.dumps(model.description, indent=1), encoding="utf-8")
     with torch.no_grad():
         program = torch.export.export(model, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
-    torch.export.save(program, folder / PROGRAM)
+    try:
+        torch.export.save(program, folder / PROGRAM)
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        raise UserError(f"{folder / PROGRAM} cannot be written; is the disk full?") from error
     check_model(model, folder)
     return [folder / name for name in (WEIGHTS, DESCRIPTION, PROGRAM)]
 

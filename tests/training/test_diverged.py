@@ -16,10 +16,11 @@ def test_losses(value):
             check_losses("erm", [{"epoch": 1.0, "loss": 0.5}, {"epoch": 2.0, name: value}])
 
 
-def test_weights():
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e28])
+def test_weights(value):
     good = {"states": {"last": {"w": torch.ones(2), "n": torch.tensor(3)}}}
     check_weights("erm", {"model": good, "report": {"history": []}, "scores": {"ids": torch.zeros(2)}})
-    bad = {"states": {"last": {"w": torch.tensor([1.0, float("nan")])}}}
+    bad = {"states": {"last": {"w": torch.tensor([1.0, value])}}}
     with pytest.raises(UserError, match="w of its model holds values that are not finite"):
         check_weights("erm", {"model": bad})
 
