@@ -35,7 +35,8 @@ def words_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "Case |
         words = ["with", ""]
     words = [_filled(word, kit, folder) for word in words]
     if "long" in name:
-        words = [word.replace("...", "x" * 5000).replace("(5011)", "").replace("(309)", "") for word in words]
+        words = [word.partition("...")[0] for word in words]
+        words = [word + "x" * 5000 if word.endswith("xxxx") else word for word in words]
     if name == "cli_opt_id_existing":
         kit.main(kit.words(["with", *_digits()], folder))
     given = {word.partition("=")[0] for word in words}

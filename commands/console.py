@@ -14,9 +14,9 @@ from config import NAMED_CONFIGS
 from data.registry import DATASETS
 from errors import UserError
 from harmless import plain
-from metrics import FIGURES
 from settings import nearest
 from stages.recipes import RECIPES, STAGES
+from vocabulary import FIGURES
 
 
 def say(line: str) -> None:

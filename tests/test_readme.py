@@ -96,7 +96,7 @@ def test_selections(run_tiny, task):
     found = set()
     for selection in VALIDATIONS.values():
         outcome = run_tiny("erm", "pretrain.epochs=1", task=replace(task, selection=selection, key=selection))
-        found |= set(outcome.stages["pretrain"]["report"]["epochs"])
+        found |= set(outcome.stages["pretrain"].report.epochs)
     assert found == {ticked(name)[0] for name in ROWS if ticked(name) and name.startswith("`") and name.endswith("`")}
 
 
@@ -131,5 +131,5 @@ def test_the_example_of_a_method_runs(run_tiny, configured, task, monkeypatch):
     assert any("yours: going on after epoch 1 of 3" in line for line in said)
     assert {f"model/unbiased/{selection}" for selection in ("last", "mean", "oracle")} <= set(outcome.summary)
     again = run_tiny(*words, task=task)
-    assert again.stages["yours"]["reused"]
+    assert again.stages["yours"].reused
     same(again.artifacts, outcome.artifacts)

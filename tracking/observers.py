@@ -156,7 +156,7 @@ def quiet_logger() -> logging.Logger:
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     # The program ends failed runs with a line of its own, and checks types itself. The filter is the handler's, as a
     # logger does not filter what comes from its children.
-    said = ("Failed after", "Aborted after", "Changed type")
+    said = ("Failed after", "Aborted after", "Changed type", "Traceback (most recent call last)")
     handler.addFilter(lambda record: not str(record.msg).startswith(said))
     logger.handlers[:] = [handler]
     return logger

@@ -3,17 +3,21 @@
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
 
 from digests import digest_of_file
 from errors import UserError
+from training.artifacts import Artifact, Checkpoint, Report, from_plain, take, to_plain
+
+T = TypeVar("T")
 
 
 class StageFolder:
@@ -26,8 +30,10 @@ class StageFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load_result(self, gives: Sequence[str] | None = None) -> dict[str, Any] | None:
-        """The stored result, or None when the stage has not finished, or its file is damaged or not its result.
+    def load_result(self, gives: Sequence[str] | None = None) -> dict[str, Artifact] | None:
+        """The stored artifacts by name, or None when the stage has not finished or its file is damaged.
+
+        One of another shape than artifacts have today is damaged, too.
 
         gives : names of the artifacts that it must hold beside its report; None: whatever it holds
         """
@@ -41,26 +47,24 @@ class StageFolder:
         if not intact:
             warnings.warn(f"{self.path / 'result.pt'} is lost or damaged and is not used", stacklevel=2)
             return None
-        result = self._load("result.pt")
-        if result is not None and gives is not None and not _is_result(result, gives):
-            warnings.warn(f"{self.path / 'result.pt'} is no result of this stage and is not used", stacklevel=2)
-            return None
-        return result
+        return self._load("result.pt", lambda stored: _result(stored, gives))
 
-    def save_result(self, result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    def save_result(self, result: Mapping[str, Artifact], about: Mapping[str, Any]) -> None:
         """Store a finished stage and drop its checkpoint."""
-        self._save("result.pt", dict(result))
+        self._save("result.pt", {name: to_plain(artifact) for name, artifact in result.items()})
         about = {**about, "sha256": digest_of_file(self.path / "result.pt")}
         _write_atomically(self.path / "done.json", json.dumps(about, indent=1, default=str).encode())
         self.drop_checkpoint()
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
+    def load_checkpoint(self) -> Checkpoint | None:
         """The last checkpoint of an unfinished stage, or None when there is none or it is damaged."""
-        return self._load("checkpoint.pt") if (self.path / "checkpoint.pt").exists() else None
+        if not (self.path / "checkpoint.pt").exists():
+            return None
+        return self._load("checkpoint.pt", lambda plain: take({"it": from_plain(plain)}, "it", Checkpoint))
 
-    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""
-        self._save("checkpoint.pt", dict(state))
+        self._save("checkpoint.pt", to_plain(checkpoint))
 
     def drop_checkpoint(self) -> None:
         """Forget the checkpoint: the stage starts over."""
@@ -71,17 +75,51 @@ class StageFolder:
         for name in ("done.json", "result.pt", "checkpoint.pt"):
             (self.path / name).unlink(missing_ok=True)
 
+    @property
+    def finished(self) -> bool:
+        """Whether there is a result, as far as its folder says."""
+        return (self.path / "done.json").exists()
+
+    def leftovers(self) -> list[Path]:
+        """Files that a killed process was writing; while the stage is locked they may be a living one's."""
+        return [path for path in self.path.glob(".*.pt.*") if path.is_file() and not path.is_symlink()]
+
+    @contextlib.contextmanager
+    def free(self) -> Iterator[bool]:
+        """Keep every other process out of this stage, and say whether that was possible at once."""
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def discard(self) -> None:
+        """Delete the folder, which the caller has locked; who waits for the lock makes it anew."""
+        shutil.rmtree(self.path)
+
     @contextlib.contextmanager
     def locked(self, say: Any = print) -> Iterator[None]:
         """Keep every other process out of this stage; wait, with a line saying so, while another one is in it."""
         lock = FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"another process is computing this stage; waiting for it ({self.path})")
-            lock.acquire()
-        except OSError as error:
-            raise _unwritable(self.path / "lock", error) from error
+        timeout = 0
+        while True:
+            # The folder may have been discarded while this process waited.
+            self.path.mkdir(exist_ok=True)
+            try:
+                lock.acquire(timeout=timeout)
+                break
+            except Timeout:
+                say(f"another process is computing this stage; waiting for it ({self.path})")
+                timeout = -1
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _unwritable(self.path / "lock", error) from error
         try:
             self._sweep()
             yield
@@ -94,19 +132,19 @@ class StageFolder:
             for left in self.path.glob(f".{name}.*"):
                 left.unlink(missing_ok=True)
 
-    def _load(self, name: str) -> dict[str, Any] | None:
+    def _load(self, name: str, made: Callable[[dict[str, Any]], T]) -> T | None:
         path = self.path / name
         try:
             if not path.is_file():
                 raise OSError("no regular file")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return made(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # whatever a damaged file raises, the stage can be computed again
             warnings.warn(f"{path} cannot be read ({type(error).__name__}) and is not used", stacklevel=2)
             return None
 
-    def _save(self, name: str, value: Mapping[str, Any]) -> None:
+    def _save(self, name: str, plain: dict[str, Any]) -> None:
         with _temporary_beside(self.path / name) as handle:
-            torch.save(dict(value), handle)
+            torch.save(plain, handle)
 
 
 class Store:
@@ -141,6 +179,18 @@ class Store:
         return StageFolder(path)
 
 
+def _result(stored: Any, gives: Sequence[str] | None) -> dict[str, Artifact]:
+    """The artifacts of a stored stage; any error for what is none."""
+    found = {name: from_plain(plain) for name, plain in stored.items()}
+    if gives is not None:
+        if missing := [name for name in gives if name not in found]:
+            raise ValueError(f"no {missing[0]}")
+        report = take(found, "report", Report)
+        if not all(isinstance(row, Mapping) and "epoch" in row for row in report.history):
+            raise ValueError("a history of something else")
+    return found
+
+
 @contextlib.contextmanager
 def _temporary_beside(path: Path) -> Iterator[Any]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -166,20 +216,6 @@ def _temporary_beside(path: Path) -> Iterator[Any]:
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(f"{path} cannot be written ({error.strerror or error}); is the disk full?")
-
-
-def _is_result(value: Any, gives: Sequence[str]) -> bool:
-    """Whether a file holds what a stage gives, as far as its form tells."""
-    if not isinstance(value, dict) or not isinstance(value.get("report"), dict):
-        return False
-    report = value["report"]
-    forms = {"history": list, "summary": dict, "matrices": dict}
-    rows = report.get("history")
-    return (
-        all(isinstance(report.get(name), form) for name, form in forms.items())
-        and all(isinstance(row, dict) and "epoch" in row for row in rows or [])
-        and all(name in value for name in gives)
-    )
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

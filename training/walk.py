@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,22 +13,34 @@ from data.split import Task
 from digests import digest, digest_of_file
 from errors import GivenUp, UserError
 from models.pretrained import find_weights, starts_from_imagenet
+from training.artifacts import Artifact, Report, take
 from training.captured import check_capture
 from training.code import code_digest
 from training.diverged import check_losses, check_weights
 from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
-from training.stage import Artifact, Context, Settings, Stage, Together
+from training.stage import Context, Settings, Stage, Together
 from training.store import StageFolder, Store
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage that a run has passed: its key, whether it was reused, the seconds this took, and its report."""
+
+    key: str
+    reused: bool
+    seconds: float
+    needs_bias_labels: bool
+    report: Report
 
 
 @dataclass
 class Outcome:
-    """What a recipe gave: its artifacts, and about each stage its key, report, seconds and whether it was reused."""
+    """What a recipe gave: its artifacts by name, and its stages by name and in order."""
 
     artifacts: dict[str, Artifact] = field(default_factory=dict)
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, Finished] = field(default_factory=dict)
 
     @property
     def summary(self) -> dict[str, float]:
@@ -41,8 +52,8 @@ class Outcome:
         found: dict[str, float] = {}
         for number, (stage, about) in enumerate(self.stages.items()):
             later = list(self.stages.values())[number + 1 :]
-            taken = {name for other in later for name in other["report"]["matrices"].get("last", {})}
-            for name, value in about["report"]["summary"].items():
+            taken = {name for other in later for name in other.report.matrices.get("last", {})}
+            for name, value in about.report.summary.items():
                 found[f"{stage}.{name}" if name.partition("/")[0] in taken else name] = value
         return found
 
@@ -143,7 +154,7 @@ class Walk:
                     folder.drop_checkpoint()
                     raise
                 try:
-                    check_losses(stage.name, result["report"]["history"])
+                    check_losses(stage.name, take(result, "report", Report).history)
                     check_weights(stage.name, result)
                 except UserError:
                     folder.drop_checkpoint()
@@ -153,16 +164,15 @@ class Walk:
                 )
             else:
                 say(f"{stage.name}: finished before, reused ({folder.path.name})")
-                _relog(stage.name, result["report"]["history"], self._log)
-        report = result.pop("report")
-        self.outcome.artifacts |= result
-        self.outcome.stages[stage.name] = {
-            "key": key,
-            "reused": reused,
-            "seconds": time.monotonic() - started,
-            "needs_bias_labels": stage.needs_bias_labels,
-            "report": report,
-        }
+                _relog(stage.name, take(result, "report", Report).history, self._log)
+        self.outcome.artifacts |= {name: artifact for name, artifact in result.items() if name != "report"}
+        self.outcome.stages[stage.name] = Finished(
+            key=key,
+            reused=reused,
+            seconds=time.monotonic() - started,
+            needs_bias_labels=stage.needs_bias_labels,
+            report=take(result, "report", Report),
+        )
         self._keys |= dict.fromkeys(stage.gives, key)
 
     def _context(self, stage: Stage, folder: StageFolder) -> Context:

@@ -17,8 +17,10 @@ from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import optimiser_for, training_settings
 from stages.common.scores import bias_artifact, mining_figures, score_artifact
+from training.artifacts import TrainedBranches, take
 from training.evaluation import map_images
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 THRESHOLD = 0.5
@@ -44,8 +46,9 @@ class MineDepth(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         task, train = ctx.task, ctx.train
-        branches = build_branches(inputs["branches"]["spec"])
-        branches.load_state_dict(inputs["branches"]["states"]["last"])
+        trained = take(inputs, "branches", TrainedBranches)
+        branches = build_branches(trained.spec)
+        branches.load_state_dict(trained.states["last"])
         branches.to(ctx.device).requires_grad_(False).eval()
         width = branches.head.in_features
         head = seeded(lambda: nn.Linear(width, task.n_targets), derive(ctx.seed, self.name, "weights")).to(ctx.device)
@@ -69,8 +72,7 @@ class MineDepth(Stage):
         with torch.no_grad():
             said = head(known)
         score, pseudo = doubt(said, train.target), torch.softmax(said, dim=1).argmax(1)
-        report = fitted.report()
-        report["summary"] |= mining_figures(score, THRESHOLD, task)
+        figures = mining_figures(score, THRESHOLD, task)
         # A pseudo label names the class that an image looks like: right when the image's bias is tied to that class.
         looks_right = task.aligned(replace(task.train, target=pseudo))
         aligned, conflicting = task.aligned(task.train), task.conflicting(task.train)
@@ -78,10 +80,9 @@ class MineDepth(Stage):
             known = aligned | conflicting
             for what, which in (("accuracy", known), ("conflicting", conflicting)):
                 if bool(which.any()):
-                    share = looks_right[which].float().mean()
-                    report["summary"][f"pseudo_bias/{what}/train"] = 100.0 * float(share)
+                    figures[f"pseudo_bias/{what}/train"] = 100.0 * float(looks_right[which].float().mean())
         return {
             "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name),
             "bias": bias_artifact(train.ids, pseudo, task.n_targets, "pseudo"),
-            "report": report,
+            "report": fitted.report().with_figures(figures),
         }

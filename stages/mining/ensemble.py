@@ -19,7 +19,8 @@ from stages.common.classifier import (
 )
 from stages.common.scores import mining_figures, score_artifact
 from training.evaluation import in_order
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 
@@ -71,6 +72,5 @@ class MineEnsemble(Stage):
         )
         finite_or_stop(fitted, self.name)
         score = total / rounds
-        report = fitted.report()
-        report["summary"] |= mining_figures(score, own["tau"], ctx.task)
+        report = fitted.report().with_figures(mining_figures(score, own["tau"], ctx.task))
         return {"conflict_score": score_artifact(train.ids, score, own["tau"], self.name), "report": report}

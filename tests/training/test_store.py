@@ -10,12 +10,25 @@ import time
 import pytest
 import torch
 
+from digests import digest_of_file
 from errors import UserError
 from stages.pretrain import Pretrain
 from tests.pipeline import TINY, run_command, same, short
+from training.artifacts import Checkpoint, ConflictScore, Mask, Report, Selected, TrainedModel, to_plain
 from training.store import Store
 
-RESULT = {"model": {"weight": torch.arange(6.0).view(2, 3)}, "report": {"history": [{"loss": 0.5}]}}
+STATE = {"weight": torch.arange(6.0).view(2, 3)}
+RESULT = {
+    "model": TrainedModel({"backbone": "mlp3", "shape": [3, 28, 28]}, {"last": STATE}, "model", "pretrain"),
+    "report": Report(history=[{"loss": 0.5}], summary={"model/average/last": 50.0}, matrices={"last": {}}),
+}
+
+
+def checkpoint(epochs: int) -> Checkpoint:
+    """After so many epochs."""
+    chosen = Selected(epochs, STATE, {"model": {"average": 50.0}}, {}, {})
+    history = [{"epoch": float(number)} for number in range(epochs)]
+    return Checkpoint(STATE, [{"state": {0: STATE}}], {}, history, {"last": chosen}, {})
 
 
 @pytest.fixture
@@ -25,7 +38,7 @@ def folder(tmp_path):
 
 def test_a_result_comes_back_as_it_was(folder):
     assert folder.load_result() is None
-    folder.save_checkpoint({"epoch": 3})
+    folder.save_checkpoint(checkpoint(3))
     folder.save_result(RESULT, {"seed": 1})
     same(folder.load_result(), RESULT)
     assert folder.load_checkpoint() is None
@@ -41,9 +54,9 @@ def test_a_result_without_its_mark_does_not_count(folder):
 
 
 def test_the_last_checkpoint_counts(folder):
-    folder.save_checkpoint({"epoch": 1})
-    folder.save_checkpoint({"epoch": 2})
-    assert folder.load_checkpoint() == {"epoch": 2}
+    folder.save_checkpoint(checkpoint(1))
+    folder.save_checkpoint(checkpoint(2))
+    same(folder.load_checkpoint(), checkpoint(2))
     assert folder.load_result() is None
 
 
@@ -51,7 +64,7 @@ def test_the_last_checkpoint_counts(folder):
 @pytest.mark.parametrize("name", ["result.pt", "checkpoint.pt"])
 def test_a_damaged_file_is_not_used_and_says_so(folder, name, content):
     folder.save_result(RESULT, {})
-    folder.save_checkpoint(RESULT)
+    folder.save_checkpoint(checkpoint(1))
     path = folder.path / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
     with pytest.warns(UserWarning, match=f"{name} (cannot be read|is lost or damaged)"):
@@ -83,6 +96,60 @@ def test_nothing_in_a_stored_file_is_executed(folder, tmp_path):
     assert not (tmp_path / "trapped").exists()
 
 
+def other_shapes():
+    """Stored results of which each differs from what an artifact is today."""
+    plain = to_plain(RESULT["model"])
+    yield "a field less", {"model": {name: value for name, value in plain.items() if name != "initial"}}
+    yield "a field more", {"model": {**plain, "colour": "red"}}
+    yield "another type", {"model": {**plain, "read_out": 3}}
+    yield "no kind", {"model": {name: value for name, value in plain.items() if name != "artifact"}}
+    yield "unknown kind", {"model": {**plain, "artifact": "Painting"}}
+    yield "no artifact", {"model": torch.zeros(3)}
+    yield "no names", [plain]
+
+
+@pytest.mark.parametrize("stored", [pytest.param(stored, id=name) for name, stored in other_shapes()])
+def test_a_result_of_another_shape_is_not_used_and_says_so(folder, stored):
+    folder.save_result(RESULT, {})
+    path = folder.path / "result.pt"
+    torch.save(stored, path)
+    about = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (folder.path / "done.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"result\.pt cannot be read .* and is not used"):
+        assert folder.load_result() is None
+
+
+def test_a_checkpoint_of_another_shape_is_not_used_and_says_so(folder):
+    plain = to_plain(checkpoint(2))
+    figures = plain["selected"]["last"].pop("figures")
+    assert figures
+    for stored in (plain, to_plain(RESULT["report"]), {"epoch": 2}):
+        torch.save(stored, folder.path / "checkpoint.pt")
+        with pytest.warns(UserWarning, match=r"checkpoint\.pt cannot be read .* and is not used"):
+            assert folder.load_checkpoint() is None
+
+
+@pytest.mark.recipe
+def test_a_stage_whose_stored_artifact_has_another_shape_is_computed_again(run_tiny, tmp_path):
+    first = run_tiny(*short("erm"))
+    path = tmp_path / "stages" / f"pretrain-{first.stages['pretrain'].key}"
+    stored = torch.load(path / "result.pt", weights_only=True)
+    del stored["model"]["initial"]
+    torch.save(stored, path / "result.pt")
+    about = {"sha256": hashlib.sha256((path / "result.pt").read_bytes()).hexdigest()}
+    (path / "done.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.warns(UserWarning, match="cannot be read .*ValueError.* is not used"):
+        second = run_tiny(*short("erm"))
+    assert not second.stages["pretrain"].reused
+    same(second.artifacts, first.artifacts)
+
+
+def test_what_is_no_artifact_is_not_stored(folder):
+    with pytest.raises(TypeError, match="dict is no artifact"):
+        folder.save_result({"model": {"weights": torch.zeros(3)}}, {})
+    assert folder.load_result() is None
+
+
 def test_what_a_killed_process_left_half_written_is_ignored(folder):
     (folder.path / ".result.pt.4711").write_bytes(b"half")
     (folder.path / ".checkpoint.pt.4711").write_bytes(b"half")
@@ -93,7 +160,7 @@ def test_what_a_killed_process_left_half_written_is_ignored(folder):
 
 
 def test_a_failed_write_keeps_what_was_there(folder, monkeypatch):
-    folder.save_checkpoint({"epoch": 1})
+    folder.save_checkpoint(checkpoint(1))
 
     def full_disk(value, handle):
         handle.write(b"some of it")
@@ -101,8 +168,8 @@ def test_a_failed_write_keeps_what_was_there(folder, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(UserError, match=r"checkpoint\.pt cannot be written \(No space left on device\)"):
-        folder.save_checkpoint({"epoch": 2})
-    assert folder.load_checkpoint() == {"epoch": 1}
+        folder.save_checkpoint(checkpoint(2))
+    same(folder.load_checkpoint(), checkpoint(1))
     assert [path.name for path in folder.path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -114,7 +181,7 @@ def test_a_store_that_cannot_be_written(tmp_path, below):
 
 
 def test_a_single_flipped_bit_is_noticed(folder):
-    folder.save_result({"weights": torch.zeros(1000)}, {})
+    folder.save_result({"mask": Mask({"weights": torch.zeros(1000)})}, {})
     path = folder.path / "result.pt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -126,13 +193,13 @@ def test_a_single_flipped_bit_is_noticed(folder):
 @pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "half"])
 def test_a_damaged_stage_is_computed_again(run_tiny, tmp_path, damage):
     first = run_tiny(*short("erm"))
-    path = tmp_path / "stages" / f"pretrain-{first.stages['pretrain']['key']}" / "result.pt"
+    path = tmp_path / "stages" / f"pretrain-{first.stages['pretrain'].key}" / "result.pt"
     path.write_bytes(path.read_bytes()[:1000] if damage is None else damage)
     with pytest.warns(UserWarning, match="is not used"):
         second = run_tiny(*short("erm"))
-    assert not second.stages["pretrain"]["reused"]
+    assert not second.stages["pretrain"].reused
     same(second.artifacts, first.artifacts)
-    assert run_tiny(*short("erm")).stages["pretrain"]["reused"]
+    assert run_tiny(*short("erm")).stages["pretrain"].reused
 
 
 def test_of_two_processes_on_one_stage_the_second_waits_and_reuses(
@@ -155,7 +222,7 @@ def test_of_two_processes_on_one_stage_the_second_waits_and_reuses(
     mine = run_tiny(*short("erm"), store=tmp_path / "runs" / "stages")
     other.join(120)
     assert other.exitcode == 0
-    assert not mine.stages["pretrain"]["reused"]
+    assert not mine.stages["pretrain"].reused
     assert "pretrain: finished before, reused" in output.read_text()
 
 
@@ -175,11 +242,15 @@ def test_store_folders_of_stages_are_apart(tmp_path):
     assert store.folder("pretrain", "a").load_result() is not None
 
 
+def checkpoint_of(value):
+    return Checkpoint(model={"a": value}, optimisers=[], tensors={}, history=[], selected={}, mean={})
+
+
 def test_what_killed_writers_left_is_cleared_under_the_lock(tmp_path):
     folder = Store(tmp_path / "stages").folder("pretrain", "0123")
     for name in (".checkpoint.pt.123", ".result.pt.99", ".done.json.7"):
         (folder.path / name).write_bytes(b"half")
-    folder.save_checkpoint({"a": torch.zeros(1)})
+    folder.save_checkpoint(checkpoint_of(torch.zeros(1)))
     with folder.locked():
         assert not list(folder.path.glob(".*")) and folder.load_checkpoint() is not None
 
@@ -198,36 +269,45 @@ def test_what_is_in_the_place_of_a_stage_is_put_aside(tmp_path, kind):
     assert len(list((tmp_path / "stages").iterdir())) == 2
 
 
-REPORT = {"history": [{"epoch": 1.0}], "summary": {}, "matrices": {}}
+REPORT = to_plain(Report(history=[{"epoch": 1.0}]))
+SCORE = to_plain(ConflictScore(ids=torch.arange(2), score=torch.zeros(2), threshold=0.5, miner="mine_none"))
 
 
 @pytest.mark.parametrize(
     "content",
-    [{}, {"report": None}, {"report": REPORT}, {"model": {}}, {"model": {}, "report": {**REPORT, "history": [1]}}]
-    + [{"model": {}, "report": {key: value for key, value in REPORT.items() if key != left}} for left in REPORT],
-)
+    [{}, [1], None, torch.zeros(2), {"report": REPORT}, {"conflict_score": SCORE}]
+    + [{"conflict_score": 1, "report": REPORT}]
+    + [{"conflict_score": SCORE, "report": {**REPORT, "history": history}} for history in ([1], [{}], 3, None)]
+    + [{"conflict_score": SCORE, "report": {name: value for name, value in REPORT.items() if name != left}}
+       for left in REPORT],
+)  # fmt: skip
 def test_a_result_of_another_form_is_not_used(tmp_path, content):
-    folder = Store(tmp_path / "stages").folder("pretrain", "0123")
-    folder.save_result(content, {})
-    with pytest.warns(UserWarning, match="no result of this stage"):
-        assert folder.load_result(("model",)) is None
-    folder.save_result({"model": {}, "report": REPORT}, {})
-    assert folder.load_result(("model",)) is not None
+    folder = Store(tmp_path / "stages").folder("mine_none", "0123")
+
+    def stored(content):
+        torch.save(content, folder.path / "result.pt")
+        about = {"sha256": digest_of_file(folder.path / "result.pt")}
+        (folder.path / "done.json").write_text(json.dumps(about))
+        return folder.load_result(("conflict_score",))
+
+    with pytest.warns(UserWarning, match="not used"):
+        assert stored(content) is None
+    assert stored({"conflict_score": SCORE, "report": REPORT}) is not None
 
 
 @pytest.mark.parametrize("most", [0, 100, 5_000])
 def test_a_full_disk_is_one_line_and_leaves_the_file_before(tmp_path, most):
     """A limit on the size of files stands for a disk that is full."""
     folder = Store(tmp_path / "stages").folder("pretrain", "0123")
-    folder.save_checkpoint({"a": torch.ones(3)})
+    folder.save_checkpoint(checkpoint_of(torch.ones(3)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
     try:
         with pytest.raises(UserError, match=r"checkpoint.pt cannot be written.*is the disk full"):
-            folder.save_checkpoint({"a": torch.zeros(100_000)})
+            folder.save_checkpoint(checkpoint_of(torch.zeros(100_000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert folder.load_checkpoint()["a"].tolist() == [1, 1, 1]
+    assert folder.load_checkpoint().model["a"].tolist() == [1, 1, 1]
     assert [path.name for path in folder.path.iterdir()] == ["checkpoint.pt"]
