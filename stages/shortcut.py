@@ -79,7 +79,7 @@ class Shortcut(Stage):
         network = networks[chosen]
         logits = map_images(network, task, train)
         score = doubt(logits, train.target)
-        figures = mining_figures(score, THRESHOLD, task.train)
+        figures = mining_figures(score, THRESHOLD, task)
         figures |= {f"easy/{name}/valid": 100 * value for name, value in accuracy.items()}
         _, made = pseudo_labels(network, specs[chosen], chosen, logits, ctx)
         return {

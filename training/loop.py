@@ -1,5 +1,6 @@
 """The one training loop: epochs, optimiser steps, evaluation, selection, checkpoints, progress."""
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from errors import UserError
 from randomness import derive
 from training.artifacts import Checkpoint
 from training.captured import Captured, wants_capture
+from training.checkpoints import check_checkpoint
+from training.diverged import check_losses
 from training.evaluation import Evaluation, evaluate, evaluate_on_tests
 from training.heldout import SELECTION, balanced_on_held_out, with_pseudo_labels
 from training.job import Fitted, Job
@@ -71,6 +74,7 @@ class Loop:
         with self.bar(self.ctx.stage) as bar:
             while self.done < self.job.epochs:
                 self.measure(*self.train())
+                check_losses(self.ctx.stage, self.history[-1:])
                 bar.set_postfix_str(self.headline(), refresh=False)
                 bar.update()
                 if self.wants_to_stop():
@@ -100,17 +104,43 @@ class Loop:
         state = self.ctx.folder.load_checkpoint()
         if state is None:
             return
-        self.job.model.load_state_dict(state.model)
-        for update, saved in zip(self.job.updates, state.optimisers, strict=True):
-            update.optimiser.load_state_dict(dict(saved))
-        self._lay_out_states()
-        for name, tensor in self.job.tensors.items():
-            tensor.copy_(state.tensors[name])
-        self.done, self.history = len(state.history), [dict(row) for row in state.history]
-        self.selections.restore(state.selected, state.mean, self.ctx.device)
+        before = self._beginning()
+        try:
+            self._take(state)
+        except Exception as error:  # whatever the content of a foreign or damaged checkpoint leads to
+            self._take(before)
+            self.ctx.say(
+                f"{self.ctx.stage}: its checkpoint is not one of this training and is not used "
+                f"({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})"
+            )
+            return
         self.ctx.say(f"{self.ctx.stage}: going on after epoch {self.done} of {self.job.epochs}")
         for row in self.history:
             self._log(row)
+
+    def _beginning(self) -> Checkpoint:
+        """The state from which training starts, as a checkpoint has it."""
+        return Checkpoint(
+            model={name: value.clone() for name, value in self.job.model.state_dict().items()},
+            optimisers=[copy.deepcopy(update.optimiser.state_dict()) for update in self.job.updates],
+            tensors={name: tensor.clone() for name, tensor in self.job.tensors.items()},
+            history=[],
+            selected={},
+            mean={},
+        )
+
+    def _take(self, state: Checkpoint) -> None:
+        """Take over a checkpoint; any error for one that is not of this training."""
+        optimisers = [update.optimiser for update in self.job.updates]
+        check_checkpoint(state, self.job.model.state_dict(), optimisers, self.job.tensors, self.job.epochs)
+        self.job.model.load_state_dict(state.model)
+        for optimiser, saved in zip(optimisers, state.optimisers, strict=True):
+            optimiser.load_state_dict(dict(saved))
+        self._lay_out_states()
+        for name, tensor in self.job.tensors.items():
+            tensor.copy_(state.tensors[name])
+        self.selections.restore(state.selected, state.mean, self.ctx.device)
+        self.done, self.history = len(state.history), [dict(row) for row in state.history]
 
     def begin(self) -> torch.Generator:
         """Make ready for the next epoch: modes, learning rates, randomness. Its generator, the same in every epoch."""

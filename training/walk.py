@@ -1,5 +1,6 @@
 """Runs the stages of a recipe: reuse what is stored, continue what was interrupted, compute the rest."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from models.pretrained import find_weights, starts_from_imagenet
 from training.artifacts import Artifact, BiasLabels, Report, take
 from training.captured import check_capture
 from training.code import code_digest
+from training.diverged import check_losses, check_weights
 from training.heldout import HELD_OUT_BIAS
 from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
@@ -131,6 +133,8 @@ class Walk:
         # Before anything is trained: the last stage may be the one that needs them.
         self._weights = imagenet_weights(stages, settings)
         if settings.get("compile") == "on":
+            # What a compiler keeps for the next time belongs to the cache, not to the temporary files.
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(settings["cache_dir"]).absolute() / "compiled"))
             check_compiler(device)
         check_capture(settings, device)
         self._keys: dict[str, str] = {}
@@ -146,7 +150,7 @@ class Walk:
         with folder.locked(say):
             if settings["fresh"]:
                 folder.clear()
-            result = folder.load_result()
+            result = folder.load_result(stage.gives)
             reused = result is not None
             if result is None:
                 prefer_deterministic(self._device, exact=stage.exact)
@@ -154,6 +158,12 @@ class Walk:
                     result = stage.run(self.outcome.artifacts, self._context(stage, folder))
                 except GivenUp:
                     # A search gives up half of its trials: their checkpoints would fill the disk, and none is needed.
+                    folder.drop_checkpoint()
+                    raise
+                try:
+                    check_losses(stage.name, take(result, "report", Report).history)
+                    check_weights(stage.name, result)
+                except UserError:
                     folder.drop_checkpoint()
                     raise
                 folder.save_result(

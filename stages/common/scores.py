@@ -1,6 +1,7 @@
 """Mined conflict scores and bias labels as artifacts: keyed by image id, checked against the data they are used on."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,17 +61,19 @@ def pseudo_labels(
 def pseudo_figures(pseudo: Tensor, task: Task) -> dict[str, float]:
     """How many pseudo labels are right, of all and of conflicting images, in percent; empty where nothing tells.
 
-    True labels are read for this report only.
+    A pseudo label names the class that an image looks like: right when the image's bias is tied to that class. True
+    labels are read for this report only.
     """
     train = task.train
-    if train.bias is None or task.n_biases != task.n_targets:
+    looks_right = task.aligned(replace(train, target=pseudo.to(train.target.device)))
+    aligned, conflicting = task.aligned(train), task.conflicting(train)
+    if looks_right is None or aligned is None or conflicting is None:
         return {}
-    right = (pseudo.to(train.bias.device) == train.bias).float()
-    figures = {"pseudo_bias/accuracy/train": 100.0 * float(right.mean())}
-    conflicting = train.bias != train.target
-    if bool(conflicting.any()):
-        figures["pseudo_bias/conflicting/train"] = 100.0 * float(right[conflicting].mean())
-    return figures
+    return {
+        f"pseudo_bias/{what}/train": 100.0 * float(looks_right[which].float().mean())
+        for what, which in (("accuracy", aligned | conflicting), ("conflicting", conflicting))
+        if bool(which.any())
+    }
 
 
 def scores_for(artifact: ConflictScore, split: Split, stage: str) -> Tensor:
@@ -114,15 +117,17 @@ def flags_for(artifact: ConflictScore, split: Split, ctx: Context) -> Tensor:
     return flags
 
 
-def mining_figures(score: Tensor, threshold: float, task_train: Split) -> dict[str, float]:
-    """Share of suspects and, where true bias labels exist, precision, recall and average precision, in percent.
+def mining_figures(score: Tensor, threshold: float, task: Task) -> dict[str, float]:
+    """Share of suspects among the training images and, where it can be said which of these conflict, precision, recall
+    and average precision, in percent.
 
     True labels are read for this report only.
     """
     flags = (score > threshold).cpu()
     figures = {"mined/share/train": 100.0 * float(flags.float().mean())}
-    if task_train.bias is not None:
-        conflicting = (task_train.bias != task_train.target).cpu()
+    conflicting = task.conflicting(task.train)
+    if conflicting is not None:
+        conflicting = conflicting.cpu()
         precision, recall = precision_recall(flags, conflicting)
         named = {
             "precision": precision,

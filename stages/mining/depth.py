@@ -76,6 +76,6 @@ class MineDepth(Stage):
         shortcut = Classifier(branches.deep, task.n_targets).to(ctx.device)
         shortcut.head.load_state_dict(head.state_dict())
         bias, made = pseudo_labels(shortcut, spec, "bias_head", torch.softmax(said, dim=1), ctx)
-        figures = mining_figures(score, THRESHOLD, task.train), pseudo_figures(bias.label, task)
+        figures = mining_figures(score, THRESHOLD, task), pseudo_figures(bias.label, task)
         conflict_score = score_artifact(train.ids, score, THRESHOLD, self.name)
         return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}

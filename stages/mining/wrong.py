@@ -39,7 +39,7 @@ class MineWrong(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         score = difficulties(stored_classifier(ctx, take(inputs, "model", TrainedModel)), ctx)
-        report = report_of(mining_figures(score, THRESHOLD, ctx.task.train))
+        report = report_of(mining_figures(score, THRESHOLD, ctx.task))
         return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
 
 
@@ -106,7 +106,7 @@ class MineGCE(Stage):
         logits = logits_of(model, ctx)
         score = difficulty(logits, ctx.train.target)
         bias, made = pseudo_labels(model, spec, "biased", logits, ctx)
-        figures = mining_figures(score, THRESHOLD, ctx.task.train), pseudo_figures(bias.label, ctx.task)
+        figures = mining_figures(score, THRESHOLD, ctx.task), pseudo_figures(bias.label, ctx.task)
         conflict_score = score_artifact(ctx.train.ids, score, THRESHOLD, self.name)
         return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}
 

@@ -72,9 +72,9 @@ def read_records(path: Path) -> Iterator[RunRecord]:
                 group, _, own = name.rpartition(".")
                 (config.setdefault(group, {}) if group else config)[own] = _parse(text)
             figures = {name: float(text) for name, text in row.items() if "/" in name and text != ""}
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: {error}") from error
-        if not {"dataset", "method"} <= config.keys():
+        if not {"dataset", "method"} <= config.keys() or not isinstance(config["dataset"], str):
             raise UserError(f"{path}, line {number}: a run has at least the columns dataset and method")
         yield RunRecord(
             path / str(number),
@@ -129,5 +129,5 @@ def _text(value: Any) -> str:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
