@@ -80,7 +80,7 @@ def build() -> DebiasExperiment:
     return experiment
 
 
-def _stage_command(name: str, summary: str):  # type: ignore[no-untyped-def]
+def _stage_command(name: str, summary: str):
     def command(_run: Run) -> float | None:
         return train_recipe(_run, last=name)
 

@@ -30,7 +30,7 @@ class Gathered:
         size = sum(split.images.shape.numel() for split in splits)
         alike = all(own.prepared_like(batches[0]) for own in batches)
         if device.type == "cuda" and alike and size <= SHARE * free_memory(device):
-            self._rows = torch.cat([split.images.flatten(1) for split in splits])  # type: ignore[arg-type, union-attr]
+            self._rows = torch.cat([split.images.flatten(1) for split in splits])  # type: ignore[union-attr]
             self._labels = {
                 name: torch.cat([getattr(split, name) for split in splits])
                 for name in ("target", "bias", "vector")

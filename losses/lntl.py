@@ -15,7 +15,7 @@ IGNORED = 255
 
 def reverse_gradient(x: Tensor, factor: float) -> Tensor:
     """`x` as it is; its gradient is multiplied by -factor (Ganin & Lempitsky, ICML 2015)."""
-    return _Reversed.apply(x, factor)  # type: ignore[no-any-return,no-untyped-call]
+    return _Reversed.apply(x, factor)
 
 
 class _Reversed(torch.autograd.Function):

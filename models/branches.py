@@ -94,14 +94,14 @@ class _JoinedLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, images, weight_a, bias_a, weight_b, bias_b, entry):  # type: ignore[no-untyped-def,override]
+    def forward(ctx, images, weight_a, bias_a, weight_b, bias_b, entry):
         ctx.save_for_backward(images)
         ctx.rows = len(weight_a)
         return torch.addmm(torch.cat([bias_a, bias_b]), images, entry.t()).tensor_split([len(weight_a)], dim=1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_a, grad_b):  # type: ignore[no-untyped-def,override]
+    def backward(ctx, grad_a, grad_b):
         (images,) = ctx.saved_tensors
         grad = torch.cat([grad_a, grad_b], dim=1)
         weight, bias = grad.t() @ images, grad.sum(0)

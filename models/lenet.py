@@ -66,7 +66,7 @@ class EntryConv2d(nn.Conv2d):
         if not (input.requires_grad and torch.is_grad_enabled()):
             return super().forward(input)
         output = super().forward(input.detach())
-        return _TurnedGradient.apply(input, output, self.weight)  # type: ignore[no-any-return,no-untyped-call]
+        return _TurnedGradient.apply(input, output, self.weight)
 
 
 class _TurnedGradient(torch.autograd.Function):

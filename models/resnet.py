@@ -72,7 +72,7 @@ class ResNet18(Backbone):
         self.features = 512 if projected is None else projected
         self.body = resnet18(weights=None)
         # What is left without the classifier of ImageNet's classes.
-        self.body.fc = nn.Identity()  # type: ignore[assignment]
+        self.body.fc = nn.Identity()
         self.project = nn.Identity() if projected is None else nn.Linear(512, projected)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from sacred.arg_parser import get_config_updates
 
 from catalogue import RUN_SETTINGS, decides, known_settings

@@ -57,7 +57,7 @@ def test_options_of_other_programs(title: str) -> None:
     assert {name.removeprefix("--") for name in options} >= set(wanted)
 
 
-def test_commands_resolve(configured) -> None:  # type: ignore[no-untyped-def]
+def test_commands_resolve(configured) -> None:
     commands = re.findall(r"(?:^    |`)python main.py with ([^`\n]+)", TEXT, flags=re.MULTILINE)
     assert len(commands) >= 3
     for words in commands:

@@ -30,7 +30,7 @@ class _KeptLists(Adam):
             update = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
             update(
                 weights,
-                [weight.grad for weight in weights],  # type: ignore[misc]
+                [weight.grad for weight in weights],
                 first,
                 second,
                 [],

@@ -46,7 +46,7 @@ def speed_up(model: nn.Module, ctx: Context) -> dict[str, bool]:
     if on["bfloat16"] and isinstance(model, Joinable):
         model.part()  # their joint product is of float32
     if on["channels_last"]:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     for module in model.modules():
         if isinstance(module, Backbone) and not module.prepared:
             if on["bfloat16"]:

@@ -38,7 +38,7 @@ def as_rgb(image: Image.Image, wide: bool = False) -> Image.Image:
         rgb = Image.alpha_composite(ground, laid).convert("RGB")
     else:
         laid = rgb = image.convert("RGB")
-    if wide and max(high for _, high in laid.getextrema()[:3]) < 16:  # type: ignore[misc, index]
+    if wide and max(high for _, high in laid.getextrema()[:3]) < 16:  # type: ignore[misc]
         raise UnknownRange("black at 16 bits a channel: save it with 8 bits, or with values up to 65535")
     return rgb
 

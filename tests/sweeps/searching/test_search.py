@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from filelock import FileLock
 
 import main as program

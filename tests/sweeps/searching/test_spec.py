@@ -5,7 +5,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 import sweep
 from errors import UserError
