@@ -8,7 +8,7 @@ from diagnosis.intervals import Share, beyond
 from diagnosis.properties import Predicted
 from diagnosis.rates import Moved
 
-# What it takes to name a property, from measurements on data with and without a shortcut (docs/diagnose.md): at the
+# What it takes to name a property, set by hand on a few runs with and without a shortcut (docs/diagnose.md): at the
 # unfavourable end of its interval it carries most answers along, ...
 NAMED = 0.6
 # ... and laid on images of other classes it tells their class nearly as well as a whole image does.
