@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from data import DATASETS, load_task, registry
+from data import registry
 from data.photos.imagesets import IMAGE_SETS
+from data.registry import DATASETS, load_task
 from data.sources.digits import digits
 from data.sources.idx import IDX_FILES
 from errors import UserError

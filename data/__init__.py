@@ -1,7 +1,0 @@
-"""Where biased data comes from and how it reaches the device."""
-
-from data.batches import Batch, Batches
-from data.registry import DATASETS, DatasetSpec, load_task
-from data.split import Split, Task, hold_out
-
-__all__ = ["DATASETS", "Batch", "Batches", "DatasetSpec", "Split", "Task", "hold_out", "load_task"]
