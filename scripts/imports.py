@@ -1,6 +1,6 @@
 """Which module of the project imports which, read off the sources, and what the order of the rooms forbids.
 
-The rooms are declared here and nowhere else: docs/architecture.md, its picture and tests/test_architecture.py read this.
+They are declared here and nowhere else: docs/architecture.md, its picture and tests/test_architecture.py read this.
 """
 
 import ast
