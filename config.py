@@ -1,6 +1,5 @@
 """The Sacred experiment: its settings, defaults and named configs, and the checks that run before any work."""
 
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ from sacred.config.config_summary import ConfigSummary
 from sacred.run import Run
 from sacred.utils import iterate_flattened
 
-from catalogue import RUN_SETTINGS, documentation, known_settings
+from catalogue import RUN_SETTINGS, concerns, default_for, documentation, known_settings
 from data.registry import DATASETS
+from data.settings import complete
 from errors import UserError
 from settings import nearest
 from stages.recipes import RECIPES, STAGES, stages_of
@@ -69,6 +69,7 @@ _SACRED = {"seed"}
 class Defaults:
     """Default settings as a Sacred config: they depend on the data set, the method and the budget.
 
+    Only those that concern the data set and the method are there, unless `everything` is set.
     Settings of the command line (`fixed`) and of named configs (`preset`) go before them.
     """
 
@@ -76,15 +77,18 @@ class Defaults:
         self, fixed: Mapping | None = None, preset: Mapping | None = None, fallback: Mapping | None = None
     ) -> ConfigSummary:
         given = {**dict(preset or {}), **dict(fixed or {})}
-        chosen = [given.get(name, RUN_SETTINGS[name].default) for name in ("method", "dataset", "quick")]
-        method, dataset, quick = chosen[0], str(chosen[1]), chosen[2] is True
-        defaults: dict[str, Any] = {
-            name: setting.default_for(method, dataset, quick) for name, setting in RUN_SETTINGS.items()
-        }
-        for stage in STAGES.values():
-            defaults[stage.name] = {
-                name: setting.default_for(method, dataset, quick) for name, setting in stage.settings.items()
-            }
+        chosen = [given.get(name, RUN_SETTINGS[name].default) for name in ("method", "dataset", "quick", "everything")]
+        method, dataset, quick = _method_or_none(chosen[0]), str(chosen[1]), chosen[2] is True
+        # What is given is there to be recorded, also where it is without meaning.
+        said = {path for source in (preset, fixed) for path, _ in iterate_flattened(dict(source or {}))}
+        defaults: dict[str, Any] = {}
+        for path in known_settings():
+            if path in said or chosen[3] is True or method is None or concerns(path, method, dataset):
+                group, _, name = path.rpartition(".")
+                own = defaults.setdefault(group, {}) if group else defaults
+                own[name] = default_for(path, chosen[0] if method is None else method, dataset, quick)
+        for stage in STAGES.values() if chosen[3] is True or method is None else stages_of(method, dataset=dataset):
+            defaults.setdefault(stage.name, {})
         summary = ConfigDict(defaults)(fixed=fixed, preset=preset, fallback=fallback)
         summary.docs = documentation()
         return summary
@@ -150,7 +154,7 @@ def check_named(names: Sequence[str]) -> None:
 
 
 def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings in their own types.
+    """All settings in their own types; those that `config` leaves out have their defaults.
 
     Raises
     ------
@@ -158,7 +162,7 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         The first one that is unknown, of a wrong type or out of range, with the nearest valid name or what is accepted.
     """
     known = known_settings()
-    checked: dict[str, Any] = {name: {} for name in STAGES}
+    given: dict[str, Any] = {}
     for path, value in iterate_flattened(dict(config)):
         if path in STAGES and value == {}:
             continue  # a stage without settings
@@ -166,14 +170,34 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
             if path in STAGES:
                 raise UserError(f"{path} is a group of settings: give one of them, as in {path}.epochs=5")
             raise UserError(f"no setting is called {path!r}{nearest(path, known)} (`print_config` lists them all)")
+        given[path] = known[path].check(path, value)
+    method, dataset = parse_method(given.get("method", known["method"].default)), given.get("dataset")
+    stages_of(method, dataset=dataset or known["dataset"].default)
+    checked: dict[str, Any] = {name: {} for name in STAGES}
+    for path in known:
         group, _, name = path.rpartition(".")
-        (checked[group] if group else checked)[name] = known[path].check(path, value)
+        own = checked[group] if group else checked
+        own[name] = given[path] if path in given else _default(path, method, given)
+    checked["method"] = method
     checked["skew"] = _one_share(checked)
     if checked["seed"] + checked["replicas"] > 2**32:
         raise UserError(f"replicas={checked['replicas']}: seeds end at {2**32 - 1}; take a smaller seed")
-    checked["method"] = parse_method(checked["method"])
-    stages_of(checked["method"], dataset=checked["dataset"])
     return checked
+
+
+def _default(path: str, method: str | list[str], given: Mapping[str, Any]) -> Any:
+    known = RUN_SETTINGS["dataset"].default
+    return default_for(path, method, given.get("dataset", known), given.get("quick") is True)
+
+
+def _method_or_none(method: Any) -> str | list[str] | None:
+    """The method, if it is one that there is; what is wrong with it is said when settings are checked."""
+    try:
+        parsed = parse_method(method)
+        stages_of(parsed)
+    except UserError:
+        return None
+    return parsed
 
 
 def _one_share(checked: Mapping[str, Any]) -> float:
@@ -182,7 +206,7 @@ def _one_share(checked: Mapping[str, Any]) -> float:
     if rho is None:
         return skew
     said = round(1 - rho, 12)
-    if skew not in (said, RUN_SETTINGS["skew"].default_for(None, checked["dataset"])):
+    if skew not in (said, default_for("skew", None, checked["dataset"])):
         raise UserError(f"rho={rho:g} and skew={skew:g} contradict each other; give one of them")
     return said
 
@@ -214,12 +238,9 @@ def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[
         last = command_name if command_name in STAGES or command_name == "mine" else None
         for stage in stages_of(checked["method"], last, checked["dataset"]):
             stage.check(checked)
-    return {"method": checked["method"], "skew": checked["skew"]}
+    return {name: checked[name] for name in ("method", "skew") if name in config}
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     """Checked settings as plain dicts, with what is read from the environment filled in."""
-    checked = check_settings(config)
-    if checked["dataset"] != "own_images":
-        checked["data_dir"] = checked["data_dir"] or os.environ.get("DATA_DIR") or None
-    return checked
+    return complete(check_settings(config))

@@ -1,17 +1,21 @@
-"""What a setting is: its default, its meaning, what it may be, and where it is searched, on one line."""
+"""What a setting is: its default, its meaning, what it may be, what it decides, and where it is searched."""
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from errors import UserError
+
+Role = Literal["data", "method", "machine", "view"]
+# Settings of these decide a run's figures.
+DECIDING: tuple[Role, ...] = ("data", "method")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One value a person may set.
+    """One value a user may set.
 
     Parameters
     ----------
@@ -28,10 +32,15 @@ class Setting:
     kind
         The accepted type, when the default is None.
     quick
-        The default under the named config `quick`; or, as in `at`, those of some data sets and methods.
-    at
-        Defaults that hold for a data set, a method, or both: keys are a name or a pair (method, data set); the most
-        specific one wins, a method before a data set.
+        The default under the named config `quick`, whatever the data set and the method.
+    role
+        What it decides: `data`, the images; `method`, what is computed from them; `machine`, where and how fast;
+        `view`, what is shown, read or written beside. The first two decide a run's figures, and go into keys, columns
+        of results and sweeps; the others do not.
+    told
+        Whether a title names it where it is not at its default, of settings of the data.
+    follows
+        Name under which a data set brings a default for this setting of every stage; None: only under its own path.
     search
         Where a hyper-parameter search looks: ("log", low, high), ("uniform", low, high) or ("choice", (…)).
     """
@@ -44,22 +53,10 @@ class Setting:
     optional: bool = False
     kind: type | None = None
     quick: Any = None
-    at: Mapping[Any, Any] = field(default_factory=dict)
+    role: Role = "method"
+    told: bool = False
+    follows: str | None = None
     search: tuple[Any, ...] | None = None
-
-    def default_for(self, method: Any, dataset: str, quick: bool = False) -> Any:
-        """The default under a method, a data set and a budget."""
-        name = method if isinstance(method, str) else None
-        tables = [self.at]
-        if quick and self.quick is not None:
-            if not isinstance(self.quick, Mapping):
-                return self.quick
-            tables.insert(0, self.quick)
-        for table in tables:
-            for key in ((name, dataset), name, dataset):
-                if key in table:
-                    return table[key]
-        return self.default
 
     def check(self, name: str, value: Any) -> Any:
         """`value` in the setting's own type, or a UserError that says what is accepted."""
@@ -94,17 +91,6 @@ class Setting:
         elif self.low is not None:
             noun += f" of at least {_plain(self.low)}"
         return noun + (" or None" if self.optional else "")
-
-
-# Data sets of one kind are built from each of these: biased_mnist, biased_fashion, biased_digits.
-SOURCES = ("mnist", "fashion", "digits")
-
-
-def on_sources(value: Any, *kinds: str) -> dict[str, Any]:
-    """Entries of `Setting.at` that give the data sets of some kinds one default, whatever their source."""
-    entries = {f"{kind}_{source}": value for kind in kinds for source in SOURCES}
-    # The published files of one kind are a data set of their own.
-    return entries | ({"jitter_released": value} if "jitter" in kinds else {})
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

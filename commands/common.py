@@ -8,7 +8,7 @@ from sacred.run import Run
 
 from commands.console import say
 from config import resolve
-from data.registry import load_task
+from data.loading import load_task
 from data.split import Task
 from training.machine import prepare_cpu
 

@@ -56,7 +56,7 @@ def leave(run: Run, outcome: Outcome, task: Task) -> None:
 
 def _about(run: Run, task: Task) -> dict[str, str]:
     chosen = ("dataset", "method", "skew", "severity", "seed", "reverse")
-    about = {name: str(run.config[name]) for name in chosen}
+    about = {name: str(run.config[name]) for name in chosen if name in run.config}
     preparation = task.preparation or Preparation(task.image_shape[1], "stretch")
     return about | {
         "classes": json.dumps(task.target_names),

@@ -25,13 +25,13 @@ PLACED: dict[str, tuple[int, int]] = {
     "sweep.py": (560, 300),
     "results.py": (900, 300),
     "sweeps": (730, 640),
-    "stages/recipes.py": (490, 420),
+    "methods": (490, 420),
     "stages": (490, 420),
     "stages/common": (410, 380),
     "training": (310, 580),
     "metrics.py": (115, 190),
     "models": (325, 190),
-    "data/registry.py": (840, 230),
+    "data registry": (840, 230),
     "data/generated": (695, 184),
     "data/photos": (875, 160),
     "data/sources": (695, 184),
@@ -133,15 +133,16 @@ def table(joined: Mapping[str, set[str]], lines: Mapping[str, int]) -> str:
     for level in LEVELS:
         for room in level:
             targets = ", ".join(f"`{name}`" for name in order if name in joined[room.name]) or "–"
-            name = "the ground" if room.name == "ground" else f"`{room.name}`"
-            rows.append(f"| {name} | {lines[room.name]:,} | {room.holds} | {targets} |")
+            files = ", ".join(f"`{place}`" for place in room.places)
+            holds = room.holds if room.places == (room.name,) else f"{room.holds}: {files}"
+            rows.append(f"| `{room.name}` | {lines[room.name]:,} | {holds} | {targets} |")
     return "\n".join(rows)
 
 
 def written_lines(text: str) -> dict[str, int]:
     """Room -> the lines that the table in a document gives it."""
-    found = re.findall(r"^\| (?:`([^`]+)`|the ground) \| ([\d,]+) \|", text, flags=re.MULTILINE)
-    return {name or "ground": int(count.replace(",", "")) for name, count in found}
+    found = re.findall(r"^\| `([^`]+)` \| ([\d,]+) \|", text, flags=re.MULTILINE)
+    return {name: int(count.replace(",", "")) for name, count in found}
 
 
 def with_table(text: str, joined: Mapping[str, set[str]], lines: Mapping[str, int]) -> str:

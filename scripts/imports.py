@@ -46,13 +46,19 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
     (_room("config.py", "the Sacred experiment: defaults, named configs, checks before any work"),),
     (_room("tracking", "what is kept of a run and how it is shown: observers, mongo, results, report, pictures"),),
     (_room("catalogue.py", "every setting by its dotted name"),),
-    (_room("stages/recipes.py", "which stages make up a method"),),
+    (_room("methods", "which stages make up a method, and their values", "stages/recipes.py", "stages/methods.py"),),
     (_room("stages", "the steps of recipes, and nothing else"),),
     (_room("stages/common", "what steps share: classifiers, budgets, scores"),),
     (_room("training", "the engine, which knows no method: loop, walk through stages, store, optimisers, speed"),),
     (
         _room("metrics.py", "figures of predictions"),
-        _room("data/registry.py", "the data sets by name"),
+        _room(
+            "data registry",
+            "the data sets by name, their settings, and loading",
+            "data/registry.py",
+            "data/settings.py",
+            "data/loading.py",
+        ),
         _room("models", "networks, pruning gates, weight files"),
     ),
     (
@@ -118,7 +124,10 @@ def rooms(levels: Sequence[Sequence[Room]] = LEVELS) -> list[Room]:
 
 
 def imports(found: Mapping[str, Module], root: Path = ROOT) -> dict[str, set[str]]:
-    """Module -> the project's modules that it imports anywhere in its text: at its head, in a function, for types."""
+    """Module -> the project's modules that it imports, at its head or anywhere else.
+
+    In a function, for types only, and by the names that it gives `import_module` counts as well.
+    """
     return {
         name: {target for target in _named(module, root, found) if target != name} for name, module in found.items()
     }
@@ -126,8 +135,10 @@ def imports(found: Mapping[str, Module], root: Path = ROOT) -> dict[str, set[str
 
 def _named(module: Module, root: Path, known: Mapping[str, Module]) -> Iterator[str]:
     package = module.name if module.path.name == "__init__.py" else module.name.rpartition(".")[0]
-    outside = {f"{place}" for place in BESIDE}
-    for node in ast.walk(ast.parse((root / module.path).read_text(encoding="utf-8"))):
+    text = (root / module.path).read_text(encoding="utf-8")
+    # A registry loads modules whose names it lists.
+    by_name = "import_module" in text
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -136,10 +147,12 @@ def _named(module: Module, root: Path, known: Mapping[str, Module]) -> Iterator[
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, *([base] if base else [])])
             names = [f"{base}.{alias.name}" for alias in node.names]
+        elif by_name and isinstance(node, ast.Constant) and node.value in known:
+            names = [str(node.value)]
         else:
             continue
         for name in names:
-            if name.split(".")[0] in outside:
+            if name.split(".")[0] in BESIDE:
                 yield name
             while name and name not in known:
                 name = name.rpartition(".")[0]

@@ -1,6 +1,6 @@
 """docs/reference.md, and the table of methods in the README, from the registries: `python -m scripts.reference`.
 
-Names, values and papers are written down where their owners are (`data/`, `stages/`, `catalogue.py`, `config.py`); a test
+Names, values and papers are written where their owners are (`data/`, `stages/`, `catalogue.py`, `config.py`). A test
 fails when a document says something else.
 """
 
@@ -29,8 +29,8 @@ NOTHING = "–"
 
 HEAD = """# Reference
 
-Every name the program knows, generated from its registries by `python -m scripts.reference`. `python main.py help NAME` prints
-the same about one name, and `python main.py print_config with …` prints the values a command would use.
+Every name the program knows, generated from its registries by `python -m scripts.reference`. `python main.py help NAME`
+prints the same about one name, and `python main.py print_config with …` prints the values a command would use.
 """
 # What a command does that is no step of a recipe is said by its docstring; these are commands of Sacred.
 _SACRED = ("print_config", "print_dependencies", "save_config", "print_named_configs")
@@ -86,8 +86,10 @@ def _commands() -> str:
             continue
         rows.append([f"`{name}`", _first_line(command)])
     rows.append(["`print_config`", "Print every setting with its value and meaning; nothing is run."])
-    text = "`python main.py COMMAND with …`; without a command, `train`. The name of any [stage](#stages) is a command as well: "
-    text += "it runs the method up to and including that stage."
+    text = (
+        "`python main.py COMMAND with …`; without a command, `train`. The name of any [stage](#stages) is a command as "
+        "well: it runs the method up to and including that stage."
+    )
     return text + "\n\n" + _table(["command", "what it does"], rows)
 
 
@@ -98,7 +100,10 @@ def _data_sets() -> str:
         skew = _value(spec.default("skew", RUN_SETTINGS["skew"]), RUN_SETTINGS["skew"]) if spec.has_skew else NOTHING
         rows.append([f"`{spec.name}`", spec.summary, spec.kind.name, skew, _ticked(own)])
     table = _table(["data set", "what it is", "kind", "`skew`", "settings of its own"], rows)
-    text = "`skew` is the default share of conflicting training images, – where the images decide. What a kind of data brings:"
+    text = (
+        "`skew` is the default share of conflicting training images (– where the images decide). What a kind of data "
+        "brings, `network` to every stage that trains one:"
+    )
     brought = []
     for kind in KINDS.values():
         values = [f"`{path}={_plain(value)}`" for path, value in kind.defaults.items()]
@@ -109,8 +114,8 @@ def _data_sets() -> str:
 
 def _methods() -> str:
     parts = [
-        "The stages of each method, in order, and what it sets in them. Values hold on every data set unless a kind of data "
-        "or a data set is named.",
+        "The stages of each method, in order, and what it sets in them. Values hold on every data set unless a kind of "
+        "data or a data set is named.",
     ]
     for name, recipe in RECIPES.items():
         lines = [f"### {name}", "", f"{_sentence(recipe.summary)}", ""]
@@ -134,11 +139,11 @@ def _methods() -> str:
 
 def _stages() -> str:
     parts = [
-        "A method of your own is a list of stages, `method=\"[pretrain, mine_wrong, finetune]\"`: every artifact that a stage "
-        "needs must be given by an earlier one. Settings are written `STAGE.NAME=VALUE`."
+        'A method of your own is a list of stages, `method="[pretrain, mine_wrong, finetune]"`: every artifact that a '
+        "stage needs must be given by an earlier one. Settings are written `STAGE.NAME=VALUE`."
     ]
     for stage in STAGES.values():
-        lines = [f"### {stage.name}", "", _sentence(stage.summary), "", *_artifacts(stage)]
+        lines = [f"### Stage {stage.name}", "", _sentence(stage.summary), "", *_artifacts(stage)]
         if stage.settings:
             lines += ["", _settings_table(stage.settings, f"{stage.name}.")]
         parts.append("\n".join(lines))
@@ -156,8 +161,10 @@ def _artifacts(stage: Stage) -> Iterator[str]:
 
 
 def _settings() -> str:
-    text = "Written `NAME=VALUE` after `with`. Defaults are those of no data set in particular; [kinds of data](#data-sets) and "
-    text += "[methods](#methods) bring others."
+    text = (
+        "Written `NAME=VALUE` after `with`. Defaults hold unless a [kind of data](#data-sets) or a [method](#methods) "
+        "brings others."
+    )
     return f"{text}\n\n{_settings_table(RUN_SETTINGS)}"
 
 
@@ -200,9 +207,14 @@ def _networks() -> str:
     for name, make in BACKBONES.items():
         network, side = _smallest(make)
         weights = sum(parameter.numel() for parameter in network.parameters())
-        rows.append([f"`{name}`", _first_line(type(network)), f"{network.features:,}", f"{weights:,} at {side} x {side}"])
-    text = "Backbones for settings such as `pretrain.network` and `branches.deep`, each followed by a linear classifier. Weights are "
-    text += "counted for colour images of the size given, without the classifier. Names with `_imagenet` start from ImageNet's weights."
+        rows.append(
+            [f"`{name}`", _first_line(type(network)), f"{network.features:,}", f"{weights:,} at {side} x {side}"]
+        )
+    text = (
+        "Backbones for settings such as `pretrain.network` and `branches.deep`, each followed by a linear classifier. "
+        "Weights are counted for colour images of the size given, without the classifier. Names with `_imagenet` start "
+        "from ImageNet's weights."
+    )
     return f"{text}\n\n" + _table(["network", "what it is", "features", "weights"], rows)
 
 
@@ -228,7 +240,7 @@ def _assignments(values: Mapping[str, Any]) -> str:
 
 
 def _arrow(stages: Sequence[str]) -> str:
-    return " → ".join(f"[`{name}`](#{name})" for name in stages)
+    return " → ".join(f"[`{name}`](#stage-{name})" for name in stages)
 
 
 def _ticked(names: Sequence[str] | Mapping[str, Any]) -> str:

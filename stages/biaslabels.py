@@ -1,7 +1,6 @@
 """Methods that want a bias label per training image, true or pseudo: GroupDRO and bias-balanced training."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from data.batches import Batch
 from losses.group import group_dro, group_losses
 from losses.reweight import bias_balanced, log_prior
-from settings import Setting, on_sources
+from settings import Setting
 from stages.common.classifier import (
     fit_classifier,
     model_artifact,
@@ -21,16 +20,6 @@ from stages.common.classifier import (
 )
 from stages.common.scores import values_for
 from training.stage import Artifact, Context, Stage
-
-# On pseudo labels the network is the shallow branch's: a deep one turns back to the bias. The few conflicting images
-# are soon learnt by heart, so training is short.
-_PSEUDO = ("depth_balanced", "depth_dro")
-_NETWORK = network_setting(depth_balanced="mlp3", depth_dro="mlp3")
-_BATCH_SIZE = training_settings()["batch_size"]
-_BATCH_SIZE = replace(
-    _BATCH_SIZE,
-    at={**_BATCH_SIZE.at, **{(method, name): 256 for method in _PSEUDO for name in on_sources(256, "colored")}},
-)
 
 
 class GroupDROStage(Stage):
@@ -43,10 +32,9 @@ class GroupDROStage(Stage):
     read_outs = ("model",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
-        network=_NETWORK,
+        network=network_setting(),
         eta=Setting(0.01, "step size of the group weights", low=0, search=("log", 1e-3, 1e-1)),
-        epochs=Setting(100, "passes over the training images", low=1, quick=8, at={"depth_dro": 8}),
-        batch_size=_BATCH_SIZE,
+        epochs=Setting(100, "passes over the training images", low=1, quick=8),
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
@@ -77,9 +65,8 @@ class BiasBalanced(Stage):
     read_outs = ("model",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
-        network=_NETWORK,
-        epochs=Setting(20, "passes over the training images", low=1, quick=6, at={"depth_balanced": 8}),
-        batch_size=_BATCH_SIZE,
+        network=network_setting(),
+        epochs=Setting(20, "passes over the training images", low=1, quick=6),
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:

@@ -13,7 +13,7 @@ from models.registry import BACKBONES, seeded
 from randomness import derive
 from settings import Setting
 from stages.common.budget import training_batches
-from stages.common.classifier import CIFAR, PHOTOGRAPHS, optimiser_for, start_from_imagenet, training_settings
+from stages.common.classifier import optimiser_for, start_from_imagenet, training_settings
 from training.evaluation import map_images
 from training.loop import Fitted, Job, Update, fit
 from training.stage import Artifact, Context, Stage
@@ -34,18 +34,11 @@ class BranchesStage(Stage):
             "mlp3",
             "network of the shallow branch",
             choices=tuple(BACKBONES),
-            at={**dict.fromkeys(CIFAR, "shallow_cifar"), **dict.fromkeys(PHOTOGRAPHS, "shallow_faces")},
         ),
         "deep": Setting(
             "mlp5",
             "network of the deep branch",
             choices=tuple(BACKBONES),
-            at={
-                **dict.fromkeys(CIFAR, "resnet20"),
-                **dict.fromkeys(PHOTOGRAPHS, "resnet18"),
-                "celeba": "resnet18_imagenet",
-            },
-            quick={"celeba": "resnet18"},
         ),
         **training_settings(
             epochs=Setting(
@@ -53,12 +46,8 @@ class BranchesStage(Stage):
                 "passes over the training images",
                 low=1,
                 quick=8,
-                # The deep branch is read best early on.
-                at={**dict.fromkeys(PHOTOGRAPHS, 10), "depth_balanced": 4, "depth_dro": 4, "depth_prune": 4},
             ),
-            weight_decay=Setting(
-                1e-3, "weight decay", low=0, at=dict.fromkeys(PHOTOGRAPHS, 0.0), search=("log", 1e-6, 1e-2)
-            ),
+            weight_decay=Setting(1e-3, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
         ),
         "restarts": Setting(0, "how often to start anew, with other first weights, when branches do not part", low=0),
         "restart_after": Setting(2, "epochs after which to look whether they have", low=1),

@@ -14,9 +14,6 @@ from models.branches import build_branches
 from models.registry import BACKBONES
 from settings import Setting
 from stages.common.classifier import (
-    CIFAR,
-    IMAGES,
-    PHOTOGRAPHS,
     fit_classifier,
     model_artifact,
     new_classifier,
@@ -45,8 +42,6 @@ class Distill(Stage):
             "mlp5",
             "network of the target branch",
             choices=tuple(BACKBONES),
-            at={**dict.fromkeys(CIFAR, "resnet18_imagenet_64"), **dict.fromkeys(PHOTOGRAPHS, "resnet18_imagenet")},
-            quick={**dict.fromkeys(CIFAR, "resnet20"), **dict.fromkeys(PHOTOGRAPHS, "resnet18")},
         ),
         "teacher": Setting(
             "mean",
@@ -55,10 +50,7 @@ class Distill(Stage):
             choices=("mean", "last", "valid", "oracle"),
         ),
         **training_settings(
-            epochs=Setting(100, "passes over the training images", low=1, quick=6, at=dict.fromkeys(CIFAR, 200)),
-            learning_rate=Setting(
-                1e-3, "learning rate", low=0, at=dict.fromkeys(IMAGES, 1e-4), search=("log", 1e-4, 1e-2)
-            ),
+            epochs=Setting(100, "passes over the training images", low=1, quick=6),
         ),
         "temperature": Setting(2.0, "softens teacher and student", low=1e-3, search=("uniform", 1.0, 8.0)),
         "poe_weight": Setting(1.0, "weight of the loss beside the deep branch", low=0, search=("uniform", 0.0, 2.0)),
@@ -66,7 +58,6 @@ class Distill(Stage):
             1.0,
             "weight of the distillation loss",
             low=0,
-            at=dict.fromkeys(PHOTOGRAPHS, 0.0),
             search=("uniform", 0.0, 2.0),
         ),
     }

@@ -10,7 +10,6 @@ from data.batches import Batch
 from losses.end import Pairs, entangle_disentangle
 from settings import Setting
 from stages.common.classifier import (
-    QUICK_NETWORK_OF,
     fit_classifier,
     hit_rate,
     model_artifact,
@@ -42,15 +41,12 @@ class EnD(Stage):
             0.1,
             "weight of the term that pulls images of one bias apart",
             low=0,
-            quick=dict.fromkeys(QUICK_NETWORK_OF, 1.0),
             search=("uniform", 0.0, 1.0),
         ),
         beta=Setting(
             0.1,
             "weight of the term that pulls images of one target and other biases together",
             low=0,
-            # A few epochs of a small network need a stronger pull than the 80 of the paper.
-            quick=dict.fromkeys(QUICK_NETWORK_OF, 10.0),
             search=("uniform", 0.0, 1.0),
         ),
         pairs=Setting("all", "which pairs the second term takes: all, or half as published", choices=get_args(Pairs)),

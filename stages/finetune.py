@@ -13,12 +13,9 @@ from models.gates import apply_mask, fold_mask
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import (
-    IMAGES,
-    PHOTOGRAPHS,
     fit_classifier,
     initial_classifier,
     model_artifact,
-    on_images,
     stored_classifier,
     training_settings,
 )
@@ -50,7 +47,6 @@ class Finetune(Stage):
             "trained",
             "weights to start from: as trained, or as first drawn",
             choices=("trained", "initial"),
-            at={"jtt": "initial", "mrm": "initial"},
         ),
         upweight=Setting(
             None,
@@ -59,26 +55,22 @@ class Finetune(Stage):
             low=0,
             optional=True,
             kind=float,
-            # The skew of photographs is not that setting's: DCWP's scripts for BFFHQ and CelebA.
-            at={"mrm": 1.0, "jtt": 50.0, **dict.fromkeys(PHOTOGRAPHS, 80.0), "celeba": 20.0},
             search=("log", 5, 100),
         ),
         **CONTRASTIVE,
-        epochs=Setting(5, "passes over the training images", low=1, quick=2, at={"jtt": 100}),
+        epochs=Setting(5, "passes over the training images", low=1, quick=2),
         steps=Setting(
             1000,
             "training steps; 0: train for `epochs` instead",
             low=0,
             quick=0,
-            at={"jtt": 0, "mrm": 10000} | on_images("mrm", 20000, 20000),
         ),
-        evaluate_every=Setting(100, "steps between two evaluations, when `steps` is set", low=1, at={"mrm": 500}),
+        evaluate_every=Setting(100, "steps between two evaluations, when `steps` is set", low=1),
         batch_size=PRUNING_BATCH,
         learning_rate=Setting(
             1e-3,
             "learning rate",
             low=0,
-            at={"mrm": 1e-2, **dict.fromkeys(IMAGES, 5e-4), **on_images("mrm", 1e-3, 1e-3)},
             search=("log", 1e-4, 1e-2),
         ),
     )

@@ -50,7 +50,7 @@ class Fisher(Stage):
     # Its regulariser is a function of small squared gradients.
     exact = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
-        network=network_setting(fisher="lenet"),
+        network=network_setting(),
         lambda_image=Setting(1e-4, "weight of the image's information", low=0, search=("log", 1e-6, 1)),
         lambda_colour=Setting(1e-4, "weight of the second modality's information", low=0, search=("log", 1e-6, 1)),
         regularise=Setting(

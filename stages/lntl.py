@@ -62,7 +62,7 @@ class LNTL(Stage):
         batch_size=Setting(128, "images in a training batch", low=1),
         optimiser=Setting("sgd", "optimiser of this stage", choices=("adam", "adamw", "sgd"), optional=True),
         momentum=Setting(0.9, "momentum of sgd; both updates share it", low=0, high=1),
-        learning_rate=Setting(1e-2, "learning rate", low=0, at={"lntl_pretrained": 1e-3}, search=("log", 1e-4, 1e-1)),
+        learning_rate=Setting(1e-2, "learning rate", low=0, search=("log", 1e-4, 1e-1)),
         weight_decay=Setting(5e-4, "weight decay, in both updates", low=0, search=("log", 1e-5, 1e-2)),
         decay_every=Setting(40, "epochs after which the learning rate is multiplied by `decay` each time", low=1),
         decay=Setting(0.1, "factor on the learning rate", low=0, high=1),

@@ -13,10 +13,7 @@ from models.gates import add_gates, fold_mask
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import (
-    IMAGES,
-    PHOTOGRAPHS,
     finite_or_stop,
-    on_images,
     optimiser_for,
     stored_classifier,
     training_settings,
@@ -26,21 +23,14 @@ from training.loop import Job, Update, fit
 from training.stage import Artifact, Context, Stage
 
 CONTRASTIVE: dict[str, Setting] = {
-    "contrastive_weight": Setting(
-        0.05, "weight of the contrastive loss", low=0, at={"mrm": 0.0, "jtt": 0.0}, search=("uniform", 0.0, 0.2)
-    ),
+    "contrastive_weight": Setting(0.05, "weight of the contrastive loss", low=0, search=("uniform", 0.0, 0.2)),
     "contrastive_mask": Setting(
         "column", "positives: the other image is a suspect (as executed), or either is", choices=("column", "either")
     ),
 }
 
 
-PRUNING_BATCH = Setting(
-    256,
-    "images in a training batch",
-    low=1,
-    at={**dict.fromkeys(PHOTOGRAPHS, 64), "celeba": 128, "jtt": 64} | on_images("jtt", 256, 64),
-)
+PRUNING_BATCH = Setting(256, "images in a training batch", low=1)
 
 
 class Prune(Stage):
@@ -61,16 +51,12 @@ class Prune(Stage):
             "textbook",
             "gates are kept with probability sigmoid(logit), or as in the published code sigmoid(sigmoid(logit))",
             choices=("textbook", "reference"),
-            at={"dcwp": "reference", "mrm": "reference"},
         ),
-        upweight=Setting(
-            80.0, "how many times as often suspects are drawn", low=0, at={"mrm": 1.0}, search=("log", 5, 100)
-        ),
+        upweight=Setting(80.0, "how many times as often suspects are drawn", low=0, search=("log", 5, 100)),
         sparsity_weight=Setting(
             1e-8,
             "weight of the sum of gate logits",
             low=0,
-            at={**dict.fromkeys(IMAGES, 1e-9), "celeba": 5e-6},
             search=("log", 1e-10, 1e-6),
         ),
         **CONTRASTIVE,

@@ -1,90 +1,47 @@
-"""The recipes: which stages make up a method. A new method is its files and a line here."""
+"""The stages by name, and the stages of a method, checked. A new one is its file and a line in `MODULES`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from importlib import import_module
+from inspect import isclass
+from types import ModuleType
 
 from errors import UserError
 from settings import nearest
-from stages.biaslabels import BiasBalanced, GroupDROStage
-from stages.branches import BranchesStage
-from stages.common.classifier import CIFAR
-from stages.distill import Distill
-from stages.end import EnD
-from stages.finetune import Finetune
-from stages.fisher import Fisher
-from stages.lff import LfF
-from stages.lntl import LNTL
-from stages.mining.depth import MineDepth
-from stages.mining.ensemble import MineEnsemble
-from stages.mining.file import MineFile
-from stages.mining.known import MineNone, MineOracle, TrueBias
-from stages.mining.wrong import MineGCE, MineWrong
-from stages.pretrain import Pretrain
-from stages.prune import Prune
+from stages.methods import RECIPES as PUBLISHED
+from stages.methods import Recipe
 from training.stage import Stage
 
-STAGES: dict[str, Stage] = {
-    stage.name: stage
-    for stage in (
-        BranchesStage(),
-        Distill(),
-        Pretrain(),
-        MineWrong(),
-        MineGCE(),
-        MineEnsemble(),
-        MineDepth(),
-        MineOracle(),
-        MineNone(),
-        MineFile(),
-        TrueBias(),
-        Prune(),
-        Finetune(),
-        LfF(),
-        GroupDROStage(),
-        BiasBalanced(),
-        EnD(),
-        LNTL(),
-        Fisher(),
-    )
-}
+# Their stages come in this order in help. A module may bring recipes of its own: `RECIPES`, by name.
+MODULES = (
+    "stages.branches",
+    "stages.distill",
+    "stages.pretrain",
+    "stages.mining.wrong",
+    "stages.mining.ensemble",
+    "stages.mining.depth",
+    "stages.mining.known",
+    "stages.mining.file",
+    "stages.prune",
+    "stages.finetune",
+    "stages.lff",
+    "stages.biaslabels",
+    "stages.end",
+    "stages.lntl",
+    "stages.fisher",
+)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A method: the names of its stages in order, what it is in one line, and its stages on data sets with others."""
-
-    stages: tuple[str, ...]
-    summary: str
-    on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+def _stages_in(module: ModuleType) -> list[Stage]:
+    """The stages that a module defines, in its order; what it imports is another's."""
+    found = [value for value in vars(module).values() if isclass(value) and issubclass(value, Stage)]
+    return [stage() for stage in found if stage.__module__ == module.__name__ and hasattr(stage, "name")]
 
 
-RECIPES: dict[str, Recipe] = {
-    "erm": Recipe(("pretrain",), "plain cross-entropy, the baseline"),
-    "denetdm": Recipe(("branches", "distill"), "DeNetDM: depth-modulated branches, then distillation"),
-    "dcwp": Recipe(
-        ("pretrain", "mine_gce", "prune", "finetune"),
-        "DCWP: mine, prune, fine-tune what is left",
-        on=dict.fromkeys(CIFAR, ("pretrain", "mine_ensemble", "prune", "finetune")),
-    ),
-    "mrm": Recipe(("pretrain", "mine_none", "prune", "finetune"), "pruning without suspects, from first weights (MRM)"),
-    "jtt": Recipe(("pretrain", "mine_wrong", "finetune"), "Just Train Twice: up-weigh what ERM gets wrong"),
-    "lff": Recipe(("lff",), "Learning from Failure"),
-    "lntl": Recipe(("lntl",), "Learning Not to Learn: features that do not tell the colour"),
-    "lntl_pretrained": Recipe(("pretrain", "lntl"), "the same from a classifier trained by cross-entropy first"),
-    "fisher": Recipe(("fisher",), "functional Fisher information: make use of every modality"),
-    "group_dro": Recipe(("true_bias", "group_dro"), "GroupDRO on true bias labels"),
-    "bias_balanced": Recipe(("true_bias", "bias_balanced"), "bias-balanced training on true bias labels"),
-    "end": Recipe(("true_bias", "end"), "EnD: disentangle bias from features, on true bias labels"),
-    "depth_balanced": Recipe(
-        ("branches", "mine_depth", "bias_balanced"), "DeNetDM's branches give pseudo labels for bias-balanced training"
-    ),
-    "depth_dro": Recipe(("branches", "mine_depth", "group_dro"), "DeNetDM's branches give pseudo labels for GroupDRO"),
-    "depth_end": Recipe(("branches", "mine_depth", "end"), "DeNetDM's branches give pseudo labels for EnD"),
-    "depth_prune": Recipe(
-        ("branches", "mine_depth", "prune", "finetune"),
-        "DCWP's pruning of DeNetDM's shallow branch on depth-mined suspects",
-    ),
-}
+_LOADED = [import_module(name) for name in MODULES]
+STAGES: dict[str, Stage] = {stage.name: stage for module in _LOADED for stage in _stages_in(module)}
+RECIPES: dict[str, Recipe] = dict(PUBLISHED)
+for _module in _LOADED:
+    RECIPES |= getattr(_module, "RECIPES", {})
 
 
 def final_stage(stages: Sequence[Stage]) -> Stage | None:
@@ -114,7 +71,7 @@ def stages_of(method: str | Sequence[str], last: str | None = None, dataset: str
         if method not in RECIPES:
             raise UserError(f"method={method!r}: there are {', '.join(RECIPES)}{nearest(method, RECIPES)}")
         recipe = RECIPES[method]
-        names: Sequence[str] = recipe.on.get(dataset or "", recipe.stages)
+        names: Sequence[str] = recipe.stages_on(dataset)
     else:
         names = list(method)
     for name in names:

@@ -11,18 +11,15 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from sacred.arg_parser import get_config_updates
 
-from catalogue import known_settings
+from catalogue import RUN_SETTINGS, decides, known_settings
 from config import NAMED_CONFIGS, DebiasExperiment, resolve
 from errors import UserError
 from settings import nearest
-from stages.recipes import STAGES, stages_of
+from stages.recipes import stages_of
 from sweeps.alike import alike_of
-from tracking.results.records import MACHINE
 from training.store import digest
 
 KEYS = ("with", "grid", "search")
-# Where a batch comes from, and what a command of its own reads, decide no figure of a run either.
-ASIDE = MACHINE | {"streaming", "probe_on"}
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 
 
@@ -150,21 +147,12 @@ def run_key(config: Mapping[str, Any]) -> str:
     UserError
         Settings that are not accepted (any more).
     """
-    settings = resolve(_filled(config))
+    settings = resolve(config)
     used = {stage.name for stage in stages_of(settings["method"], dataset=settings["dataset"])}
-    # Elsewhere the folder only says where known files lie; a person's own images are what lies in it.
-    aside = ASIDE - {"data_dir"} if settings["dataset"] == "own_images" else ASIDE
-    return digest({name: settings[name] for name in settings if name in used or name not in {*STAGES, *aside}})
-
-
-def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
-    full = {name: dict(value) if isinstance(value, Mapping) else value for name, value in config.items()}
-    for path, setting in known_settings().items():
-        group, _, name = path.rpartition(".")
-        own = full.setdefault(group, {}) if group else full
-        if name not in own:
-            own[name] = setting.default_for(config["method"], config["dataset"], bool(config.get("quick")))
-    return full
+    # Elsewhere the folder only says where known files lie; a user's own images are what lies in it.
+    brought = {"data_dir"} if settings["dataset"] == "own_images" else set()
+    deciding = {name for name in RUN_SETTINGS if decides(name)} | brought
+    return digest({name: settings[name] for name in settings if name in used or name in deciding})
 
 
 def _plan(

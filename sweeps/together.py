@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from commands.console import say
 from commands.together import train_runs
 from config import DebiasExperiment, build_experiment, resolve
-from data.registry import load_task
+from data.loading import load_task
 from errors import UserError
 from redaction import redact
 from stages.recipes import stages_of

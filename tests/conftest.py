@@ -14,7 +14,7 @@ from sacred.arg_parser import get_config_updates
 
 import main
 from config import DebiasExperiment, build_experiment, resolve
-from data.registry import load_task
+from data.loading import load_task
 from data.split import Task
 from stages.recipes import stages_of
 from tests.pipeline import TINY

@@ -144,9 +144,20 @@ def test_help_of_one_word(capfd):
         assert part in out
 
 
+def test_print_config_gives_the_settings_of_the_method_and_the_data_set(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["print_config", "with", "colored_digits", "erm"]) == 0
+    out = words_of(capfd.readouterr().out)
+    assert "severity = 4 #" in out and "pretrain:" in out and "weight_decay = 0.0 #" in out
+    assert not re.search(r"\b(distill|branches|lntl):", out) and not re.search(
+        r"\b(variance|labels|rho999|type) =", out
+    )
+
+
 def test_print_config_gives_every_setting_with_its_value_and_meaning(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main.main(["print_config", "with", "colored_digits", "skewed3", "pretrain.epochs=77"]) == 0
+    words = ["colored_digits", "skewed3", "pretrain.epochs=77", "everything=True"]
+    assert main.main(["print_config", "with", *words]) == 0
     out = words_of(capfd.readouterr().out)
     assert "skew = 0.01 #" in out and "epochs = 77 #" in out and "dataset = 'colored_digits' #" in out
     for path, setting in known_settings().items():

@@ -84,7 +84,7 @@ def test_a_wrong_value_is_answered_with_what_is_accepted(configured, word, accep
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_none_are_refused_in_every_setting(configured, value):
     """A command line can hardly spell NaN, but a sweep or a script can pass it."""
-    config = configured()
+    config = configured("everything=True")
     for path, setting in known_settings().items():
         if isinstance(setting.default, float):
             group, _, name = path.rpartition(".")
@@ -145,7 +145,7 @@ def test_what_biased_mnist_changes(configured):
     assert settings["pretrain"]["network"] == "end_cnn"
     assert configured("biased_mnist", "erm", "quick")["pretrain"]["network"] == "end_cnn_small"
     assert configured("biased_mnist")["distill"]["network"] == "mlp5"
-    weights = {words: configured(*words)["end"]["beta"] for words in (("biased_mnist", "quick"), ("quick",), ())}
+    weights = {words: configured("end", *words)["end"]["beta"] for words in (("biased_mnist", "quick"), ("quick",), ())}
     assert list(weights.values()) == [10.0, 0.1, 0.1]
 
 
@@ -207,14 +207,12 @@ def test_command_line_before_named_config_before_default(configured):
 
 @pytest.mark.parametrize("quick", ["quick", "quick=True"])
 def test_quick_changes_budgets_and_an_explicit_budget_wins(configured, quick):
-    plain, short = configured(), configured(quick)
-    explicit = configured("pretrain.epochs=77", quick)
+    plain, short = configured("everything=True"), configured("everything=True", quick)
+    explicit = configured("everything=True", "pretrain.epochs=77", quick)
     assert explicit["pretrain"]["epochs"] == 77
     for stage in STAGES.values():
         for name, setting in stage.settings.items():
-            # A table holds what other data sets have.
-            own = setting.quick is not None and not isinstance(setting.quick, Mapping)
-            expected = setting.quick if own else plain[stage.name][name]
+            expected = plain[stage.name][name] if setting.quick is None else setting.quick
             assert short[stage.name][name] == expected, f"{stage.name}.{name}"
             if (stage.name, name) != ("pretrain", "epochs"):
                 assert explicit[stage.name][name] == expected

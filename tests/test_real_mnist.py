@@ -9,7 +9,7 @@ import pytest
 
 import main
 from catalogue import RUN_SETTINGS
-from data.registry import load_task
+from data.loading import load_task
 from data.split import Split
 
 LIMIT = 6000

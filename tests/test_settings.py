@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from catalogue import documentation, known_settings
+from catalogue import concerns, decides, default_for, documentation, known_settings
+from data.kinds import KINDS
 from data.registry import DATASETS
+from data.settings import DATA_SETTINGS
 from errors import UserError
 from settings import Setting, nearest
 from stages.recipes import RECIPES
@@ -56,14 +58,6 @@ def test_what_is_refused(setting, value):
         setting.check("group.name", value)
 
 
-def test_a_table_of_small_budgets():
-    setting = Setting(1, "", at={"erm": 2}, quick={"set": 3, ("erm", "set"): 4})
-    found = [setting.default_for(method, name, quick=True) for method, name in
-             (("erm", "set"), ("lff", "set"), ("erm", "other"), ("lff", "other"))]  # fmt: skip
-    assert found == [4, 3, 2, 1]
-    assert setting.default_for("erm", "set") == 2
-
-
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -81,15 +75,57 @@ def test_what_is_accepted_in_words(setting, words):
 
 
 def test_the_most_specific_default_wins():
-    setting = Setting(1, "", quick=9, at={"erm": 2, "digits": 3, ("erm", "digits"): 4, ("erm", "mnist"): 5})
-    assert setting.default_for("other", "other") == 1
-    assert setting.default_for("erm", "other") == 2
-    assert setting.default_for("other", "digits") == 3
-    assert setting.default_for("erm", "digits") == 4
-    assert setting.default_for("erm", "mnist") == 5
-    assert setting.default_for("erm", "digits", quick=True) == 9
-    assert setting.default_for(["pretrain"], "digits") == 3
-    assert Setting(1, "", at={"erm": 2}).default_for("erm", "digits", quick=True) == 2
+    # Pre-training steps: the stage's own, DCWP's, and of its method on photographs another learning rate.
+    assert default_for("pretrain.steps", "erm", "colored_mnist") == 0
+    assert default_for("pretrain.steps", "dcwp", "colored_mnist") == 10_000
+    assert default_for("pretrain.learning_rate", "erm", "colored_mnist") == 1e-3  # the stage's
+    assert default_for("pretrain.learning_rate", "erm", "bffhq") == 1e-4  # photographs'
+    assert default_for("pretrain.learning_rate", "dcwp", "colored_mnist") == 1e-2  # the method's
+    assert default_for("pretrain.learning_rate", "dcwp", "bffhq") == 1e-3  # the method's on photographs
+    assert default_for("pretrain.learning_rate", "dcwp", "celeba") == 1e-4  # the method's on CelebA
+    assert default_for("pretrain.learning_rate", ["pretrain"], "bffhq") == 1e-4
+    # A small budget of the stage's own goes before all; a data set's small network before the method's.
+    assert default_for("pretrain.steps", "dcwp", "colored_mnist", quick=True) == 0
+    assert default_for("pretrain.network", "dcwp", "bffhq", quick=True) == "resnet18"
+    assert default_for("pretrain.network", "dcwp", "colored_mnist", quick=True) == "cnn"
+    # A setting that follows the data takes what the data set brings for every stage; another does not.
+    assert default_for("lff.network", "lff", "biased_mnist") == "end_cnn"
+    assert default_for("distill.network", "denetdm", "biased_mnist") == "mlp5"
+
+
+def test_what_recipes_and_data_sets_bring_are_settings_that_there_are():
+    brought = {
+        *(path for recipe in RECIPES.values() for path in recipe.values),
+        *(path for recipe in RECIPES.values() for other in recipe.on.values() for path in other.values),
+        *(path for spec in DATASETS.values() for path in (*spec.defaults, *spec.quick)),
+        *(path for kind in KINDS.values() for path in (*kind.defaults, *kind.quick)),
+    }
+    follows = {setting.follows for setting in KNOWN.values()}
+    assert brought <= {*KNOWN, *follows}
+    assert {name for recipe in RECIPES.values() for name in recipe.on} <= {*KINDS, *DATASETS}
+    for name, recipe in RECIPES.items():
+        used = {
+            stage
+            for stages in (recipe.stages, *(other.stages or () for other in recipe.on.values()))
+            for stage in stages
+        }
+        for values in (recipe.values, *(other.values for other in recipe.on.values())):
+            assert {path.partition(".")[0] for path in values if "." in path} <= used, name
+
+
+def test_settings_that_data_sets_own_are_settings_of_the_data():
+    for spec in DATASETS.values():
+        assert {*spec.settings, *spec.kind.settings} <= set(DATA_SETTINGS)
+    for path in ("severity", "labels", "variance"):
+        assert sum(spec.has(path) for spec in DATASETS.values()) < len(DATASETS)
+    assert not concerns("severity", "erm", "bffhq") and concerns("severity", "erm", "colored_mnist")
+    assert concerns("pretrain.steps", "erm", "bffhq") and not concerns("prune.steps", "erm", "bffhq")
+    assert not concerns("skew", "erm", "own_images") and not concerns("rho", "erm", "bar")
+
+
+def test_roles_say_what_decides_figures():
+    assert all(decides(path) for path in ("skew", "seed", "pretrain.epochs", "augment", "no_such_setting"))
+    assert not any(decides(path) for path in ("device", "store", "progress", "rho", "streaming", "probe_on"))
 
 
 def test_nearest():
@@ -104,12 +140,10 @@ def test_every_declared_setting_is_sound(path):
     setting = KNOWN[path]
     assert setting.help and "\n" not in setting.help
     assert documentation()[path].startswith(setting.help)
-    names = {key for keys in setting.at for key in (keys if isinstance(keys, tuple) else (keys,))}
-    assert names <= {*RECIPES, *DATASETS}
     for method in (*RECIPES, None):
         for dataset in DATASETS:
             for quick in (False, True):
-                default = setting.default_for(method, dataset, quick)
+                default = default_for(path, method, dataset, quick)
                 assert setting.check(path, default) == default
     if setting.search is not None:
         kind, *rest = setting.search

@@ -20,6 +20,7 @@ GRAPH = Setting(
     "auto",
     "record training steps as CUDA graphs; auto: on a CUDA GPU, where the images are in its memory",
     choices=("auto", "on", "off"),
+    role="machine",
 )
 # Steps before the one that is recorded: in its first step an optimiser makes its state, in the second its lists of it.
 WARM_UP = 3

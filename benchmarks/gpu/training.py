@@ -14,7 +14,7 @@ from benchmarks.gpu.folders import epochs_of, figures_of, result_of
 from benchmarks.gpu.record import Call
 from benchmarks.gpu.sides import Job, side_by_side, tail
 from config import Defaults, resolve
-from data.registry import load_task
+from data.loading import load_task
 from stages.recipes import stages_of
 from training.machine import prepare_cpu
 from training.replicas import run_replicas

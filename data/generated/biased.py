@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 
-from data.cache import Arrays, key_of
+from data import kinds
+from data.cache import Arrays, cached, key_of
+from data.sources.by_name import Read, on_sources, source_of
 from data.sources.idx import Source
 from data.split import Split, Task, stratified_choice
 from errors import UserError
@@ -174,3 +179,18 @@ def as_task(
         extra_tests={"biased": split("biased")},
         selection=VALIDATIONS[validation],
     )
+
+
+def load(settings: Mapping[str, Any], name: str, read: Read) -> Task:
+    """The task that complete settings describe, built where it is not in the cache."""
+    source, validation = source_of(settings, read), settings["validation"]
+    # Without the rounding 1 - .003 could fall short of .997, and of a whole number of images with it.
+    rho = round(1 - settings["skew"], 12)
+    made = (rho, settings["n_confusing_labels"], settings["seed"], validation, settings["valid_fraction"])
+    key = data_key(source, *made)
+    arrays = cached(settings["cache_dir"], name, key, lambda: build_arrays(source, *made))
+    reverse = settings["reverse"]
+    return as_task(arrays, name=name, names=source.names, key=key, reverse=reverse, validation=validation)
+
+
+SPECS = on_sources(kinds.BIASED, load, "white {}, each tied to a background colour")

@@ -5,12 +5,17 @@ Image and colour are never multiplied: the network is given both (functional Fis
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.cache import Arrays, key_of
+from data.cache import Arrays, cached, key_of
 from data.generated.colored import assign_bias
+from data.kinds import BIMODAL
+from data.sources.by_name import Read, on_sources, source_of
 from data.sources.idx import Source
 from data.split import Split, Task
 from errors import UserError
@@ -100,3 +105,17 @@ def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], key: str) -> T
             "grey": split("test", "grey_vector", None),
         },
     )
+
+
+def load(settings: Mapping[str, Any], name: str, read: Read) -> Task:
+    """The task that complete settings describe, built where it is not in the cache."""
+    if settings["reverse"]:
+        raise UserError(f"{name}: the colour is a vector beside the image and cannot be the target; leave out reverse")
+    source = source_of(settings, read)
+    made = (settings["skew"], settings["colour_std"], settings["seed"])
+    key = data_key(source, *made)
+    arrays = cached(settings["cache_dir"], name, key, lambda: build_arrays(source, *made))
+    return as_task(arrays, name=name, names=source.names, key=key)
+
+
+SPECS = on_sources(BIMODAL, load, "grey {}, and beside each image a colour tied to its class")

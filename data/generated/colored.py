@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 
-from data.cache import Arrays, key_of
+from data.cache import Arrays, cached, key_of
+from data.kinds import COLORED
+from data.sources.by_name import Read, on_sources, source_of
 from data.sources.idx import Source
 from data.split import Split, Task
 from errors import UserError
@@ -144,3 +149,15 @@ def build(source: Source, skew: float, severity: int, seed: int, reverse: bool, 
     arrays = build_arrays(source, skew, severity, seed)
     key = data_key(source, skew, severity, seed)
     return as_task(arrays, name=name, names=source.names, key=key, reverse=reverse)
+
+
+def load(settings: Mapping[str, Any], name: str, read: Read) -> Task:
+    """The task that complete settings describe, built where it is not in the cache."""
+    source = source_of(settings, read)
+    made = tuple(settings[field] for field in ("skew", "severity", "seed", "placement"))
+    key = data_key(source, *made)
+    arrays = cached(settings["cache_dir"], name, key, lambda: build_arrays(source, *made))
+    return as_task(arrays, name=name, names=source.names, key=key, reverse=settings["reverse"])
+
+
+SPECS = on_sources(COLORED, load, "{}, each tied to a colour")

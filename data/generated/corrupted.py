@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,10 @@ from data.generated.corruptions import CORRUPTIONS, LEVELS, TYPES
 from data.generated.corruptions.frosting import photographs
 from data.generated.corruptions.pixels import Corruption
 from data.generated.corruptions.weather import frost
+from data.kinds import CIFAR
 from data.sources.cifar import cifar10
 from data.sources.idx import Source
+from data.spec import DatasetSpec
 from data.split import Split, Task
 from errors import UserError
 from randomness import stream
@@ -36,15 +37,14 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def load(settings: Mapping[str, Any]) -> Task:
-    """The task that the run's settings describe (see `registry.load_task`), built where it is not in the cache."""
+    """The task that the run's settings describe (complete, see `data.settings`), built where it is not in the cache."""
     name, cache_dir, progress = "corrupted_cifar10", Path(settings["cache_dir"]), settings.get("progress", False)
     kind, skew, severity, seed = (settings[field] for field in ("type", "skew", "severity", "seed"))
     level_of(severity)
-    folder = settings.get("frost_dir")
+    folder = settings["frost_dir"]
     panes = None if folder is None else photographs(Path(folder))
-    data_dir = settings["data_dir"] or os.environ.get("DATA_DIR") or None
-    source = cifar10(data_dir, cache_dir, settings["limit"], seed, progress)
-    placement = settings.get("placement", "blocks")
+    source = cifar10(settings["data_dir"], cache_dir, settings["limit"], seed, progress)
+    placement = settings["placement"]
     key = data_key(source, kind, skew, severity, seed, placement, panes)
 
     def build() -> Arrays:
@@ -215,5 +215,16 @@ def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], kind: int, key
         key=key_of(arrays=key, reverse=reverse),
         mean=MEAN,
         std=STD,
-        augment="crop_flip",
     )
+
+
+SPECS = (
+    DatasetSpec(
+        "corrupted_cifar10",
+        "CIFAR-10 objects, each tied to an image corruption",
+        load,
+        CIFAR,
+        augment="crop_flip",
+        settings=("severity", "type", "placement", "frost_dir"),
+    ),
+)

@@ -6,14 +6,23 @@ are cut at mid-grey and painted in one colour, which is the class's own plus nor
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.cache import Arrays, key_of
+from data.cache import Arrays, cached, key_of
 from data.generated.colored import PALETTE as COLORED_MNIST
 from data.generated.colored import assign_bias
-from data.sources.idx import Source
+from data.kinds import JITTER
+from data.sources.by_name import Read, on_sources, source_of
+from data.sources.idx import MNIST_NAMES, Source
+from data.sources.released_jitter import find_file, read_released
+from data.spec import DatasetSpec
 from data.split import Split, Task
 from errors import UserError
 from randomness import stream
@@ -182,3 +191,40 @@ def nearest_colour(images: np.ndarray, palette: Tensor) -> np.ndarray:
     """
     colours = torch.from_numpy(images.max(axis=(2, 3)).astype(np.float32) / 255)
     return torch.cdist(colours, palette).argmin(1).numpy()
+
+
+def load(settings: Mapping[str, Any], name: str, read: Read) -> Task:
+    """The task that complete settings describe, built where it is not in the cache."""
+    source, palette = source_of(settings, read), settings["palette"]
+    made = (settings["skew"], settings["variance"], palette, settings["seed"])
+    key = data_key(source, *made)
+    arrays = cached(settings["cache_dir"], name, key, lambda: build_arrays(source, *made))
+    return as_task(arrays, name=name, names=source.names, key=key, reverse=settings["reverse"], palette=palette)
+
+
+def load_released(settings: Mapping[str, Any]) -> Task:
+    """The published files of one variance as a task."""
+    path = find_file(Path(settings["data_dir"] or "."), settings["variance"])
+    found, limit = read_released(path), settings["limit"]
+    colours = palette_colours("jitter", 0)
+    arrays = {"colours": colours.numpy(), "grey_images": found["test_gray"][:, None].repeat(3, axis=1)}
+    for part, count in (("train", limit), ("test", None if limit is None else limit // 6)):
+        images = np.ascontiguousarray(found[f"{part}_image"][:count].transpose(0, 3, 1, 2))
+        arrays |= {f"{part}_images": images, f"{part}_target": found[f"{part}_label"][:count]}
+        arrays |= {f"{part}_ids": np.arange(len(images)), f"{part}_bias": nearest_colour(images, colours)}
+    arrays["grey_images"] = arrays["grey_images"][: len(arrays["test_ids"])]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    key = key_of(builder="jitter released", version=VERSION, file=digest, limit=limit)
+    reverse = settings["reverse"]
+    return as_task(arrays, name="jitter_released", names=MNIST_NAMES, key=key, reverse=reverse, palette="jitter")
+
+
+SPECS = (
+    *on_sources(JITTER, load, "{}, flat, each in a colour near the one its class is tied to"),
+    DatasetSpec(
+        "jitter_released",
+        "the published files of jitter_mnist, read from data_dir; colours named by the nearest mean",
+        load_released,
+        JITTER,
+    ),
+)

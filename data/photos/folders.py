@@ -51,7 +51,6 @@ def folder_task(
     listing: Listing,
     settings: Settings,
     normalise: Normalisation,
-    augment: str | None,
     every_class: bool = False,
 ) -> Task:
     """Decode a listing, or open its cache, and make the Task.
@@ -67,8 +66,6 @@ def folder_task(
         streaming, threads, progress.
     normalise
         Means and standard deviations of the channels.
-    augment
-        Name of the augmentation of training batches.
     every_class
         Whether each class must have a training image.
 
@@ -78,10 +75,10 @@ def folder_task(
         Files that cannot be used and a setting that says stop, classes or parts without images, an unwritable cache.
     """
     cache_dir = Path(settings["cache_dir"])
-    bad_files = settings.get("bad_files", "stop")
+    bad_files = settings["bad_files"]
     notes = listing.notes + settle(listing.problems, bad_files, "unusable files", "bad_files", cache_dir)
     content = None
-    if settings.get("limit") is not None:
+    if settings["limit"] is not None:
         # Which images are left depends on the seed.
         content = _listing_key(listing)
         listing = listing.limited(settings["limit"], settings["seed"])
@@ -94,7 +91,7 @@ def folder_task(
         broken += [Problem(paths[i], why) for i, why in zip(np.flatnonzero(~kept), faults, strict=True)]
         part.kept = kept
     notes += settle(broken, bad_files, "broken files", "bad_files", cache_dir)
-    rule = settings.get("duplicates", "keep")
+    rule = settings["duplicates"]
     if rule != "keep":
         notes += settle(_drop_duplicates(parts, listing), rule, "duplicated files", "duplicates", cache_dir)
     _check_filled(name, parts, listing, every_class)
@@ -103,10 +100,10 @@ def folder_task(
     if content is None:
         # Of some data sets the seed draws training images; the test images are always all of them.
         content = _pixels({"test": parts["test"]} if name != "own_images" else parts)
-    reverse = bool(settings.get("reverse", False))
+    reverse = settings["reverse"]
     if reverse and listing.bias_names is None:
         raise UserError(f"reverse: {name} has no bias labels to exchange with the targets")
-    streaming = settings.get("streaming", "auto")
+    streaming = settings["streaming"]
     splits = {part: _split(found, listing, reverse, streaming) for part, found in parts.items()}
     names = (listing.target_names, listing.bias_names)
     target_names, bias_names = (names[1] or (), names[0]) if reverse else names
@@ -117,11 +114,10 @@ def folder_task(
         valid=splits.get("valid"),
         target_names=target_names,
         bias_names=bias_names,
-        key=_content_key(parts, target_names, bias_names, reverse, normalise, augment),
+        key=_content_key(parts, target_names, bias_names, reverse, normalise),
         content=content,
         mean=None if normalise is None else normalise[0],
         std=None if normalise is None else normalise[1],
-        augment=augment,
         files=tuple(parts["train"].paths(listing)),
         digests=tuple(parts["train"].digests()),
         selection="valid_given" if "valid" in parts else "valid",
@@ -220,7 +216,6 @@ def _content_key(
     bias_names: Sequence[str] | None,
     reverse: bool,
     normalise: Normalisation,
-    augment: str | None,
 ) -> str:
     """Names pixels and labels themselves: the same images elsewhere are the same data."""
     return key_of(
@@ -230,7 +225,6 @@ def _content_key(
         names="\n".join([*target_names, "", *(bias_names or ())]),
         reverse=reverse,
         normalise=str(normalise),
-        augment=augment,
     )
 
 

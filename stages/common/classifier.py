@@ -12,7 +12,7 @@ from errors import UserError
 from models.pretrained import PRETRAINED, start_from
 from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from randomness import derive
-from settings import Setting, on_sources
+from settings import Setting
 from stages.common.budget import EVALUATE_EVERY, STEPS, training_batches
 from training.loop import Fitted, Job, Loss, Update, fit
 from training.optimisers import OPTIMISERS, make_optimiser
@@ -29,7 +29,6 @@ def training_settings(**changes: Setting) -> dict[str, Setting]:
             64,
             "images in a training batch",
             low=1,
-            at=dict.fromkeys(CIFAR, 256),
             search=("choice", (64, 128, 256)),
         ),
         "optimiser": Setting(
@@ -37,50 +36,14 @@ def training_settings(**changes: Setting) -> dict[str, Setting]:
         ),
         "learning_rate": Setting(1e-3, "learning rate", low=0, search=("log", 1e-4, 1e-2)),
         "weight_decay": Setting(0.0, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
-        "beta2": Setting(0.999, "Adam's second decay rate", low=0, high=1, at={"dcwp": 0.99}),
+        "beta2": Setting(0.999, "Adam's second decay rate", low=0, high=1),
     }
     return common | changes
 
 
-# Photographs; what holds for them holds for a person's own images too.
-PHOTOGRAPHS = ("bffhq", "celeba", "bar", "own_images")
-CIFAR = ("corrupted_cifar10", "disent_cifar10")
-IMAGES = (*CIFAR, *PHOTOGRAPHS)
-# The network that a data set's papers train; one that a processor trains in minutes for the small budget.
-NETWORK_OF = {
-    **on_sources("end_cnn", "biased"),
-    **on_sources("convnet", "jitter"),
-    **on_sources("lenet", "bimodal"),
-    **dict.fromkeys(IMAGES, "resnet18_imagenet"),
-}
-QUICK_NETWORK_OF = {
-    **on_sources("end_cnn_small", "biased"),
-    **dict.fromkeys(CIFAR, "resnet20"),
-    **dict.fromkeys(PHOTOGRAPHS, "resnet18"),
-}
-
-
-def network_setting(
-    help: str = "network that is trained", changed: Mapping[str, str] | None = None, **at: str
-) -> Setting:
-    """The setting that names a network; `at` gives it per method, where papers of the data set do not say otherwise.
-
-    `changed` gives it per data set, in place of `NETWORK_OF`.
-    """
-    networks = NETWORK_OF | dict(changed or {})
-    pairs = {(method, dataset): networks[dataset] for method in at for dataset in IMAGES}
-    return Setting("mlp5", help, choices=tuple(BACKBONES), at=networks | at | pairs, quick=QUICK_NETWORK_OF)
-
-
-def on_images(method: str, cifar: Any, faces: Any, celeba: Any = None) -> dict[Any, Any]:
-    """Defaults of a method (`at` of a setting) on Corrupted CIFAR-10, on BFFHQ and other photographs, and on CelebA.
-
-    BAR and a person's own images, for which papers give no settings of it, get those of BFFHQ.
-    """
-    values = {**dict.fromkeys(CIFAR, cifar), **dict.fromkeys(PHOTOGRAPHS, faces)}
-    if celeba is not None:
-        values["celeba"] = celeba
-    return {(method, dataset): value for dataset, value in values.items()}
+def network_setting(help: str = "network that is trained") -> Setting:
+    """The setting that names a network; a data set brings the one that its papers train (`data.kinds`)."""
+    return Setting("mlp5", help, choices=tuple(BACKBONES), follows="network")
 
 
 def optimiser_for(ctx: Context, parameters: Iterable[nn.Parameter]) -> Optimizer:

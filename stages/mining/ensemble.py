@@ -11,7 +11,6 @@ from losses.gce import confident_cross_entropy
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import (
-    CIFAR,
     finite_or_stop,
     network_setting,
     new_classifier,
@@ -36,8 +35,7 @@ class MineEnsemble(Stage):
         network=network_setting("network that is biased on purpose"),
         eta=Setting(0.05, "images with p(target) below this are not learnt from", low=0, high=1),
         tau=Setting(0.8, "average difficulty above which an image is a suspect", low=0, high=1),
-        # 10,000 steps of 256 of 50,000 images, as in the paper.
-        epochs=Setting(20, "passes over the training images", low=1, quick=2, at=dict.fromkeys(CIFAR, 51)),
+        epochs=Setting(20, "passes over the training images", low=1, quick=2),
         batch_size=Setting(256, "images in a training batch", low=1),
     )
 

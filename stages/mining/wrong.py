@@ -12,13 +12,10 @@ from losses.gce import gce_lff
 from models.registry import Classifier
 from settings import Setting
 from stages.common.classifier import (
-    IMAGES,
-    PHOTOGRAPHS,
     difficulty,
     fit_classifier,
     network_setting,
     new_classifier,
-    on_images,
     stored_classifier,
     training_settings,
 )
@@ -45,9 +42,6 @@ class MineWrong(Stage):
         return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
 
 
-MINING_BATCH = Setting(256, "images in a training batch", low=1, at={**dict.fromkeys(PHOTOGRAPHS, 64), "celeba": 128})
-
-
 class MineGCE(Stage):
     """Suspects are what a network biased on purpose by generalised cross-entropy gets wrong (LfF, DCWP)."""
 
@@ -57,7 +51,7 @@ class MineGCE(Stage):
     read_outs = ("biased",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
-        network=network_setting("network that is biased on purpose", dcwp="cnn"),
+        network=network_setting("network that is biased on purpose"),
         q=Setting(
             0.7,
             "exponent of the generalised cross-entropy; 0: plain cross-entropy",
@@ -71,32 +65,26 @@ class MineGCE(Stage):
             "training steps; 0: train for `epochs` instead",
             low=0,
             quick=0,
-            at={"dcwp": 2000, **on_images("dcwp", 10000, 10000)},
         ),
-        evaluate_every=Setting(
-            200, "steps between two evaluations, when `steps` is set", low=1, at=dict.fromkeys(IMAGES, 500)
-        ),
-        batch_size=MINING_BATCH,
+        evaluate_every=Setting(200, "steps between two evaluations, when `steps` is set", low=1),
+        batch_size=Setting(256, "images in a training batch", low=1),
         optimiser=Setting(
             "sgd",
             "optimiser of this stage; None: the run's",
             choices=("adam", "adamw", "sgd"),
             optional=True,
-            at=dict.fromkeys(IMAGES, "adam"),
         ),
         learning_rate=Setting(
             0.1,
             "learning rate",
             low=0,
-            at={**dict.fromkeys(IMAGES, 1e-3), "celeba": 1e-4},
             search=("log", 1e-3, 0.3),
         ),
-        weight_decay=Setting(1e-4, "weight decay", low=0, at=dict.fromkeys(IMAGES, 0.0)),
+        weight_decay=Setting(1e-4, "weight decay", low=0),
         decay_rounds=Setting(
             3,
             "rounds after which the learning rate falls to a tenth, again and again",
             low=1,
-            at=dict.fromkeys(IMAGES, 1000),
         ),
     )
 

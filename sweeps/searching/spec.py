@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from catalogue import known_settings
+from catalogue import decides, known_settings
 from config import DebiasExperiment
 from data.generated.biased import VALIDATIONS
 from errors import UserError
 from settings import Setting, nearest
 from stages.recipes import STAGES, stages_of
-from sweeps.plan import ASIDE, configured, run_key
+from sweeps.plan import configured, run_key
 from sweeps.searching.study import PRUNERS, SAMPLERS, checked_address, is_oracle, journal_of, words_of
 from training.stage import Stage
 from training.store import digest
@@ -199,7 +199,7 @@ def _check_used(
     runs = [[stage.name for stage in stages_of(one["method"], dataset=one["dataset"])] for one in configs]
     for path in ranges:
         group = path.rpartition(".")[0]
-        if path in ASIDE:
+        if not decides(path):
             raise UserError(f"search: {path} decides no figure, so there is nothing to search")
         if group not in STAGES:
             continue

@@ -5,7 +5,7 @@ import torch
 
 from commands import together
 from commands.together import at_most, train_runs
-from data.registry import load_task
+from data.loading import load_task
 from errors import UserError
 from stages.recipes import stages_of
 from tests.pipeline import short

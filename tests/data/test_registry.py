@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from data import registry
-from data.photos.imagesets import IMAGE_SETS
-from data.registry import DATASETS, load_task
+from data.generated import colored, corrupted
+from data.loading import load_task
+from data.photos import imagesets
+from data.registry import DATASETS
+from data.sources import by_name
 from data.sources.digits import digits
-from data.sources.idx import IDX_FILES
+from data.sources.idx import IDX_FILES, mnist
 from errors import UserError
 from tests.data.sources.test_cifar import write_tree
 
@@ -43,7 +45,7 @@ def settings(tmp_path, monkeypatch):
 
 def test_the_second_load_comes_from_the_cache(settings, monkeypatch):
     first = load_task(settings)
-    monkeypatch.setattr(registry.colored, "build_arrays", lambda *args: pytest.fail("built again"))
+    monkeypatch.setattr(colored, "build_arrays", lambda *args: pytest.fail("built again"))
     second = load_task(settings)
     assert first.key == second.key
     for one, other in ((first.train, second.train), (first.test, second.test)):
@@ -55,8 +57,8 @@ def test_the_second_load_comes_from_the_cache(settings, monkeypatch):
 
 def test_cached_equals_built(settings):
     loaded = load_task(settings)
-    source = registry.mnist(settings["data_dir"], settings["cache_dir"])
-    built = registry.colored.build(source, 0.1, 1, 0, reverse=False)
+    source = mnist(settings["data_dir"], settings["cache_dir"])
+    built = colored.build(source, 0.1, 1, 0, reverse=False)
     assert torch.equal(loaded.train.images, built.train.images)
     assert loaded.key == built.key
 
@@ -116,13 +118,13 @@ def test_fashion(settings, tmp_path):
 
 
 def test_digits_need_no_files(settings, monkeypatch):
-    monkeypatch.setattr(registry, "digits", lambda cache_dir: digits(cache_dir, 300, 60))
+    monkeypatch.setattr(by_name, "digits", lambda cache_dir: digits(cache_dir, 300, 60))
     task = load_task(settings | {"dataset": "colored_digits", "data_dir": None})
     assert (len(task.train), len(task.test), task.n_targets) == (300, 60, 10)
 
 
 def test_every_listed_data_set_loads_or_says_why_not(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "digits", lambda cache_dir: digits(cache_dir, 120, 30))
+    monkeypatch.setattr(by_name, "digits", lambda cache_dir: digits(cache_dir, 120, 30))
     write_set(tmp_path / "in" / "fashion-mnist")
     write_tree(tmp_path / "in" / "cifar10")
     images, labels = np.zeros((12, 28, 28, 3), np.uint8), np.arange(12) % 10
@@ -132,13 +134,13 @@ def test_every_listed_data_set_loads_or_says_why_not(settings, tmp_path, monkeyp
     for name, spec in DATASETS.items():
         assert spec.name == name
         assert spec.summary
-        if name in IMAGE_SETS:
+        if name in {spec.name for spec in imagesets.SPECS}:
             continue  # their files have tests of their own
         assert len(load_task(settings | {"dataset": name}).test) > 0
 
 
 def test_unknown_data_set(settings):
-    with pytest.raises(UserError, match=r"'colored_mnits' is unknown \(did you mean colored_mnist\?\); available: "):
+    with pytest.raises(UserError, match=r"'colored_mnits' is unknown; did you mean colored_mnist\?; available: "):
         load_task(settings | {"dataset": "colored_mnits"})
 
 
@@ -164,7 +166,7 @@ def test_corrupted_cifar10(settings, tmp_path, monkeypatch):
     back = load_task(settings | {"reverse": True})
     assert task.train.bias is not None
     assert back.bias_names == task.target_names and torch.equal(back.train.target, task.train.bias)
-    monkeypatch.setattr(registry.corrupted, "build_arrays", lambda *args: pytest.fail("built again"))
+    monkeypatch.setattr(corrupted, "build_arrays", lambda *args: pytest.fail("built again"))
     assert torch.equal(load_task(settings).train.images, task.train.images)
     with pytest.raises(UserError, match="severity=5"):
         load_task(settings | {"severity": 5})

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import stages.lntl as module
+from catalogue import default_for
 from errors import UserError
 from models.registry import build_classifier
-from stages.recipes import STAGES
 from tests.pipeline import short
 
 WORDS = ("dataset=jitter_digits", *short("lntl", 1), "limit=120", "lntl.batch_size=64")
@@ -105,9 +105,8 @@ def test_the_wrong_network_is_refused(run_tiny):
 
 
 def test_the_learning_rate_is_smaller_after_pretraining():
-    rate = STAGES["lntl"].settings["learning_rate"]
-    assert rate.default_for("lntl", "jitter_mnist") == 0.01
-    assert rate.default_for("lntl_pretrained", "jitter_mnist") == 0.001
+    assert default_for("lntl.learning_rate", "lntl", "jitter_mnist") == 0.01
+    assert default_for("lntl.learning_rate", "lntl_pretrained", "jitter_mnist") == 0.001
 
 
 def test_augmented_images_are_refused(run_tiny):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
+from catalogue import default_for
 from errors import UserError
 from models import pretrained
 from stages.recipes import STAGES, stages_of
@@ -56,7 +57,7 @@ MINING = {
 
 
 def default(stage: str, name: str, method: str, dataset: str):
-    return STAGES[stage].settings[name].default_for(method, dataset)
+    return default_for(f"{stage}.{name}", method, dataset)
 
 
 @pytest.mark.parametrize(("stage", "name", "cifar", "faces"), DENETDM)
@@ -108,15 +109,15 @@ def test_elsewhere_dcwp_is_as_it_was():
 def test_baselines_train_the_papers_network_and_a_small_one_in_little_time(method, dataset):
     for stage in stages_of(method, None, dataset):
         if "network" in stage.settings:
-            setting = stage.settings["network"]
-            assert setting.default_for(method, dataset) == "resnet18_imagenet"
-            assert setting.default_for(method, dataset, quick=True) in ("resnet20", "resnet18")
+            path = f"{stage.name}.network"
+            assert default_for(path, method, dataset) == "resnet18_imagenet"
+            assert default_for(path, method, dataset, quick=True) in ("resnet20", "resnet18")
 
 
 def test_networks_of_the_small_budget_fit_together():
     for dataset in ("corrupted_cifar10", "bffhq", "celeba", "bar", "own_images"):
         names = [
-            STAGES[stage].settings[name].default_for("denetdm", dataset, quick=True)
+            default_for(f"{stage}.{name}", "denetdm", dataset, quick=True)
             for stage, name in (("branches", "shallow"), ("branches", "deep"), ("distill", "network"))
         ]
         assert not set(names) & set(pretrained.PRETRAINED)

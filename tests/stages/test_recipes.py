@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from data.registry import load_task
+from data.loading import load_task
 from errors import UserError
 from stages.common.scores import report_of
 from stages.recipes import RECIPES, STAGES, check, stages_of

@@ -13,7 +13,7 @@ from filelock import FileLock
 import main as program
 import sweep
 from config import resolve
-from data.registry import load_task
+from data.loading import load_task
 from stages.recipes import stages_of
 from sweeps.engines.here import Here
 from sweeps.engines.processes import Processes

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from data.registry import load_task
+from data.loading import load_task
 from errors import UserError
 from stages.recipes import STAGES, stages_of
 from sweeps.plan import run_key

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from data.batches import Batch, Batches
-from data.registry import load_task
+from data.loading import load_task
 from stages.recipes import STAGES, stages_of
 from tests.pipeline import method_with, short
 from training.store import Store

@@ -3,7 +3,7 @@
 from collections.abc import Container, Sequence
 from typing import Any
 
-from catalogue import known_settings
+from catalogue import default_for, known_settings
 from data.registry import DATASETS
 from stages.recipes import RECIPES
 from tracking.folders import RunRecord
@@ -120,7 +120,7 @@ def _unusual(line: Line, paper: Paper, row: str) -> list[str]:
     for name, value in settings_of(record).items():
         if name in asked or name not in known:
             continue
-        usual = known[name].default_for(record.config["method"], str(record.config["dataset"]))
+        usual = default_for(name, record.config["method"], str(record.config["dataset"]))
         if value != usual:
             odd.append(f"{name}={value}")
     return odd

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from catalogue import decides
 from errors import UserError
 from tracking.folders import RunRecord
 
@@ -13,16 +14,6 @@ from tracking.folders import RunRecord
 ABOUT = ("run", "started", "status", "command", "device")
 # What a record says beside: the read-out that is the final model, and of the data; older files lack them.
 FACTS = ("final", "conflicting", "content", "folder")
-
-# Settings that say where a run works and what it shows, not what it computes.
-MACHINE = frozenset(
-    (
-        "device", "threads", "data_dir", "cache_dir", "store", "fresh", "checkpoint_seconds", "progress", "train",
-        "checkpoint", "folder", "output", "mongo_url", "mongo_required", "mongo_file_mb", "tensorboard", "csv_metrics",
-        "replicas", "graph",
-        "rho",  # another word for the skew, which says it as well
-    )
-)  # fmt: skip
 
 
 def settings_of(record: RunRecord) -> dict[str, Any]:
@@ -32,7 +23,7 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
     for name, value in record.config.items():
         if isinstance(value, Mapping):
             settings |= {f"{name}.{own}": setting for own, setting in value.items()} if name in stages else {}
-        elif name not in MACHINE:
+        elif decides(name):
             settings[name] = value
     return settings
 

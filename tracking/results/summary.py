@@ -5,43 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+from catalogue import RUN_SETTINGS, concerns
 from tracking.folders import RunRecord
 from tracking.results.records import settings_of
 from tracking.results.tables import NOTHING, Table
 from vocabulary import SELECTIONS, TAINT
-
-# What a table has a row for, or averages over; every other setting of a run, not of a stage, makes the data.
-_METHOD = frozenset(
-    (
-        "method", "skew", "rho", "seed", "optimiser", "quick", "valid_fraction", "augment", "channels_last", "bfloat16",
-        "compile", "streaming", "imagenet_weights", "probe_on",
-    )
-)  # fmt: skip
-
-# Settings of some data sets alone, by how the names of these begin: for others they say nothing.
-_IMAGES = ("bffhq", "celeba", "bar", "own_images", "disent_")
-_OF = {
-    "severity": ("colored_", "corrupted_"),
-    "placement": ("colored_", "corrupted_"),
-    "type": ("corrupted_",),
-    "frost_dir": ("corrupted_",),
-    "n_confusing_labels": ("biased_",),
-    "validation": ("biased_",),
-    "variance": ("jitter_",),
-    "palette": ("jitter_",),
-    "colour_std": ("bimodal_",),
-    "image_size": _IMAGES,
-    "bad_files": _IMAGES,
-    "duplicates": _IMAGES,
-    "own_valid": _IMAGES,
-    "labels": ("own_images", "celeba"),
-    "framing": ("own_images",),
-    "outside": ("own_images",),
-    "test_fraction": ("own_images",),
-}
-
-# Of the settings that make the data, those that a title names even where nothing differs.
-_TELLING = frozenset(("severity", "placement", "reverse", "limit"))
 
 
 @dataclass(frozen=True)
@@ -118,11 +86,18 @@ def data_of(record: RunRecord) -> tuple[tuple[str, Any], ...]:
     return tuple(brought) + tuple(
         (name, tuple(value) if isinstance(value, list) else value)
         for name, value in sorted(record.config.items())
-        if name not in _METHOD
-        and name in settings_of(record)
-        and not isinstance(value, Mapping)
-        and dataset.startswith(_OF.get(name, ""))
+        if not isinstance(value, Mapping) and makes_data(name, dataset)
     )
+
+
+def makes_data(name: str, dataset: str) -> bool:
+    """Whether a run's setting decides what its images are; the skew, which has a column, is left out."""
+    setting = RUN_SETTINGS.get(name)
+    return name != "skew" and (setting is None or (setting.role == "data" and concerns(name, (), dataset)))
+
+
+def _told(name: str) -> bool:
+    return name in RUN_SETTINGS and RUN_SETTINGS[name].told
 
 
 def tables_of(
@@ -232,7 +207,7 @@ def _titles(made: Sequence[tuple[tuple[str, Any], ...]]) -> list[str]:
                     shown.append(f"images {value[:8]}")
             elif name == "folder":
                 shown.append(f"{value}/")
-            elif name != "dataset" and (divides or (name in _TELLING and value not in (None, False))):
+            elif name != "dataset" and (divides or (_told(name) and value not in (None, False))):
                 shown.append(name if value is True else f"not {name}" if value is False else f"{name} {value}")
         titles.append(settings["dataset"] + (f" ({', '.join(shown)})" if shown else ""))
     return titles

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
+from data.loading import load_task
 from data.photos.arrangement import arranged, part_of
-from data.registry import load_task
 from errors import UserError
 from tests import photos
 from tests.data.photos.test_layouts import settings as any_settings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.registry import load_task
+from data.loading import load_task
 from errors import UserError
 from tests import photos
 from tests.data.photos.test_layouts import settings as any_settings

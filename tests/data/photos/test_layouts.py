@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from data.registry import load_task
+from data.loading import load_task
 from errors import UserError
 from tests import photos
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from data.loading import load_task
 from data.photos.own import in_order, tied
-from data.registry import load_task
 from errors import UserError
 from tests import photos
 from tests.data.photos.test_layouts import settings as any_settings

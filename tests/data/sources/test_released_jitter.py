@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from data.registry import load_task
+from data.loading import load_task
 from data.sources.released_jitter import find_file, read_released
 from errors import UserError
 

@@ -1,0 +1,113 @@
+"""The kinds of data sets: which settings they have, and what is usual on them: networks, sizes, budgets.
+
+A value belongs here when papers of the data use it whatever the method; what a method sets is in its recipe.
+"""
+
+from data.spec import Kind
+
+# A few epochs of a small network need a stronger pull than the 80 of EnD's paper.
+_QUICK_END = {"end.alpha": 1.0, "end.beta": 10.0}
+
+# DCWP's miner on photographs and on CIFAR-10: Adam without decay.
+_MINING = {
+    "mine_gce.optimiser": "adam",
+    "mine_gce.learning_rate": 1e-3,
+    "mine_gce.weight_decay": 0.0,
+    "mine_gce.decay_rounds": 1000,
+    "mine_gce.evaluate_every": 500,
+}
+
+# Digits or garments, each class in a colour of its own (LfF, DeNetDM).
+COLORED = Kind("colored", settings=("severity", "placement"))
+
+# White digits on a coloured background (EnD).
+BIASED = Kind(
+    "biased",
+    settings=("n_confusing_labels", "validation"),
+    defaults={"network": "end_cnn", "skew": 0.003, "valid_fraction": 0.1},
+    quick={"network": "end_cnn_small", **_QUICK_END},
+)
+
+# Colours near the one a class is tied to (LNTL).
+JITTER = Kind(
+    "jitter",
+    settings=("variance", "palette"),
+    defaults={
+        "network": "convnet",
+        "skew": 0.0,
+        "pretrain.batch_size": 128,
+        "pretrain.optimiser": "sgd",
+        "pretrain.learning_rate": 1e-2,
+        "pretrain.weight_decay": 5e-4,
+        "pretrain.decay_every": 40,
+    },
+)
+
+# A grey image and a colour beside it (functional Fisher).
+BIMODAL = Kind(
+    "bimodal",
+    settings=("colour_std",),
+    defaults={
+        "network": "lenet",
+        "skew": 0.0,
+        "valid_fraction": 0.2,
+        "pretrain.batch_size": 128,
+        "pretrain.epochs": 10,
+    },
+)
+
+# CIFAR-10 under corruptions (LfF, DisEnt, DeNetDM, DCWP).
+CIFAR = Kind(
+    "cifar",
+    defaults={
+        "network": "resnet18_imagenet",
+        "pretrain.batch_size": 256,
+        "group_dro.batch_size": 256,
+        "bias_balanced.batch_size": 256,
+        "branches.shallow": "shallow_cifar",
+        "branches.deep": "resnet20",
+        "branches.batch_size": 256,
+        "distill.network": "resnet18_imagenet_64",
+        "distill.epochs": 200,
+        "distill.batch_size": 256,
+        "distill.learning_rate": 1e-4,
+        **_MINING,
+        # 10,000 steps of 256 of 50,000 images.
+        "mine_ensemble.epochs": 51,
+        "prune.sparsity_weight": 1e-9,
+        "finetune.learning_rate": 5e-4,
+    },
+    quick={"network": "resnet20", "distill.network": "resnet20", **_QUICK_END},
+)
+
+# Files of photographs (BFFHQ, CelebA, BAR), a user's own among them.
+PHOTOGRAPHS = Kind(
+    "photographs",
+    settings=("image_size", "bad_files", "duplicates", "own_valid", "streaming"),
+    defaults={
+        "network": "resnet18_imagenet",
+        "image_size": 224,
+        "pretrain.learning_rate": 1e-4,
+        "branches.shallow": "shallow_faces",
+        "branches.deep": "resnet18",
+        "branches.epochs": 10,
+        "branches.weight_decay": 0.0,
+        "distill.network": "resnet18_imagenet",
+        "distill.learning_rate": 1e-4,
+        "distill.dist_weight": 0.0,
+        **_MINING,
+        "mine_gce.batch_size": 64,
+        "prune.batch_size": 64,
+        "prune.sparsity_weight": 1e-9,
+        "finetune.batch_size": 64,
+        "finetune.learning_rate": 5e-4,
+        # The skew of photographs is not the one that DCWP's table of up-weights is for: its script for BFFHQ.
+        "finetune.upweight": 80.0,
+    },
+    quick={"network": "resnet18", "distill.network": "resnet18", **_QUICK_END},
+)
+
+# Small images in files, made beforehand (DisEnt's Colored MNIST).
+DIGIT_FILES = Kind("digit_files", settings=("bad_files", "duplicates", "own_valid", "streaming"))
+
+KINDS = {kind.name: kind for kind in (COLORED, BIASED, JITTER, BIMODAL, CIFAR, PHOTOGRAPHS, DIGIT_FILES)}

@@ -1,0 +1,259 @@
+"""The methods: of each, its stages, what it sets in them, and on which data otherwise, from top to bottom.
+
+A new method is its files and an entry here. What is set for a method holds on every data set, unless `on` has the kind
+of data (`data.kinds`) or the data set itself. Times are of Colored MNIST on one quiet core, unless they say otherwise;
+expected figures are in docs/results.md.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from data.registry import DATASETS
+
+
+@dataclass(frozen=True)
+class On:
+    """What a method does otherwise on some data.
+
+    stages : in place of the method's own; None: the same. values : settings by path, before those of the method
+    """
+
+    stages: tuple[str, ...] | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method.
+
+    Parameters
+    ----------
+    stages
+        Names of its stages in order.
+    summary
+        What it is, in one line.
+    paper, link
+        Where it was published, and an address; empty where it is of this project.
+    cost
+        What a run takes.
+    expected
+        What it reaches, where that is known.
+    values
+        Settings by path, as `pretrain.steps`, before what the data set brings.
+    on
+        Other stages or values, by kind of data or by data set; a data set before its kind.
+    """
+
+    stages: tuple[str, ...]
+    summary: str
+    paper: str = ""
+    link: str = ""
+    cost: str = ""
+    expected: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    on: Mapping[str, On] = field(default_factory=dict)
+
+    def stages_on(self, dataset: str | None) -> tuple[str, ...]:
+        """Names of its stages on a data set."""
+        return next((other.stages for other in self._on(dataset) if other.stages is not None), self.stages)
+
+    def sets(self, path: str, dataset: str | None) -> tuple[bool, Any]:
+        """Whether it sets a setting on a data set, and to what."""
+        for values in (*(other.values for other in self._on(dataset)), self.values):
+            if path in values:
+                return True, values[path]
+        return False, None
+
+    def _on(self, dataset: str | None) -> Iterator[On]:
+        if dataset is not None and dataset in self.on:
+            yield self.on[dataset]
+        if dataset in DATASETS and DATASETS[dataset].kind.name in self.on:
+            yield self.on[DATASETS[dataset].kind.name]
+
+
+# On pseudo labels the network is the shallow branch's: a deep one turns back to the bias. The few conflicting images
+# are soon learnt by heart, so training is short. The deep branch is read best early on.
+_DEPTH = {"branches.epochs": 4}
+_ON_PSEUDO = {
+    "bias_balanced": {"bias_balanced.network": "mlp3", "bias_balanced.epochs": 8, **_DEPTH},
+    "group_dro": {"group_dro.network": "mlp3", "group_dro.epochs": 8, **_DEPTH},
+}
+
+
+def _on_pseudo(stage: str) -> dict[str, On]:
+    images = On(values={f"{stage}.network": "resnet18_imagenet"})
+    return {"cifar": images, "photographs": images, "colored": On(values={f"{stage}.batch_size": 256})}
+
+
+# The classifier that DCWP and MRM prune, by its scripts.
+_PRUNED = {
+    "pretrain.network": "cnn",
+    "pretrain.steps": 10_000,
+    "pretrain.batch_size": 256,
+    "pretrain.learning_rate": 1e-2,
+    "prune.sampling": "reference",
+}
+_PRUNED_RESNET = {"pretrain.network": "resnet18_imagenet", "pretrain.learning_rate": 1e-3}
+
+RECIPES: dict[str, Recipe] = {
+    "erm": Recipe(("pretrain",), "plain cross-entropy, the baseline", cost="3 minutes"),
+    "denetdm": Recipe(
+        ("branches", "distill"),
+        "DeNetDM: depth-modulated branches, then distillation",
+        paper="Vadakkeeveetil Sreelatha et al., NeurIPS 2024",
+        link="https://arxiv.org/abs/2403.19863",
+        cost="7 minutes; 20 runs on an H200 together 134 s",
+        expected="Colored MNIST, oracle: 93.4 at 5 %, 84.0 at 1 %",
+    ),
+    "dcwp": Recipe(
+        ("pretrain", "mine_gce", "prune", "finetune"),
+        "DCWP: mine, prune, fine-tune what is left",
+        paper="Park et al., CVPR 2023",
+        link="https://arxiv.org/abs/2210.05247",
+        cost="28 minutes on two cores",
+        expected="Colored MNIST, oracle: 97.7 at 5 %, 95.1 at 1 %",
+        values={
+            **_PRUNED,
+            "pretrain.beta2": 0.99,
+            "mine_gce.network": "cnn",
+            "mine_gce.steps": 2000,
+            "mine_gce.beta2": 0.99,
+            "mine_ensemble.beta2": 0.99,
+            "finetune.beta2": 0.99,
+        },
+        on={
+            "cifar": On(("pretrain", "mine_ensemble", "prune", "finetune"), _PRUNED_RESNET),
+            "photographs": On(
+                values={
+                    **_PRUNED_RESNET,
+                    "pretrain.batch_size": 64,
+                    "mine_gce.network": "resnet18_imagenet",
+                    "mine_gce.steps": 10_000,
+                }
+            ),
+            "bffhq": On(values={"image_size": 128, "augment": "flip"}),
+            "celeba": On(values={"pretrain.batch_size": 128, "pretrain.learning_rate": 1e-4}),
+        },
+    ),
+    "mrm": Recipe(
+        ("pretrain", "mine_none", "prune", "finetune"),
+        "pruning without suspects, from first weights (MRM)",
+        paper="Zhang et al., ICML 2021",
+        link="https://arxiv.org/abs/2106.02890",
+        cost="as dcwp",
+        values={
+            **_PRUNED,
+            "prune.upweight": 1.0,
+            "prune.contrastive_weight": 0.0,
+            "finetune.start": "initial",
+            "finetune.upweight": 1.0,
+            "finetune.contrastive_weight": 0.0,
+            "finetune.steps": 10_000,
+            "finetune.evaluate_every": 500,
+            "finetune.learning_rate": 1e-2,
+        },
+        on={
+            "cifar": On(values={**_PRUNED_RESNET, "finetune.steps": 20_000, "finetune.learning_rate": 1e-3}),
+            "photographs": On(
+                values={
+                    **_PRUNED_RESNET,
+                    "pretrain.batch_size": 64,
+                    "finetune.steps": 20_000,
+                    "finetune.learning_rate": 1e-3,
+                }
+            ),
+            "bffhq": On(values={"image_size": 128, "augment": "flip"}),
+            "celeba": On(values={"pretrain.batch_size": 128, "pretrain.learning_rate": 1e-4}),
+        },
+    ),
+    "jtt": Recipe(
+        ("pretrain", "mine_wrong", "finetune"),
+        "Just Train Twice: up-weigh what ERM gets wrong",
+        paper="Liu et al., ICML 2021",
+        link="https://arxiv.org/abs/2107.09044",
+        cost="6 minutes",
+        values={
+            "finetune.start": "initial",
+            "finetune.upweight": 50.0,
+            "finetune.contrastive_weight": 0.0,
+            "finetune.epochs": 100,
+            "finetune.steps": 0,
+            "finetune.batch_size": 64,
+        },
+        on={"cifar": On(values={"finetune.batch_size": 256})},
+    ),
+    "lff": Recipe(
+        ("lff",),
+        "Learning from Failure",
+        paper="Nam et al., NeurIPS 2020",
+        link="https://arxiv.org/abs/2007.02561",
+        cost="4 minutes",
+    ),
+    "lntl": Recipe(
+        ("lntl",),
+        "Learning Not to Learn: features that do not tell the colour",
+        paper="Kim et al., CVPR 2019",
+        link="https://arxiv.org/abs/1812.10352",
+        cost="of jitter_mnist a GPU, or a tenth of the budget",
+    ),
+    "lntl_pretrained": Recipe(
+        ("pretrain", "lntl"),
+        "the same from a classifier trained by cross-entropy first",
+        paper="Kim et al., CVPR 2019",
+        link="https://arxiv.org/abs/1812.10352",
+        values={"lntl.learning_rate": 1e-3},
+    ),
+    "fisher": Recipe(
+        ("fisher",),
+        "functional Fisher information: make use of every modality",
+        paper="Gat et al., NeurIPS 2020",
+        link="https://arxiv.org/abs/2010.10802",
+        values={"fisher.network": "lenet"},
+        on={
+            "cifar": On(values={"fisher.network": "resnet18_imagenet"}),
+            "photographs": On(values={"fisher.network": "resnet18_imagenet"}),
+        },
+    ),
+    "group_dro": Recipe(
+        ("true_bias", "group_dro"),
+        "GroupDRO on true bias labels",
+        paper="Sagawa et al., ICLR 2020",
+        link="https://arxiv.org/abs/1911.08731",
+        cost="3 minutes",
+    ),
+    "bias_balanced": Recipe(
+        ("true_bias", "bias_balanced"),
+        "bias-balanced training on true bias labels",
+        paper="Hong and Yang, NeurIPS 2021",
+        cost="3 minutes",
+    ),
+    "end": Recipe(
+        ("true_bias", "end"),
+        "EnD: disentangle bias from features, on true bias labels",
+        paper="Tartaglione et al., CVPR 2021",
+        link="https://arxiv.org/abs/2103.02023",
+        cost="of biased_mnist a GPU",
+    ),
+    "depth_balanced": Recipe(
+        ("branches", "mine_depth", "bias_balanced"),
+        "DeNetDM's branches give pseudo labels for bias-balanced training",
+        cost="30 seconds",
+        expected="Colored MNIST, last: 83.5 at 1 %",
+        values=_ON_PSEUDO["bias_balanced"],
+        on=_on_pseudo("bias_balanced"),
+    ),
+    "depth_dro": Recipe(
+        ("branches", "mine_depth", "group_dro"),
+        "DeNetDM's branches give pseudo labels for GroupDRO",
+        cost="30 seconds",
+        values=_ON_PSEUDO["group_dro"],
+        on=_on_pseudo("group_dro"),
+    ),
+    "depth_end": Recipe(("branches", "mine_depth", "end"), "DeNetDM's branches give pseudo labels for EnD"),
+    "depth_prune": Recipe(
+        ("branches", "mine_depth", "prune", "finetune"),
+        "DCWP's pruning of DeNetDM's shallow branch on depth-mined suspects",
+        values=_DEPTH,
+    ),
+}
