@@ -1,7 +1,7 @@
 """Where Sacred records runs, and what it says while it does."""
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,27 @@ def file_observer(store: str) -> FileStorageObserver:
         raise UserError(f"store={store}: cannot be written to ({error.strerror}); give another folder") from error
 
 
-def observers_of(config: Mapping[str, Any], address: Address | None) -> list[RunObserver]:
-    """The files' observer and, when there is an address, the database's."""
-    files = file_observer(config["store"])
+def _database(config: Mapping[str, Any], files: FileStorageObserver, address: Address | None) -> RunObserver | None:
     if address is None:
-        return [files]
-    from tracking.mongo.observer import MongoMirror  # loads the driver, which runs without a database do without
+        return None
+    from tracking.mongo.observer import MongoMirror  # loads the driver, which other runs do not need
 
-    limit = int(config["mongo_file_mb"] * 2**20)
-    return [files, MongoMirror(address, files, limit, required=config["mongo_required"])]
+    return MongoMirror(address, files, int(config["mongo_file_mb"] * 2**20), required=config["mongo_required"])
+
+
+# Trackers beside the run's folder: each makes an observer (Sacred's `RunObserver`) from the settings, the observer that
+# writes the folder, and the address of a database; None where it has nothing to do. A new one is its file and a line.
+Tracker = Callable[[Mapping[str, Any], FileStorageObserver, Address | None], RunObserver | None]
+TRACKERS: list[Tracker] = [
+    _database,
+]
+
+
+def observers_of(config: Mapping[str, Any], address: Address | None) -> list[RunObserver]:
+    """The files' observer and those of the trackers that have something to do."""
+    files = file_observer(config["store"])
+    found = (tracker(config, files, address) for tracker in TRACKERS)
+    return [files, *(observer for observer in found if observer is not None)]
 
 
 def take_address(updates: MutableMapping[str, Any], options: MutableMapping[str, Any]) -> Address | None:
