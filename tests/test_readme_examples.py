@@ -1,4 +1,4 @@
-"""The README's examples of a method, a data set, a network and a figure, pasted into a copy of the program."""
+"""The README's examples of a method, a data set, a network and a tracker, pasted into a copy of the program."""
 
 import re
 import shutil
@@ -15,35 +15,22 @@ EXAMPLES = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", README, flags=re
 LINES = re.findall(
     r"^\* The lines?: (?:`(from [^`]+)` and )?`([^`]+)` in\s+`(\w+)` of\s+`([^`]+)`", README, flags=re.MULTILINE
 )
-COPIED = (
-    "*.py",
-    "commands",
-    "data",
-    "losses",
-    "models",
-    "stages",
-    "sweeps",
-    "tracking",
-    "training",
-    "tests",
-    "scripts",
-)
+FOLDERS = ("commands", "data", "losses", "models", "stages", "sweeps", "tracking", "training", "tests", "scripts")
 
 
 def registered(text: str, line: str, name: str) -> str:
     """A file's text with a line at the end of one of its tuples or mappings."""
-    found, opened, rest = re.split(rf"^({name}\b[^=\n]*= ?[({{][^\n]*\n?)", text, maxsplit=1, flags=re.MULTILINE)
-    closing = re.search(r"^[)}]", rest, flags=re.MULTILINE)
-    if closing is None or not opened.endswith("\n"):
-        raise AssertionError(f"{name} is not spread over lines")
-    return f"{found}{opened}{rest[: closing.start()]}    {line}\n{rest[closing.start() :]}"
+    before, opened, rest = re.split(rf"^({name}\b[^=\n]*= [\[({{]\n)", text, maxsplit=1, flags=re.MULTILINE)
+    closing = re.search(r"^[])}]", rest, flags=re.MULTILINE)
+    assert closing is not None
+    return f"{before}{opened}{rest[: closing.start()]}    {line}\n{rest[closing.start() :]}"
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program with every example in its file, registered by the line that the README gives."""
     folder = tmp_path_factory.mktemp("copy")
-    for pattern in COPIED:
+    for pattern in ("*.py", *FOLDERS):
         for path in ROOT.glob(pattern):
             if path.is_dir():
                 shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -68,7 +55,7 @@ def run(copy: Path, *words: str) -> str:
 
 
 def test_there_is_an_example_of_each_with_its_line() -> None:
-    assert {Path(name).parts[0] for name in EXAMPLES} >= {"stages", "data", "models"}
+    assert {Path(name).parts[0] for name in EXAMPLES} >= {"stages", "data", "models", "tracking"}
     assert len(LINES) == len(EXAMPLES)
 
 
@@ -82,6 +69,7 @@ def test_the_method_trains_the_network_on_the_data_set(copy: Path, cache_dir: Pa
     machine = ("limit=600", "threads=1", "progress=False", f"cache_dir={cache_dir}", "store=runs")
     out = run(copy, "main.py", "with", *words, *machine)
     assert "model" in out and "unbiased" in out
+    assert (copy / "runs" / "log.txt").read_text(encoding="utf-8").split("\t")[1] == "COMPLETED"
     assert "confident" in run(copy, "results.py", "list", "method=confident", "--columns", "method,model/unbiased/last")
 
 
