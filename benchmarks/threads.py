@@ -73,11 +73,11 @@ def serve(stage: str, threads: int, batch: int, network: str | None, seconds: fl
 
 
 @contextlib.contextmanager
-def busy(count: int) -> Iterator[None]:
+def busy(count: int) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """So many processes that do nothing but use a core each."""
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
     try:
-        yield
+        yield others
     finally:
         for other in others:
             other.kill()

@@ -161,10 +161,10 @@ def run_stage(
         )
 
 
-def measure(stage: str, task: Task, device: torch.device, batch: int, epochs: int) -> Speed:
-    """Time `epochs` epochs, after one of warm-up, and matrix products after each."""
+def measure(stage: str, task: Task, device: torch.device, batch: int, epochs: int, product: int = PRODUCT) -> Speed:
+    """Time `epochs` epochs, after one of warm-up, and products of matrices of `product` rows after each."""
     speed = Speed([], [], [])
-    sides = torch.randn(2, PRODUCT, PRODUCT, device=device)
+    sides = torch.randn(2, product, product, device=device)
     started = math.nan
 
     def after_epoch(trained: float) -> None:
@@ -320,6 +320,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--batch", type=int, help="images in a training batch; default: the stage's own")
     parser.add_argument("--epochs", type=int, default=5, help="epochs that are timed")
     parser.add_argument("--rounds", type=int, default=5, help="pairs that are timed, for stages with a plain step")
+    parser.add_argument("--product", type=int, default=PRODUCT, help="rows of the matrices whose product is timed")
     parser.add_argument("--threads", type=int, help="CPU threads; left to torch when not given")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON object")
@@ -338,7 +339,7 @@ def main(arguments: Sequence[str]) -> int:
         device = pick_device(given.device)
         about["device"] = device_name(device)
         if CASES[given.stage].beside is None:
-            speed = measure(given.stage, task, device, batch, given.epochs)
+            speed = measure(given.stage, task, device, batch, given.epochs, given.product)
             figures = describe(speed, samples, batch, *step_flops(given.stage, batch))
             text = table
         else:

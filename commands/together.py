@@ -16,6 +16,7 @@ from training.stage import Settings, Stage
 from training.store import Store
 
 Load = Callable[[Settings], Task]
+Free = Callable[[torch.device], int]
 
 
 def train_runs(
@@ -26,6 +27,9 @@ def train_runs(
     store: Store,
     load: Load,
     say: Callable[[str], None],
+    *,
+    free: Free = free_memory,
+    train: Callable[..., list[Exception | None]] = run_replicas,
 ) -> list[Exception | None]:
     """Have all stages of runs in the store, trained at once; in several parts where their data do not fit together.
 
@@ -37,6 +41,10 @@ def train_runs(
         Settings of each run, and what lines call it.
     load
         Makes the data of a run.
+    free
+        Bytes that are free on a device, or beside it.
+    train
+        Trains runs whose data fit together; as `training.replicas.run_replicas`.
 
     Returns
     -------
@@ -45,7 +53,7 @@ def train_runs(
     failures: list[Exception | None] = []
     rest = list(range(len(every)))
     loaded = list(_loaded([every[0]], load))
-    most = at_most(loaded[0], device) if isinstance(loaded[0], Task) else len(every)
+    most = at_most(loaded[0], device, free) if isinstance(loaded[0], Task) else len(every)
     parts = -(-len(every) // most)
     if parts > 1:
         say(f"memory is short: {len(every)} runs are trained in {parts} parts")
@@ -53,7 +61,8 @@ def train_runs(
         size = -(-len(rest) // parts)
         part, rest, parts = rest[:size], rest[size:], parts - 1
         loaded += _loaded([every[number] for number in part[len(loaded) :]], load)
-        failures += _train([(every[number], names[number]) for number in part], loaded, stages, device, store, say)
+        runs = [(every[number], names[number]) for number in part]
+        failures += _train(runs, loaded, stages, device, store, say, train)
         loaded.clear()
     return failures
 
@@ -65,6 +74,7 @@ def _train(
     device: torch.device,
     store: Store,
     say: Callable[[str], None],
+    train: Callable[..., list[Exception | None]],
 ) -> list[Exception | None]:
     """Train those whose data could be loaded."""
     failures: list[Exception | None] = [None] * len(runs)
@@ -82,7 +92,7 @@ def _train(
             chosen.setdefault((own["seed"], task.key), number)
     # In one order for all processes: where two have stages in common, neither waits for the other to go on.
     places = [chosen[what] for what in sorted(chosen)]
-    found = run_replicas(
+    found = train(
         stages,
         [task for number in places if isinstance(task := loaded[number], Task)],
         [runs[number][0] for number in places],
@@ -121,14 +131,14 @@ def _one(own: Settings, load: Load) -> Task | Exception:
         return error
 
 
-def at_most(task: Task, device: torch.device) -> int:
+def at_most(task: Task, device: torch.device, free: Free = free_memory) -> int:
     """How many runs with data like these fit into half of the memory that is free, on the device and beside it."""
     extra = [split for split in (task.valid, *task.extra_tests.values()) if split is not None]
     sizes = [_nbytes(split.images) for split in (task.train, task.test, *extra)]
-    fit = [SHARE * free_memory(torch.device("cpu")) / max(1, sum(sizes))]
+    fit = [SHARE * free(torch.device("cpu")) / max(1, sum(sizes))]
     if device.type == "cuda":
         # Training images are there twice: by themselves, and side by side with those of the other runs.
-        fit.append(SHARE * free_memory(device) / max(1, sum(sizes) + sizes[0]))
+        fit.append(SHARE * free(device) / max(1, sum(sizes) + sizes[0]))
     return max(1, int(min(fit)))
 
 

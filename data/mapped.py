@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -33,6 +33,8 @@ class MappedImages:
         Where batches of them are wanted.
     streaming
         Whether `to` leaves them in their files: auto (only when the device's free memory is too small), always, never.
+    free
+        Bytes that are free on a device; by default `free_memory`.
     """
 
     dtype = torch.uint8
@@ -44,6 +46,7 @@ class MappedImages:
         rows: Tensor,
         device: torch.device | str = "cpu",
         streaming: str = "auto",
+        free: Callable[[torch.device], int] | None = None,
     ) -> None:
         self._arrays = [array.reshape(len(array), -1) for array in arrays]
         self._starts = np.cumsum([0, *(len(array) for array in arrays)])
@@ -52,6 +55,7 @@ class MappedImages:
         self.rows = rows
         self.device = torch.device(device)
         self.streaming = streaming
+        self._free = free or free_memory
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,7 +71,7 @@ class MappedImages:
     def index_select(self, dim: int, index: Tensor) -> MappedImages:
         """The images at positions `index`; nothing is read."""
         assert dim == 0
-        return MappedImages(self._sources, self.rows[index.cpu()], self.device, self.streaming)
+        return MappedImages(self._sources, self.rows[index.cpu()], self.device, self.streaming, self._free)
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """The images at positions (int64 or bool) as a tensor on the CPU."""
@@ -77,9 +81,9 @@ class MappedImages:
     def to(self, device: torch.device | str) -> Tensor | MappedImages:
         """All images as one tensor on `device` where they fit, else themselves, giving their batches there."""
         device = torch.device(device)
-        whole = self.streaming == "never" or (self.streaming == "auto" and self.nbytes <= SHARE * free_memory(device))
+        whole = self.streaming == "never" or (self.streaming == "auto" and self.nbytes <= SHARE * self._free(device))
         if not whole:
-            return MappedImages(self._sources, self.rows, device, self.streaming)
+            return MappedImages(self._sources, self.rows, device, self.streaming, self._free)
         images = torch.empty(self.shape, dtype=torch.uint8, device=device)
         step = max(1, _CHUNK // max(1, images[0].numel())) if len(self) else 1
         for start in range(0, len(self), step):

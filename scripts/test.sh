@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold before a commit: style, types, tests.
 #
-#     scripts/test.sh [PYTEST ARGUMENT...]    e.g. scripts/test.sh -k losses
+#     scripts/test.sh [PYTEST ARGUMENT...]    e.g. scripts/test.sh -k losses, or -n 0 for one process of tests, not two
 #
 # DATA_DIR  folder of the real MNIST files, for the tests that need them
 # PYTHON    the interpreter that .venv is made with (3.11 or newer)
@@ -24,5 +24,5 @@ say "ruff format --check"
 python -m ruff format --check --quiet .
 say "mypy ${typed[*]}"
 python -m mypy --no-error-summary --explicit-package-bases "${typed[@]}"
-say "pytest $*"
-python -m pytest "$@"
+say "pytest -n 2 $*"
+python -m pytest -n 2 "$@"

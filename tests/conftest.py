@@ -1,8 +1,11 @@
 """What all tests share: one thread, and a pipeline on 600 embedded digits, which need no download."""
 
+import contextlib
 import json
 import multiprocessing
+import urllib.request
 from collections.abc import Callable, Iterator
+from functools import wraps
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from sacred.arg_parser import get_config_updates
 
 import main
@@ -17,9 +21,21 @@ from config import DebiasExperiment, build_experiment, resolve
 from data.loading import load_task
 from data.split import Task
 from stages.recipes import stages_of
-from tests.pipeline import TINY
+from tests import scheduling
+from tests.pipeline import TINY, empty_pictures
+from training.stage import Together
 from training.store import Store
-from training.walk import Outcome, run_stages
+from training.walk import Outcome, Walk
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return scheduling.scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        scheduling.longest_first(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,6 +44,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _empty_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pictures of runs stay empty but for a test that asks for `pages`."""
+    with contextlib.nullcontext() if "pages" in request.fixturenames else empty_pictures():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -68,22 +91,31 @@ def task(tiny: Callable[..., dict[str, Any]]) -> Task:
 
 @pytest.fixture
 def run_tiny(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Outcome]:
-    """Run stages without Sacred: run_tiny("erm", "pretrain.epochs=2", task=..., store=...)."""
+    """Run stages without Sacred: run_tiny("erm", "pretrain.epochs=2", task=..., store=...).
+
+    `together` takes the place of the loop: its `fit` is given what each stage asks of the loop.
+    """
 
     def run(
-        *words: str, last: str | None = None, task: Task | None = None, store: Path | None = None, **also: Any
-    ) -> Outcome:
+        *words: str, last: str | None = None, task: Task | None = None, store: Path | None = None,
+        together: Together | None = None, **also: Any,
+    ) -> Outcome:  # fmt: skip
         settings = tiny(*words)
         also.setdefault("say", lambda line: None)
-        return run_stages(
-            stages_of(settings["method"], last, settings["dataset"]),
+        stages = stages_of(settings["method"], last, settings["dataset"])
+        walk = Walk(
+            stages,
             load_task(settings) if task is None else task,
             settings,
             torch.device("cpu"),
             Store(store or tmp_path / "stages"),
             progress=False,
+            together=together,
             **also,
         )
+        for stage in stages:
+            walk.advance(stage)
+        return walk.outcome
 
     return run
 
@@ -97,9 +129,8 @@ def processes() -> ForkServerContext:
 
 
 @pytest.fixture
-def command(cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """A command line on the tiny data set, in this process, with empty pictures; gives the exit status."""
-    monkeypatch.setattr(FigureCanvasAgg, "print_png", lambda canvas, path, **options: Path(path).write_bytes(b""))
+def command(cache_dir: Path, tmp_path: Path) -> Callable[..., int]:
+    """A command line on the tiny data set, in this process; gives the exit status."""
 
     def run(*words: str, name: str | None = None, store: Path | None = None) -> int:
         before = [] if name is None else [name]
@@ -108,6 +139,31 @@ def command(cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
 
     return run
+
+
+@pytest.fixture
+def no_network() -> Iterator[None]:
+    """Downloads are refused at once: they are sent to a port of this machine on which nobody listens."""
+    nobody = urllib.request.ProxyHandler(dict.fromkeys(("http", "https"), "http://127.0.0.1:9"))
+    urllib.request.install_opener(urllib.request.build_opener(nobody))
+    yield
+    urllib.request.install_opener(None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn into files, in order."""
+    drawn: list[Figure] = []
+    draw = FigureCanvasAgg.print_png
+
+    @wraps(draw)
+    def print_png(canvas: FigureCanvasAgg, target: Any, *args: Any, **options: Any) -> None:
+        if isinstance(target, str | Path):
+            drawn.append(canvas.figure)
+        draw(canvas, target, *args, **options)
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", print_png)
+    return drawn
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
-"""Command lines that make every stage small, and what tests run in processes of their own."""
+"""Command lines that make every stage small, pictures that cost nothing, and what runs in processes of their own."""
 
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch._dynamo  # optimisers import it in their first step, so each of many processes would
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
 import main
@@ -37,6 +40,11 @@ def method_with(stage: str) -> str:
     recipes = [name for name, recipe in RECIPES.items() if stage in recipe.stages]
     if recipes:
         return min(recipes, key=lambda name: RECIPES[name].stages.index(stage))
+    return list_with(stage)
+
+
+def list_with(stage: str) -> str:
+    """The shortest list of stages that ends with one: its needs filled one by one."""
     names = [stage]
     for need in STAGES[stage].needs:
         giver = next(other.name for other in STAGES.values() if need in other.gives and not other.needs)
@@ -61,6 +69,31 @@ def same(one: Any, other: Any, where: str = "") -> None:
         assert one.dtype == other.dtype and torch.equal(one, other), where
     else:
         assert one == other or (one != one and other != other), where
+
+
+def written(folder: Path) -> dict[str, tuple[int, int]]:
+    """The arrays stored below a folder, each with what changes when it is written again, if only with the same."""
+    stats = {path: path.stat() for path in folder.rglob("*.npy")}
+    return {str(path): (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
+
+
+@contextmanager
+def empty_pictures() -> Iterator[None]:
+    """Pictures are laid out, but their files stay empty: writing them takes four fifths of a small run."""
+    draw = FigureCanvasAgg.print_png
+
+    @wraps(draw)  # matplotlib looks at what it takes
+    def print_png(canvas: Any, target: Any, *args: Any, **options: Any) -> None:
+        if isinstance(target, str | Path):
+            Path(target).write_bytes(b"")
+        else:
+            draw(canvas, target, *args, **options)
+
+    FigureCanvasAgg.print_png = print_png  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        FigureCanvasAgg.print_png = draw  # type: ignore[method-assign]
 
 
 def run_and_die(stage: str, checkpoints: int, batches: int, words: list[str], output: str) -> None:

@@ -6,12 +6,7 @@ import pytest
 
 from benchmarks import sweep, throughput
 
-TINY = ("--samples", "140", "--epochs", "2", "--batch", "64")
-
-
-@pytest.fixture(autouse=True)
-def _small_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "PRODUCT", 32)
+TINY = ("--samples", "140", "--epochs", "2", "--batch", "64", "--product", "32")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +64,20 @@ def test_shares_by_hand() -> None:
 
 
 def test_a_stage_is_timed_beside_its_plain_step(capsys: pytest.CaptureFixture[str]) -> None:
-    tiny = ["--samples", "40", "--epochs", "1", "--batch", "20", "--rounds", "2", "--stage", "finetune"]
+    tiny = [
+        "--samples",
+        "40",
+        "--epochs",
+        "1",
+        "--batch",
+        "20",
+        "--product",
+        "32",
+        "--rounds",
+        "2",
+        "--stage",
+        "finetune",
+    ]
     assert throughput.main([*tiny, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["beside"], len(found["raw"]["pairs"])) == ("pretrain", 2)

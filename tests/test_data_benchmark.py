@@ -1,6 +1,7 @@
 """The benchmark of data prints every figure; times are never compared with anything."""
 
 import json
+from unittest import mock
 
 import pytest
 
@@ -28,14 +29,16 @@ def test_json_has_every_corruption_and_both_builds(capsys):
     assert all(value > 0 for value in figures.values())
 
 
-def test_sections_are_run_in_turn(monkeypatch, capsys):
+def test_sections_are_run_in_turn(capsys):
     sections = {
         "one": benchmark.Section("what one is", lambda options: {"a": 1234.5, "bcd": 1.0}),
         "two": benchmark.Section("what two is", lambda options: {"e": options.images}),
     }
-    monkeypatch.setattr(benchmark, "SECTIONS", sections)
-    assert benchmark.main([*TINY]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    with mock.patch.dict(benchmark.SECTIONS, sections, clear=True):
+        assert benchmark.main([*TINY]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert benchmark.main(["two", *TINY, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"two": {"e": 60}}
     assert lines == [
         "one: what one is",
         "  a           1,234",
@@ -43,8 +46,6 @@ def test_sections_are_run_in_turn(monkeypatch, capsys):
         "two: what two is",
         "  e            60",
     ]
-    assert benchmark.main(["two", *TINY, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"two": {"e": 60}}
 
 
 @pytest.mark.parametrize("wrong", [["nonsense"], ["--images", "0"], ["--repeats", "0"], ["--threads", "0"]])
@@ -55,20 +56,20 @@ def test_what_is_refused(wrong, capsys):
     assert "error" in capsys.readouterr().err
 
 
-def test_missing_files_are_one_line(monkeypatch, capsys):
+def test_missing_files_are_one_line(capsys):
     def refuse(options):
         raise UserError("no files")
 
-    monkeypatch.setattr(benchmark, "SECTIONS", {"one": benchmark.Section("", refuse)})
-    assert benchmark.main([*TINY]) == 2
+    with mock.patch.dict(benchmark.SECTIONS, {"one": benchmark.Section("", refuse)}, clear=True):
+        assert benchmark.main([*TINY]) == 2
     assert capsys.readouterr().err == "error: no files\n"
 
 
-def test_decoding_and_batches(capsys, monkeypatch):
+def test_decoding_and_batches(capsys):
     """Every form of files, from memory and from the cache, beside a DataLoader."""
     form = {"tiny": (40, 30, "jpg", 16, "flip", [photos.transforms.Resize((16, 16))])}
-    monkeypatch.setattr(photos, "FORMS", form)
-    assert benchmark.main(["decoding", "batches", *TINY, "--json"]) == 0
+    with mock.patch.dict(photos.FORMS, form, clear=True):
+        assert benchmark.main(["decoding", "batches", *TINY, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["decoding"]) == {"tiny"}
     ways = ("DataLoader", "memory", "cache", "memory / DataLoader", "cache / DataLoader")

@@ -11,6 +11,7 @@ import main
 from catalogue import RUN_SETTINGS
 from data.loading import load_task
 from data.split import Split
+from tests.pipeline import empty_pictures
 
 LIMIT = 6000
 
@@ -43,7 +44,8 @@ def words(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run_folder(words: list[str], folder: Path) -> Path:
-    assert main.main(words) == 0
+    with empty_pictures():
+        assert main.main(words) == 0
     return folder / "runs" / "1"
 
 

@@ -3,7 +3,6 @@
 import waiting
 
 import json
-import subprocess
 
 import pytest
 
@@ -49,16 +48,8 @@ def test_a_policy_is_the_only_one_in_its_environment(monkeypatch: pytest.MonkeyP
     assert chosen("OMP_WAIT_POLICY=PASSIVE") == {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
-def test_busy_processes_end_with_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    popen = subprocess.Popen
-
-    def start(command: list[str]) -> "subprocess.Popen[bytes]":
-        started.append(popen(command))
-        return started[-1]
-
-    monkeypatch.setattr(threads.subprocess, "Popen", start)
-    with pytest.raises(RuntimeError, match="measured"), threads.busy(2):
+def test_busy_processes_end_with_what_they_are_for() -> None:
+    with pytest.raises(RuntimeError, match="measured"), threads.busy(2) as started:
         assert [other.poll() for other in started] == [None, None]
         raise RuntimeError("measured")
     assert [other.poll() for other in started] == [-9, -9]
@@ -67,7 +58,7 @@ def test_busy_processes_end_with_what_they_are_for(monkeypatch: pytest.MonkeyPat
 def test_a_process_that_ends_too_early_is_an_error_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(threads.sys, "executable", "/bin/false")
+    monkeypatch.setenv("PYTHONHOME", "/nonexistent")  # with which no Python starts
     assert threads.main([*SMALL, "--policy", "torch"]) == 1
     assert capsys.readouterr().err == "error: torch: the process that was to be measured ended\n"
 

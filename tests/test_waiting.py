@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ENTRIES = ["main", "sweep", "results", *(f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("*.py"))]
+ENTRIES = [
+    "main",
+    "sweep",
+    "results",
+    *(f"benchmarks.{path.stem}" for path in sorted((ROOT / "benchmarks").glob("*.py"))),
+]
 
 # Stops when torch is about to be loaded; what has no need of it is imported to its end.
 PROGRAM = """

@@ -33,7 +33,7 @@ SEVERAL: tuple[tuple[str, dict[str, Any], int], ...] = (
     ("pretrain", {"network": "cnn"}, 5),
 )
 EXACT = {"bfloat16": "off", "channels_last": "off"}
-GRAPH = "graph"  # the setting that has steps captured, where the program has it
+GRAPH = "graph"  # the setting that has steps captured
 
 
 def name_of(stage: str, changes: Mapping[str, Any], run: Mapping[str, Any]) -> str:
@@ -41,10 +41,9 @@ def name_of(stage: str, changes: Mapping[str, Any], run: Mapping[str, Any]) -> s
     return " ".join([stage, *(f"{name}={value}" for name, value in {**changes, **run}.items())])
 
 
-def ways(stage: str, device: torch.device) -> list[dict[str, str]]:
-    """How a stage's steps are run: eager and captured, or as they are where there is no choice."""
-    choice = device.type == "cuda" and GRAPH in settings_of(stage, 1, {}, {})
-    return [{GRAPH: "off"}, {GRAPH: "on"}] if choice else [{}]
+def ways(device: torch.device) -> list[dict[str, str]]:
+    """How steps are run: eager and captured, or as they are where there is no choice."""
+    return [{GRAPH: "off"}, {GRAPH: "on"}] if device.type == "cuda" else [{}]
 
 
 def speed(call: Call, limit: float) -> bool:
@@ -57,10 +56,10 @@ def speed(call: Call, limit: float) -> bool:
         rows += NETWORKS
     good = []
     for stage, changes in rows:
-        for run in ways(stage, device):
+        for run in ways(device):
             case = name_of(stage, changes, run)
             good.append(record.attempt("speed", case, partial(_step, stage, steps, device, changes, run)))
-        if len(ways(stage, device)) > 1:
+        if len(ways(device)) > 1:
             case = f"{name_of(stage, changes, {})}, eager and captured"
             good.append(record.attempt("speed", case, partial(_agree, stage, min(steps, 20), device, changes)))
     for stage, changes, seeds in ((*SEVERAL[0][:2], 2),) if call.small else SEVERAL:
@@ -68,7 +67,7 @@ def speed(call: Call, limit: float) -> bool:
         good.append(record.attempt("speed", case, partial(_several, stage, seeds, steps, device, changes)))
     if not call.small and device.type == "cuda":
         for stage, changes in (("end", {}), ("fisher", {}), *NETWORKS):
-            run = {**ways(stage, device)[-1], **EXACT}
+            run = {**ways(device)[-1], **EXACT}
             good.append(
                 record.attempt(
                     "speed", name_of(stage, changes, run), partial(_step, stage, steps, device, changes, run)

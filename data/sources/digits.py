@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ ELASTIC_KNOTS = 5
 # Enlarged strokes are blurred; stretching these grey values to 0..1 gives MNIST's stroke width and share of ink.
 BLACK, WHITE = 0.35, 0.75
 
+Variation = Callable[[Tensor, torch.Generator], Tensor]
+
 
 def digits(cache_dir: str | Path, n_train: int = 60_000, n_test: int = 10_000) -> Source:
     """Return the embedded digits: `n_train` and `n_test` variations of two disjoint sets of handwritten originals.
@@ -50,18 +53,18 @@ def digits(cache_dir: str | Path, n_train: int = 60_000, n_test: int = 10_000) -
     )
 
 
-def build_arrays(n_train: int, n_test: int) -> Arrays:
-    """Split the originals by image (5/6 and 1/6 of every class), then vary each part on its own."""
+def build_arrays(n_train: int, n_test: int, variation: Variation | None = None) -> Arrays:
+    """Split the originals by image (5/6 and 1/6 of every class), then vary each part on its own (by `vary`)."""
     threads = torch.get_num_threads()
     # Some thirty small operations a chunk: on a busy machine threads mostly wait for each other.
     torch.set_num_threads(1)
     try:
-        return _build_parts(n_train, n_test)
+        return _build_parts(n_train, n_test, variation or vary)
     finally:
         torch.set_num_threads(threads)
 
 
-def _build_parts(n_train: int, n_test: int) -> Arrays:
+def _build_parts(n_train: int, n_test: int, variation: Variation) -> Arrays:
     originals, labels = _originals()
     is_test = stratified_choice(labels, 1 / 6, stream(SEED, "originals"))
     arrays = {}
@@ -73,7 +76,7 @@ def _build_parts(n_train: int, n_test: int) -> Arrays:
         images = torch.empty(n, SIZE, SIZE, dtype=torch.uint8)
         with tqdm(total=n, desc=f"digits, {part}", unit="image", disable=None) as bar:
             for index, out in zip(order.split(CHUNK), images.split(CHUNK), strict=True):
-                out.copy_(vary(mine.index_select(0, index), generator).mul_(255).round_())
+                out.copy_(variation(mine.index_select(0, index), generator).mul_(255).round_())
                 bar.update(len(index))
         arrays[f"{part}_images"] = images.numpy()
         arrays[f"{part}_labels"] = my_labels.index_select(0, order).numpy()

@@ -25,12 +25,19 @@ class OnRay:
 
     address : host:port of a cluster's head, or `auto`; None starts Ray on this machine, for this sweep alone
     cpus, gpus : what a trial takes; fractions share one. gpus=None: a whole one where the cluster has any
+    run : makes a run of the words after `with`; a function of a module
+    root : the folder of the code, on all machines
     """
 
     def __init__(
-        self, address: str | None = None, cpus: float = 1, gpus: float | None = None, run: Runner = run_trial
+        self,
+        address: str | None = None,
+        cpus: float = 1,
+        gpus: float | None = None,
+        run: Runner = run_trial,
+        root: Path = ROOT,
     ) -> None:
-        self._address, self._cpus, self._gpus, self._run = address, cpus, gpus, run
+        self._address, self._cpus, self._gpus, self._run, self._root = address, cpus, gpus, run, root
         self._ray = _ray()
         self._task: Any = None
         self._running: dict[Any, Assignment] = {}
@@ -50,7 +57,7 @@ class OnRay:
             variables["CUDA_VISIBLE_DEVICES"] = ""
         # As an argument: what is in a runtime environment, Ray shows to all who may look at the cluster.
         packed = pickle.dumps((run_elsewhere, assignment, self._run, variables))
-        self._running[self._task.remote(str(ROOT), str(Path.cwd()), packed)] = assignment
+        self._running[self._task.remote(str(self._root), str(Path.cwd()), packed)] = assignment
 
     def wait(self) -> tuple[Assignment, Outcome]:
         """The next outcome."""

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from commands import samples
 from commands.samples import captions, in_turn, sample_sheets, shown
 from data.split import Split
+from tests.sheets import sheet_on
 
 
 def split(target: list[int], bias: list[int] | None, side: int = 14, vector: torch.Tensor | None = None) -> Split:
@@ -42,27 +42,18 @@ def test_a_colour_beside_an_image_is_a_strip_below_it():
 
 
 @pytest.mark.parametrize("held_out", [True, False])
-def test_a_sheet_for_every_part_with_a_row_for_every_class(task, tmp_path, monkeypatch, held_out):
-    drawn = {}
-
-    def note(images, captions, title, path, columns):
-        drawn[path.name] = (len(images), [caption.split("\n")[0] for caption in captions], columns)
-        return path
-
-    monkeypatch.setattr(samples, "plot_images", note)
+def test_a_sheet_for_every_part_with_a_row_for_every_class(task, tmp_path, pages, held_out):
     task = replace(task, valid=task.valid if held_out else None, extra_tests={"grey": task.test.without_bias()})
     paths = list(sample_sheets(task, tmp_path))
     expected = ["train", *(["valid"] if held_out else []), "test", "grey"]
-    assert [path.name for path in paths] == [f"samples-{part}.png" for part in expected] == list(drawn)
+    assert [path.name for path in paths] == [f"samples-{part}.png" for part in expected]
+    drawn = dict(zip(expected, map(sheet_on, pages), strict=True))
     # The rarest class among the 100 test images decides how many stand in a row.
     rarest = int(torch.bincount(task.test.target).min())
     assert rarest < 10
     for part, each in (("train", 10), ("test", rarest)):
-        assert drawn[f"samples-{part}.png"] == (
-            10 * each,
-            [name for name in task.target_names for _ in range(each)],
-            each,
-        )
+        named = [caption.split("\n")[0] for caption in drawn[part].captions]
+        assert named == [name for name in task.target_names for _ in range(each)] and drawn[part].columns == each
 
 
 def test_the_command(command, tmp_path):
@@ -72,10 +63,8 @@ def test_the_command(command, tmp_path):
 
 
 @pytest.mark.parametrize("conflicting", [True, False])
-def test_conflicting_images_are_named_only_where_there_are_any(task, tmp_path, monkeypatch, conflicting):
+def test_conflicting_images_are_named_only_where_there_are_any(task, tmp_path, pages, conflicting):
     """Jittered colours, for one, always go with their digit in training."""
-    titles = []
-    monkeypatch.setattr(samples, "plot_images", lambda *_, title, path, columns: titles.append(title) or path)
     train = task.train if conflicting else replace(task.train, bias=task.train.target)
-    list(sample_sheets(replace(task, train=train), tmp_path))
-    assert ("conflicting" in titles[0]) == conflicting
+    next(sample_sheets(replace(task, train=train), tmp_path))
+    assert ("conflicting" in sheet_on(pages[0]).title) == conflicting

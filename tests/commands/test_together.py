@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from commands import together
 from commands.together import at_most, train_runs
 from data.loading import load_task
 from errors import UserError
 from stages.recipes import stages_of
 from tests.pipeline import short
+from training.replicas import run_replicas
 from training.store import Store
 
 CPU = torch.device("cpu")
@@ -18,11 +18,11 @@ CPU = torch.device("cpu")
 def train(tiny, tmp_path):
     """train(settings of each) -> lines, failures, and the number of finished stages."""
 
-    def run(every, load=load_task):
+    def run(every, load=load_task, **also):
         said: list[str] = []
         stages = stages_of(every[0]["method"])
         names = [f"run {number}" for number in range(len(every))]
-        failures = train_runs(stages, every, names, CPU, Store(tmp_path), load, said.append)
+        failures = train_runs(stages, every, names, CPU, Store(tmp_path), load, said.append, **also)
         return said, failures, len(list(tmp_path.glob("*/done.json")))
 
     return run
@@ -30,30 +30,26 @@ def train(tiny, tmp_path):
 
 @pytest.mark.recipe
 @pytest.mark.parametrize(("fit", "parts"), [(5, [5]), (4, [3, 2]), (2, [2, 2, 1]), (0, [1] * 5)])
-def test_in_parts_where_memory_is_short(tiny, train, monkeypatch, fit, parts):
+def test_in_parts_where_memory_is_short(tiny, train, fit, parts):
     every = [tiny(*short("erm", 1), f"seed={seed}") for seed in range(1, 6)]
     task = load_task(every[0])
     one = sum(split.images.nbytes for split in (task.train, task.test))
-    monkeypatch.setattr(together, "free_memory", lambda device: int(2 * one * (fit + 0.5)))
     asked: list[int] = []
-    at_once = together.run_replicas
 
     def counted(stages, tasks, *arguments, **more):
         asked.append(len(tasks))
-        return at_once(stages, tasks, *arguments, **more)
+        return run_replicas(stages, tasks, *arguments, **more)
 
-    monkeypatch.setattr(together, "run_replicas", counted)
-    said, failures, stored = train(every)
+    said, failures, stored = train(every, free=lambda device: int(2 * one * (fit + 0.5)), train=counted)
     assert asked == parts and failures == [None] * 5 and stored == 5
     assert any("memory is short" in line for line in said) == (len(parts) > 1)
 
 
-def test_on_a_gpu_training_images_are_counted_twice(task, monkeypatch):
+def test_on_a_gpu_training_images_are_counted_twice(task):
     held = [split.images.nbytes for split in (task.train, task.valid, task.test)]
     free = {"cpu": 10**12, "cuda": 2 * (sum(held) + held[0]) * 7}
-    monkeypatch.setattr(together, "free_memory", lambda device: free[device.type])
-    assert at_most(task, torch.device("cuda")) == 7
-    assert at_most(task, CPU) > 1000
+    assert at_most(task, torch.device("cuda"), lambda device: free[device.type]) == 7
+    assert at_most(task, CPU, lambda device: free[device.type]) > 1000
 
 
 @pytest.mark.recipe
@@ -65,7 +61,7 @@ def test_equal_data_and_seed_are_trained_once(tiny, train):
     assert failures == [None, None] and stored == 1
 
 
-def test_all_processes_take_stages_in_one_order(tiny, train, monkeypatch):
+def test_all_processes_take_stages_in_one_order(tiny, train):
     """By seed and data, whatever order they come in: two that each held what the other needs would wait for ever."""
     every = [tiny(*short("erm", 1), f"seed={seed}", f"skew={skew}") for skew in (0.05, 0.2) for seed in (1, 2)]
     orders = []
@@ -75,9 +71,8 @@ def test_all_processes_take_stages_in_one_order(tiny, train, monkeypatch):
         assert more["names"] == [f"run {given.index(own)}" for own in settings]
         return [UserError(f"{own['seed']} {own['skew']}") for own in settings]
 
-    monkeypatch.setattr(together, "run_replicas", noted)
     for given in (every, every[::-1]):
-        _, failures, _ = train(given)
+        _, failures, _ = train(given, train=noted)
         assert [str(failure) for failure in failures] == [f"{own['seed']} {own['skew']}" for own in given]
     assert orders[0] == orders[1] and [seed for seed, _ in orders[0]] == [1, 1, 2, 2]
 

@@ -1,6 +1,5 @@
 """What a run leaves behind, and what becomes of one that is repeated, fails or is broken off."""
 
-import contextlib
 import json
 import re
 import signal
@@ -22,6 +21,7 @@ from tracking.folders import read_runs
 from tracking.results.listing import last_figures
 from tracking.results.records import read_records, write_records
 from tracking.results.summary import final_figures
+from training.loop import Loop
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -70,11 +70,13 @@ def test_whether_the_run_is_repeatable_is_recorded(finished, runs, cache_dir, mo
     assert info["repeatable"] is True
     assert all(about["nondeterministic"] == [] for about in info["stages"].values())
 
-    @contextlib.contextmanager
-    def noting(device):
-        yield ["cumsum_cuda_kernel"]
+    fitted = Loop.fitted
 
-    monkeypatch.setattr("training.loop.noting_what_is_not", noting)
+    def noted(loop, stopped=False):
+        loop.nondeterministic = ["cumsum_cuda_kernel"]
+        return fitted(loop, stopped)
+
+    monkeypatch.setattr(Loop, "fitted", noted)
     words = [*TINY, f"cache_dir={cache_dir}", f"store={runs / 'not'}", *short("erm", 1)]
     assert main.main(["with", *words]) == 0
     info = read(runs / "not" / "1", "info.json")

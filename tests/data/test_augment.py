@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import RandomResizedCrop
 
-from data.augment import AUGMENTATIONS, _resample, crop_flip, flip, resized_crop_flip
+from data.augment import AUGMENTATIONS, _resample, blocks, crop_flip, flip, resized_crop_flip
 
 
 def slow_crop_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -110,11 +110,10 @@ def test_resampling_at_whole_places_copies():
     assert torch.equal(_resample(images, torch.arange(16.0).expand(4, -1)), images)
 
 
-def test_the_whole_image_where_no_crop_fits(monkeypatch):
-    """Ratios of 100 never fit."""
-    monkeypatch.setattr("data.augment.CROP_RATIO", (99.0, 100.0))
+def test_the_whole_image_where_no_crop_fits():
+    """A crop as wide as high never fits into what was a hundred times as high as wide."""
     images = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8)
-    out = resized_crop_flip(images, torch.Generator().manual_seed(0))
+    out = resized_crop_flip(images, torch.Generator().manual_seed(0), aspect=0.01)
     mirrored = (out == images.flip(3)).flatten(1).all(1)
     assert (mirrored | (out == images).flatten(1).all(1)).all()
     assert 5 < int(mirrored.sum()) < 35
@@ -129,13 +128,22 @@ def test_flip_mirrors_half_of_the_images():
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_every_augmentation(name, monkeypatch):
-    """uint8 in and out, its input left alone, the same bits from the same generator, whatever is worked on at once."""
+def test_every_augmentation(name):
+    """uint8 in and out, its input left alone, the same bits from the same generator."""
     images = torch.randint(0, 256, (20, 3, 12, 10), dtype=torch.uint8)
     before = images.clone()
     one = AUGMENTATIONS[name](images, torch.Generator().manual_seed(7))
     assert one.dtype == torch.uint8 and one.shape == images.shape
     assert torch.equal(images, before) and not torch.equal(one, images)
-    monkeypatch.setattr("data.augment._BLOCK", 1000)
     assert torch.equal(AUGMENTATIONS[name](images, torch.Generator().manual_seed(7)), one)
     assert not torch.equal(AUGMENTATIONS[name](images, torch.Generator().manual_seed(8)), one)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_the_same_bits_whatever_is_worked_on_at_once(name):
+    """Three channels take several blocks, one takes one; draws do not depend on channels."""
+    images = torch.randint(0, 256, (20, 3, 150, 160), dtype=torch.uint8)
+    assert len(list(blocks(images))) > 1 == len(list(blocks(images[:, :1])))
+    whole = AUGMENTATIONS[name](images, torch.Generator().manual_seed(7))
+    parts = [AUGMENTATIONS[name](images[:, [c]], torch.Generator().manual_seed(7)) for c in range(3)]
+    assert torch.equal(whole, torch.cat(parts, dim=1))

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from data import mapped
 from data.batches import Batches
-from data.mapped import MappedImages
+from data.mapped import MappedImages, free_memory
 from data.split import Split, hold_out
 
 
@@ -18,13 +17,13 @@ def arrays(tmp_path):
     return [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "ab"]
 
 
-def splits(arrays, rows=None, streaming="always"):
+def splits(arrays, rows=None, **options):
     """The same images in files and in memory."""
     rows = torch.randperm(43, generator=torch.Generator().manual_seed(1))[:40] if rows is None else rows
     images = torch.from_numpy(np.concatenate(arrays))[rows]
     target = rows % 5
     return (
-        Split(MappedImages(arrays, rows, streaming=streaming), target, rows % 3, rows),
+        Split(MappedImages(arrays, rows, **{"streaming": "always"} | options), target, rows % 3, rows),
         Split(images, target, rows % 3, rows),
     )
 
@@ -75,11 +74,10 @@ def test_subsets_read_nothing_and_are_the_same(arrays, monkeypatch):
     [("auto", 10**9, True), ("auto", 7000, False), ("auto", 2 * 40 * 192, True), ("always", 10**9, False),
      ("never", 0, True)],
 )  # fmt: skip
-def test_whole_when_it_fits(arrays, monkeypatch, streaming, free, whole):
+def test_whole_when_it_fits(arrays, streaming, free, whole):
     """40 images of 192 bytes, of which half the free memory may be taken."""
-    monkeypatch.setattr(mapped, "free_memory", lambda device: free)
-    in_files, in_memory = splits(arrays, streaming=streaming)
-    moved = in_files.to("cpu")
+    in_files, in_memory = splits(arrays, streaming=streaming, free=lambda device: free)
+    moved = in_files.subset(torch.arange(40)).to("cpu")
     assert isinstance(moved.images, torch.Tensor) is whole
     if isinstance(moved.images, torch.Tensor):
         assert torch.equal(moved.images, in_memory.images)
@@ -89,7 +87,7 @@ def test_whole_when_it_fits(arrays, monkeypatch, streaming, free, whole):
 
 
 def test_free_memory_is_known_here():
-    assert 2**20 < mapped.free_memory(torch.device("cpu")) < 2**50
+    assert 2**20 < free_memory(torch.device("cpu")) < 2**50
 
 
 def test_a_pass_that_is_given_up_ends_its_reader(arrays):

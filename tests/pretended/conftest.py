@@ -1,15 +1,12 @@
 """The cases of a session, each run once."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from tests.pipeline import empty_pictures
 from tests.pretended.cases import CASES, Case, run_case
 from tests.pretended.seen import Seen
 
@@ -27,29 +24,12 @@ class Ran:
 Run = Callable[..., Ran]
 
 
-@contextmanager
-def _empty_pictures() -> Iterator[None]:
-    """Pictures that are stored inside are empty; other tests of the session have theirs."""
-    draw = FigureCanvasAgg.print_png
-
-    @wraps(draw)  # matplotlib looks at what it takes
-    def print_png(canvas: Any, target: Any, *args: Any, **options: Any) -> None:
-        if isinstance(target, str | Path):
-            Path(target).write_bytes(b"")
-        else:
-            draw(canvas, target, *args, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FigureCanvasAgg, "print_png", print_png)
-        yield
-
-
 @pytest.fixture
 def run(cache_dir: Path, tmp_path: Path) -> Run:
     """run(case, *words) runs a case in an empty folder."""
 
     def running(case: Case, *words: str) -> Ran:
-        with _empty_pictures():
+        with empty_pictures():
             status, seen = run_case(case, tmp_path, cache_dir, *words)
         return Ran(case, status, seen, tmp_path / "runs" / "stages")
 
@@ -66,7 +46,7 @@ def ran(cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         if (name, *words) not in found:
             case = CASES[name]
             folder = tmp_path_factory.mktemp("own") if words or case.starts_anew else shared
-            with _empty_pictures():
+            with empty_pictures():
                 status, seen = run_case(case, folder, cache_dir, *words)
             found[name, *words] = Ran(case, status, seen, folder / "runs" / "stages")
         return found[name, *words]

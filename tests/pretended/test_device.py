@@ -4,13 +4,12 @@ import threading
 
 import pytest
 import torch
-from torch import Tensor
 
-import stages.pretrain
 from data.batches import Batches
 from tests.pretended.cases import training
 from tests.pretended.conftest import Ran
 from tests.pretended.device import pretended
+from tests.pretended.faulty import plant
 from tests.pretended.marks import CPU, GPU, WrongDevice
 from training.optimisers import OPTIMISERS
 
@@ -152,7 +151,7 @@ def test_counts_launches(seen):
     assert seen.launches.total() == before + 3
 
 
-# What a person may write into a loss without noticing, as nothing of it is wrong on a CPU.
+# What somebody may write without noticing, as nothing of it is wrong on a CPU.
 PLANTED = {
     "a tensor of the CPU": (lambda x: x + torch.ones(len(x)), "refused"),
     "a generator of the CPU": (
@@ -170,14 +169,9 @@ PLANTED = {
 
 @pytest.mark.recipe
 @pytest.mark.parametrize("what", PLANTED)
-def test_an_error_planted_in_a_loss_is_seen(monkeypatch, run, what):
+def test_an_error_planted_in_a_network_is_seen(monkeypatch, run, what):
     planted, kind = PLANTED[what]
-    plain = stages.pretrain.cross_entropy
-
-    def loss(logits: Tensor, target: Tensor) -> Tensor:
-        return planted(plain(logits, target, reduction="none")).mean()
-
-    monkeypatch.setattr(stages.pretrain, "cross_entropy", loss)
+    plant(monkeypatch, lambda features: features * planted(features.mean(1)).mean())
     _check_seen(run(ERM), kind, "tests/pretended/test_device.py")
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-import stages.lntl as module
 from catalogue import default_for
 from errors import UserError
 from models.registry import build_classifier
@@ -12,12 +11,13 @@ from tests.pipeline import short
 WORDS = ("dataset=jitter_digits", *short("lntl", 1), "limit=120", "lntl.batch_size=64")
 
 
-@pytest.fixture
-def watched(monkeypatch):
-    """The updates of a tiny run, each with the weights before and after it: (number, before, after)."""
-    seen: list = []
+class Watched:
+    """In place of the loop: the updates of one epoch, each with the weights before and after it, and then no more."""
 
-    def fit(job, ctx):
+    def __init__(self):
+        self.seen = []
+
+    def fit(self, job, ctx):
         optimiser, model = job.updates[0].optimiser, job.model
         assert job.updates[1].optimiser is optimiser
         for batch in job.batches.epoch(torch.Generator().manual_seed(0)):
@@ -29,13 +29,23 @@ def watched(monkeypatch):
                 for weight in model.parameters():
                     weight.grad = None
                 after = {name: value.detach().clone() for name, value in model.named_parameters()}
-                seen.append(
+                self.seen.append(
                     (number, before, after, float(total.detach()), {k: float(v.detach()) for k, v in logs.items()})
                 )
         raise StopIteration
 
-    monkeypatch.setattr(module, "fit", fit)
-    return seen
+
+@pytest.fixture
+def watched(run_tiny):
+    """watched(*words) is (number, before, after, loss, logs) of every update of a tiny run."""
+
+    def run(*words):
+        watched = Watched()
+        with pytest.raises(StopIteration):
+            run_tiny(*WORDS, *words, together=watched)
+        return watched.seen
+
+    return run
 
 
 def moved(before, after) -> set[str]:
@@ -47,39 +57,35 @@ def moved(before, after) -> set[str]:
 F, G = {"norm", "conv1", "conv2"}, {"conv3", "conv4", "head"}
 
 
-def test_the_first_update_moves_the_classifier_and_the_second_the_predictors_and_f(run_tiny, watched):
-    with pytest.raises(StopIteration):
-        run_tiny(*WORDS)
-    assert [number for number, *_ in watched] == [0, 1, 0, 1]
-    for number, before, after, _, _ in watched:
+def test_the_first_update_moves_the_classifier_and_the_second_the_predictors_and_f(watched):
+    seen = watched()
+    assert [number for number, *_ in seen] == [0, 1, 0, 1]
+    for number, before, after, _, _ in seen:
         assert moved(before, after) == (F | G if number == 0 else F | {"predictors"})
 
 
-def test_idle_layers_move_on_when_asked(run_tiny, watched):
-    with pytest.raises(StopIteration):
-        run_tiny(*WORDS, "lntl.idle_layers=move")
-    (_, before, after, *_) = watched[1]
+def test_idle_layers_move_on_when_asked(watched):
+    seen = watched("lntl.idle_layers=move")
+    (_, before, after, *_) = seen[1]
     assert moved(before, after) == F | G | {"predictors"}
     # by momentum and weight decay alone: velocity v = .9 v + decay * w, step -lr * v
-    (_, first, second, *_) = watched[0]
+    (_, first, second, *_) = seen[0]
     name, rate, decay = "classifier.head.weight", 0.01, 5e-4
     velocity = (first[name] - second[name]) / rate
     torch.testing.assert_close(after[name], before[name] - rate * (0.9 * velocity + decay * before[name]))
 
 
-def test_without_its_terms_the_first_update_is_cross_entropy_and_f_is_not_told_of_colours(run_tiny, watched):
-    with pytest.raises(StopIteration):
-        run_tiny(*WORDS, "lntl.entropy_weight=0.0", "lntl.reversal=0.0", "lntl.weight_decay=0.0", "lntl.momentum=0.0")
-    (_, before, after, *_) = watched[1]
+def test_without_its_terms_the_first_update_is_cross_entropy_and_f_is_not_told_of_colours(watched):
+    words = ("lntl.entropy_weight=0.0", "lntl.reversal=0.0", "lntl.weight_decay=0.0", "lntl.momentum=0.0")
+    (_, before, after, *_) = watched(*words)[1]
     assert moved(before, after) == {"predictors"}
 
 
-def test_logs_are_sensible(run_tiny, watched):
-    with pytest.raises(StopIteration):
-        run_tiny(*WORDS)
-    for number, _, _, _, logs in watched:
+def test_logs_are_sensible(watched):
+    seen = watched()
+    for number, _, _, _, logs in seen:
         assert set(logs) == ({"train/accuracy", "train/entropy"} if number == 0 else {"train/bias_accuracy"})
-    assert watched[0][4]["train/entropy"] == pytest.approx(torch.tensor(8.0).log().item(), rel=0.1)
+    assert seen[0][4]["train/entropy"] == pytest.approx(torch.tensor(8.0).log().item(), rel=0.1)
 
 
 def test_it_learns_and_gives_a_classifier(run_tiny):

@@ -12,19 +12,15 @@ from models.branches import build_branches
 from models.registry import build_classifier
 from stages.common.classifier import difficulty
 from stages.recipes import STAGES, stages_of
-from tests.pipeline import method_with, same, short
+from tests.pipeline import list_with, method_with, same, short
 from training.evaluation import map_images
+from training.loop import fit_alone
 from training.stage import Context
 
-# What each miner needs first, and whether its scores depend on the seed.
-MINERS = {
-    "mine_wrong": ("pretrain", True),
-    "mine_gce": ("", True),
-    "mine_ensemble": ("", True),
-    "mine_depth": ("branches", True),
-    "mine_oracle": ("", False),
-    "mine_none": ("", False),
-}
+# The one that reads a file has tests of its own.
+MINERS = [name for name, stage in STAGES.items() if "conflict_score" in stage.gives and name != "mine_file"]
+# Those that look at images, so that their scores depend on the seed.
+TRAINED = [name for name in MINERS if name not in ("mine_oracle", "mine_none")]
 THRESHOLDS = {"mine_ensemble": 0.8}
 # Uniform draws from few images need no more than this to leave the first weights.
 FAST = ("pretrain.batch_size=32", "branches.batch_size=32", "mine_gce.batch_size=32", "mine_ensemble.batch_size=32")
@@ -39,16 +35,9 @@ def store(tmp_path_factory):
 @pytest.fixture
 def mine(run_tiny, task, store):
     def run(miner, *words, **also):
-        first = MINERS[miner][0]
-        method = f"[{first},{miner}]" if first else f"[{miner}]"
-        return run_tiny(*short(method), *FAST, *words, **{"task": task, "store": store, **also})
+        return run_tiny(*short(list_with(miner)), *FAST, *words, **{"task": task, "store": store, **also})
 
     return run
-
-
-def test_these_are_all_miners():
-    """But for the one that reads a file, which has tests of its own."""
-    assert set(MINERS) | {"mine_file"} == {name for name, stage in STAGES.items() if "conflict_score" in stage.gives}
 
 
 @pytest.mark.parametrize("miner", MINERS)
@@ -62,7 +51,7 @@ def test_the_artifact_of_a_miner(mine, task, tmp_path, miner):
     assert 0 <= float(artifact["score"].min()) <= float(artifact["score"].max()) <= 1
     same(mine(miner, store=tmp_path / "again").artifacts["conflict_score"], artifact)
     other = mine(miner, "seed=2", store=tmp_path / "other").artifacts["conflict_score"]
-    assert torch.equal(other["score"], artifact["score"]) is not MINERS[miner][1]
+    assert torch.equal(other["score"], artifact["score"]) is (miner not in TRAINED)
     assert torch.equal(other["ids"], artifact["ids"])
 
 
@@ -87,26 +76,23 @@ def test_suspects_are_what_the_network_gets_wrong(mine, task, miner):
     assert figures["mined/recall/train"] == pytest.approx(100 * hits / float(conflicting.sum()))
 
 
-def test_the_ensemble_averages_over_all_rounds(mine, task, tmp_path, monkeypatch):
+def test_the_ensemble_averages_over_all_rounds(mine, task, tmp_path):
     """The score is the mean over rounds of 1 - p(target), each of the network at the end of that round."""
-    import stages.mining.ensemble as module
-
     said: list[torch.Tensor] = []
-    fit = module.fit
 
-    def spy(job, ctx):
-        def after_epoch():
-            job.model.eval()
-            p = torch.softmax(map_images(job.model, ctx.task, ctx.train), 1)
-            said.append(1 - p.gather(1, ctx.train.target[:, None]).squeeze(1))
-            job.model.train()
-            score()
+    class Spy:
+        def fit(self, job, ctx):
+            def after_epoch():
+                job.model.eval()
+                p = torch.softmax(map_images(job.model, ctx.task, ctx.train), 1)
+                said.append(1 - p.gather(1, ctx.train.target[:, None]).squeeze(1))
+                job.model.train()
+                score()
 
-        score, job.after_epoch = job.after_epoch, after_epoch
-        return fit(job, ctx)
+            score, job.after_epoch = job.after_epoch, after_epoch
+            return fit_alone(job, ctx)
 
-    monkeypatch.setattr(module, "fit", spy)
-    outcome = mine("mine_ensemble", "mine_ensemble.epochs=3", store=tmp_path / "spied")
+    outcome = mine("mine_ensemble", "mine_ensemble.epochs=3", store=tmp_path / "spied", together=Spy())
     assert len(said) == 3
     assert torch.allclose(outcome.artifacts["conflict_score"]["score"], torch.stack(said).mean(0), atol=1e-6)
 
@@ -165,7 +151,7 @@ def test_without_bias_labels_there_is_nothing_to_read(run_tiny, task, stage):
         run_tiny(f"method=[{stage}]", task=bare)
 
 
-@pytest.mark.parametrize("miner", ["mine_wrong", "mine_gce", "mine_depth"])
+@pytest.mark.parametrize("miner", TRAINED)
 def test_label_free_miners_do_without_bias_labels(mine, task, tmp_path, miner):
     bare = replace(
         task,
@@ -234,8 +220,8 @@ def test_scores_of_a_diverged_miner(context, task, told):
 @pytest.mark.parametrize("miner", MINERS)
 @pytest.mark.recipe
 def test_what_follows_a_miner(run_tiny, task, store, miner, end):
-    first = MINERS[miner][0] or "pretrain"
-    method = f"[{first},{miner},{end}]"
+    first = [] if STAGES[miner].needs else ["pretrain"]
+    method = f"[{','.join([*first, list_with(miner).strip('[]'), end])}]"
     outcome = run_tiny(*short(method, 1), *FAST, task=task, store=store)
     assert list(outcome.stages) == method.strip("[]").split(",")
     assert ("mask" in outcome.artifacts) is ("prune" in end)

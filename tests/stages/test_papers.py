@@ -152,9 +152,8 @@ def test_first_weights_come_from_the_file_and_are_in_the_key(run_tiny, tiny, tas
     assert stage_key(stage, task, plain, cpu, {}, weights) == stage_key(stage, task, plain, cpu, {}, None)
 
 
-def test_missing_weights_are_said_before_anything_is_trained(tiny, monkeypatch, tmp_path):
+def test_missing_weights_are_said_before_anything_is_trained(tiny, monkeypatch, no_network, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(pretrained, "_download", lambda target: "no network in tests")
     settings = tiny("denetdm", "distill.network=resnet18_imagenet_64") | {"data_dir": None, "cache_dir": str(tmp_path)}
     with pytest.raises(UserError, match="start from random weights: distill.network=resnet18_64"):
         imagenet_weights(stages_of("denetdm"), settings)

@@ -8,6 +8,7 @@ import main as program
 from sweeps.engines.here import Here
 from sweeps.plan import Plan, words_plan
 from sweeps.run import run_sweep
+from tests.pipeline import empty_pictures
 from tests.sweeps.small import SMALL
 
 
@@ -16,5 +17,6 @@ def reference(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Plan
     """The small sweep, finished in this process: what every engine has to come to."""
     store = tmp_path_factory.mktemp("reference")
     plan = words_plan(program.build(), [*SMALL, f"store={store}", f"cache_dir={cache_dir}"])
-    run_sweep(plan, Here(), lambda line: None)
+    with empty_pictures():
+        run_sweep(plan, Here(), lambda line: None)
     return plan

@@ -13,7 +13,7 @@ from filelock import FileLock
 import main as program
 import sweep
 from config import resolve
-from data.loading import load_task
+from data import DATASETS, load_task
 from stages.recipes import stages_of
 from sweeps.engines.here import Here
 from sweeps.engines.processes import Processes
@@ -25,6 +25,7 @@ from tests.tolerance import differ, same_to_float_tolerance
 from tracking.folders import read_runs
 from training.code import ROOT
 from training.loop import Loop
+from training.replicas import Meeting
 from training.store import Store
 from training.walk import run_stages
 
@@ -111,10 +112,10 @@ def test_stopped_in_the_middle_and_gone_on_with(tmp_path, words, how, capfd):
 
 
 @pytest.mark.recipe
-def test_one_that_fails_leaves_the_others(tmp_path, words, monkeypatch):
+def test_one_that_fails_leaves_the_others(words, monkeypatch, capfd):
     """In its training, and in the loading of its data; each says why in its own run."""
-    plan, said = planned([*words, "seed=1,2,3"]), []
-    fit = Loop.fitted
+    plan = planned([*words, "seed=1,2,3"])
+    fit, spec = Loop.fitted, DATASETS["colored_digits"]
 
     def diverged(loop, stopped=False):
         fitted = fit(loop, stopped)
@@ -125,17 +126,16 @@ def test_one_that_fails_leaves_the_others(tmp_path, words, monkeypatch):
     def load(settings):
         if settings["seed"] == 3 and settings["skew"] == 0.05:
             raise MemoryError("its data do not fit")
-        return load_task(settings)
+        return spec.load(settings)
 
     monkeypatch.setattr(Loop, "fitted", diverged)
-    monkeypatch.setattr("sweeps.together.load_task", load)
-    monkeypatch.setattr("commands.train.load_task", load)
-    monkeypatch.setattr("sweeps.together.say", said.append)
+    monkeypatch.setitem(DATASETS, spec.name, replace(spec, load=load))
     states = {state.trial.label: state for state in run_sweep(plan, Here(), lambda line: None)}
     failed = {label for label, state in states.items() if state.status == "failed"}
     assert failed == {"seed=2 skew=0.2", "seed=3 skew=0.05"} and len(states) == 6
     assert "lower pretrain.learning_rate" in states["seed=2 skew=0.2"].error
     assert states["seed=3 skew=0.05"].error == "MemoryError: its data do not fit"
+    said = capfd.readouterr().err.splitlines()
     assert "seed=3 skew=0.05: its data do not fit" in said
     assert any(line.startswith("seed=2 skew=0.2: pretrain failed: ") for line in said)
     good = [state.record for state in states.values() if state.record is not None]
@@ -147,7 +147,7 @@ def test_where_training_at_once_fails_they_are_run_one_by_one(tmp_path, words, m
     def fails(*arguments, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("commands.together.run_replicas", fails)
+    monkeypatch.setattr(Meeting, "run", fails)
     said: list[str] = []
     states = run_sweep(planned(words), Here(), said.append)
     assert [state.status for state in states] == ["finished"] * 4 and replicas(tmp_path / "runs") == {1}

@@ -1,5 +1,6 @@
 """Checkpoints of the training loop: when they are written, and that going on from one changes nothing."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def test_a_damaged_checkpoint_means_from_the_start(context, tmp_path):
 def clock(monkeypatch) -> Iterator[list[float]]:
     """A clock that a test sets."""
     now = [0.0]
-    monkeypatch.setattr("training.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     yield now
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from data.split import Split, Task
 from errors import UserError
-from training.linear_probe import chance, features_of, probe, readable
+from training.linear_probe import chance, probe, readable
 
 N, CLASSES, BIASES = 400, 4, 5
 
@@ -69,20 +69,25 @@ def test_without_bias_labels_the_target_alone():
         assert found == {"net": {"target": pytest.approx(100)}}
 
 
-def test_halves_are_drawn_by_the_seed_and_hold_every_group(monkeypatch):
+def test_halves_are_drawn_by_the_seed_and_hold_every_group():
+    """Two further pixels of each image are its number."""
     task, seen = task_of(), []
+    test = task.test
+    number = torch.stack([torch.arange(N) % 256, torch.arange(N) // 256], dim=1).to(torch.uint8)
+    task = replace(task, test=replace(test, images=torch.cat([test.images, number[:, None, None]], dim=3)))
 
-    def note(bundle, task, split):
-        seen.append(split)
-        return features_of(bundle, task, split)
+    class Noting(Telling):
+        def features(self, images: Tensor) -> dict[str, Tensor]:
+            numbers = (255 * images).round().long().flatten(1)
+            seen.append((numbers[:, 2] + 256 * numbers[:, 3]).tolist())
+            return super().features(images[..., :2])
 
-    monkeypatch.setattr("training.linear_probe.features_of", note)
     for seed in (1, 1, 2):
-        probe(Telling(net=("bias",)), task, "test", seed)  # type: ignore[arg-type]
-    fitted = [part.ids.tolist() for part in seen[::2]]
-    assert fitted[0] == fitted[1] != fitted[2]
-    assert sorted(fitted[0] + seen[1].ids.tolist()) == list(range(N))
-    cells = [torch.bincount(part.target * BIASES + part.bias, minlength=20) for part in seen[:2]]
+        probe(Noting(net=("bias",)), task, "test", seed)  # type: ignore[arg-type]
+    assert len(seen) == 6, "a batch for each half"
+    assert seen[0] == seen[2] != seen[4]
+    assert sorted(seen[0] + seen[1]) == list(range(N))
+    cells = [torch.bincount(test.target[half] * BIASES + test.bias[half], minlength=20) for half in seen[:2]]
     assert int((cells[0] - cells[1]).abs().max()) <= 1
 
 

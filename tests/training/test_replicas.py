@@ -13,7 +13,6 @@ from sweeps.plan import run_key
 from tests.pipeline import method_with, short
 from tests.tolerance import differ, same_to_float_tolerance
 from tracking.folders import read_runs
-from training import replicas
 from training.loop import Loop
 from training.replicas import Meeting, run_replicas
 from training.store import Store
@@ -178,7 +177,7 @@ def test_locks_are_let_go_when_it_is_interrupted(several, tmp_path, monkeypatch)
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(replicas, "fit_together", interrupted)
+    monkeypatch.setattr(Loop, "resume", interrupted)
     with pytest.raises(KeyboardInterrupt):
         at_once(given, tmp_path / "many")
     monkeypatch.undo()

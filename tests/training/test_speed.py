@@ -145,7 +145,7 @@ def test_the_settings_are_in_every_key(tiny, task):
     plain = tiny()
     for name in NAMES:
         changed = tiny(f"{name}=on")
-        for stage in (STAGES[name] for name in ("branches", "distill", "pretrain", "mine_gce", "prune", "finetune")):
+        for stage in STAGES.values():
             needs = dict.fromkeys((*stage.needs, *stage.uses), "given")
             assert stage_key(stage, task, plain, CPU, needs) != stage_key(stage, task, changed, CPU, needs)
 

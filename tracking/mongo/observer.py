@@ -14,10 +14,6 @@ from errors import UserError
 from tracking.mongo.address import Address, reason
 from tracking.mongo.mirror import Mirror
 
-# Seconds: between two deliveries, between attempts to reach a lost server, and that the end of a run waits for the last
-# delivery when the server answers and when it does not.
-PAUSE, RETRY, PATIENCE, IMPATIENCE = 2.0, 5.0, 60.0, 6.0
-
 
 def _say(line: str) -> None:
     print(line, file=sys.__stderr__, flush=True)
@@ -48,6 +44,10 @@ class MongoMirror(RunObserver):
 
     # After the files' observer, whose folder is read.
     priority = 10
+    # Seconds between two deliveries, and between attempts to reach a lost server.
+    pause, retry = 2.0, 5.0
+    # Seconds that the end of a run waits for the last delivery, when the server answers and when it does not.
+    patience, impatience = 60.0, 6.0
 
     def __init__(
         self,
@@ -96,11 +96,11 @@ class MongoMirror(RunObserver):
             return
         self._closing.set()
         self._wake.set()
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + self.patience
         while self._thread.is_alive() and time.monotonic() < end:
             self._thread.join(timeout=0.1)
             if not self._answering:
-                end = min(end, time.monotonic() + IMPATIENCE)
+                end = min(end, time.monotonic() + self.impatience)
         if self._thread.is_alive() or not self._answering:
             self.say(f"MongoDB at {self.address} has not got all of this run; `python main.py sync` brings the rest")
         else:
@@ -122,15 +122,15 @@ class MongoMirror(RunObserver):
             except PyMongoError as error:
                 if self._answering:
                     self._lost(error)
-                waiting = RETRY
+                waiting = self.retry
             except (OSError, ValueError, KeyError) as error:
                 # The folder is written at this moment; at the end it is whole, or will not be.
-                waiting = PAUSE
+                waiting = self.pause
                 if closing:
                     self._lost(error)
             if closing:
                 return
-            self._closing.wait(timeout=PAUSE)
+            self._closing.wait(timeout=self.pause)
 
     def _lost(self, error: Exception) -> None:
         self._answering = False

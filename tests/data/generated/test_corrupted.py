@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from data.generated import corrupted
 from data.generated.corrupted import build_arrays, corrupt, data_key, level_of
 from data.generated.corruptions import CORRUPTIONS, TYPES
 from data.generated.corruptions.frosting import photographs, textures
@@ -30,7 +29,8 @@ def test_each_image_has_the_corruption_of_its_bias(kind, monkeypatch):
         name: lambda images, level, generator, mark=number: torch.full_like(images, 10 * mark + level)
         for number, name in enumerate(CORRUPTIONS)
     }
-    monkeypatch.setattr(corrupted, "CORRUPTIONS", marks)
+    for name, mark in marks.items():
+        monkeypatch.setitem(CORRUPTIONS, name, mark)
     arrays = build_arrays(source(), kind, 0.1, 3, seed=0)
     for part, aligned in (("train", 180), ("test", 20)):
         mark = arrays[f"{part}_images"][:, 0, 0, 0].astype(int)

@@ -1,12 +1,13 @@
 """Folders and archives as sources of files: what is listed, what is read, and what cannot lead outside."""
 
 import io
+import struct
 import tarfile
 import zipfile
 
 import pytest
 
-from data.photos.archives import FolderFiles, open_files
+from data.photos.archives import MAX_FILE_BYTES, FolderFiles, open_files
 from errors import UserError
 
 CONTENT = {"a/1.png": b"one", "a/2.png": b"two" * 1000, "b/3.png": b""}
@@ -108,11 +109,19 @@ def test_an_archive_cut_short(tmp_path, pack):
         read(open_files(path))
 
 
-def test_a_member_that_claims_too_much_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.photos.archives.MAX_FILE_BYTES", 100)
-    for path in (as_zip(tmp_path / "set"), as_tar(tmp_path / "set")):
+def test_a_member_that_claims_too_much_is_not_read(tmp_path):
+    claimed = MAX_FILE_BYTES + 1
+    packed = as_zip(tmp_path / "set")
+    packed.write_bytes(packed.read_bytes().replace(struct.pack("<I", 3000), struct.pack("<I", claimed)))
+    sparse = tmp_path / "set.tar"
+    member = tarfile.TarInfo("a/2.png")
+    member.size = claimed
+    with sparse.open("wb") as file:
+        file.write(member.tobuf())
+        file.truncate(512 + claimed + 2048)  # of zeros, which take no room
+    for path in (packed, sparse):
         files = open_files(path)
-        with pytest.raises(ValueError, match="3000 bytes, more than"):
+        with pytest.raises(ValueError, match=f"{claimed} bytes, more than"):
             [content() for _, content in files.each(["a/2.png"])]
 
 

@@ -211,10 +211,13 @@ def test_what_cannot_be_used_says_why(content, why):
     assert str(caught.value)
 
 
-def test_too_many_pixels(monkeypatch):
-    monkeypatch.setattr("data.photos.decode.MAX_PIXELS", 1000)
-    with pytest.raises(BrokenImage, match="40 x 40 pixels"):
-        decode(encoded(picture(0, 0, 0)), Preparation(16))
+def test_too_many_pixels():
+    """By what the head of the file says."""
+    content = bytearray(encoded(picture(0, 0, 0), "PNG"))
+    content[16:24] = struct.pack(">II", 20_000, 20_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(BrokenImage, match="20000 x 20000 pixels, more than 300 million"):
+        decode(bytes(content), Preparation(16))
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -6,8 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from data.photos import imagecache
-from data.photos.archives import open_files
+from data.photos.archives import Files, open_files
 from data.photos.imagecache import decoded_images
 from data.preparation import Preparation
 from errors import UserError
@@ -21,12 +20,26 @@ def folder(tmp_path):
     return tmp_path / "in"
 
 
-def opened(folder, cache, size=20, **options):
-    files = open_files(folder)
+class Halfway(Files):
+    """The files of a folder; after so many of them something happens."""
+
+    def __init__(self, folder, after, what):
+        self._files, self._after, self._what = open_files(folder), after, what
+        self.root, self.stamps = self._files.root, self._files.stamps
+
+    def each(self, names):
+        for number, task in enumerate(self._files.each(names)):
+            if number == self._after:
+                self._what()
+            yield task
+
+
+def opened(folder, cache, size=20, files=None, **options):
+    files = files or open_files(folder)
     return decoded_images(files, files.names, Preparation(size), cache, "a set", progress=False, **options)
 
 
-def refuse(*args, **kwargs):
+def refuse():
     raise AssertionError("decoded again")
 
 
@@ -35,11 +48,10 @@ def cache_folder(cache):
     return found
 
 
-def test_decoded_once(folder, tmp_path, monkeypatch):
+def test_decoded_once(folder, tmp_path):
     (folder / "05.png").write_bytes(b"x")
     first = opened(folder, tmp_path / "cache")
-    monkeypatch.setattr(imagecache, "fill", refuse)
-    second = opened(folder, tmp_path / "cache", workers=3)
+    second = opened(folder, tmp_path / "cache", files=Halfway(folder, 0, refuse), workers=3)
     for one in (first, second):
         assert isinstance(one.images, np.memmap) and not one.images.flags.writeable
         assert one.images.shape == (30, 3, 20, 20)
@@ -61,12 +73,11 @@ def exchange(folder):
 
 
 @pytest.mark.parametrize("change", [touch, remove, exchange])
-def test_changed_files_are_decoded_again(folder, tmp_path, monkeypatch, change):
+def test_changed_files_are_decoded_again(folder, tmp_path, change):
     opened(folder, tmp_path / "cache")
     change(folder)
-    monkeypatch.setattr(imagecache, "fill", refuse)
     with pytest.raises(AssertionError, match="decoded again"):
-        opened(folder, tmp_path / "cache")
+        opened(folder, tmp_path / "cache", files=Halfway(folder, 0, refuse))
 
 
 def test_another_size_is_another_cache(folder, tmp_path):
@@ -87,15 +98,8 @@ def test_changed_rows_are_noticed(folder, tmp_path):
 
 
 def die_while_decoding(folder, cache):
-    written = imagecache.fill
-
-    def half(files, names, preparation, out, *rest):
-        written(files, names[:15], preparation, out[:15], *rest)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    imagecache.fill = half
     try:
-        opened(folder, cache)
+        opened(folder, cache, files=Halfway(folder, 15, lambda: os.kill(os.getpid(), signal.SIGKILL)))
     finally:
         os._exit(1)
 
@@ -113,13 +117,12 @@ def test_killed_while_decoding(folder, tmp_path):
     assert not partial.exists()
 
 
-def test_interrupted_while_decoding_leaves_nothing(folder, tmp_path, monkeypatch):
-    def interrupt(*args, **kwargs):
+def test_interrupted_while_decoding_leaves_nothing(folder, tmp_path):
+    def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(imagecache, "fill", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        opened(folder, tmp_path / "cache")
+        opened(folder, tmp_path / "cache", files=Halfway(folder, 15, interrupt))
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
@@ -128,6 +131,5 @@ def test_a_full_disk_is_told_before_anything_is_decoded(folder, tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    monkeypatch.setattr(imagecache, "fill", refuse)
     with pytest.raises(UserError, match=r"cache_dir .* cannot be written to .No space left on device"):
-        opened(folder, tmp_path / "cache")
+        opened(folder, tmp_path / "cache", files=Halfway(folder, 0, refuse))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.sources import cifar
 from data.sources.cifar import cifar10
 from data.sources.cifar_files import ARCHIVE, BATCHES, CLASSES, PARTS, read_batch
 from errors import UserError
@@ -29,18 +28,19 @@ def png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def tree() -> dict[str, bytes]:
+def tree(test: int = 1) -> dict[str, bytes]:
     """Paths and contents of class folders."""
     return {
         f"{part}/{name}/{number:04}.png": png(pixels(part, label, number))
-        for part, count in (("train", 2), ("test", 1))
+        for part, count in (("train", 2), ("test", test))
         for label, name in enumerate(CLASSES)
         for number in range(count)
     }
 
 
-def write_tree(root: Path) -> None:
-    for name, content in tree().items():
+def write_tree(root: Path, test: int = 1) -> None:
+    """Class folders with so many test images each."""
+    for name, content in tree(test).items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
 
@@ -97,9 +97,7 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch):
-    monkeypatch.setattr(cifar, "_download", lambda folder: "no network in tests")
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -234,7 +232,7 @@ def test_a_batch_that_is_cut_short(cut):
 
 
 def test_nothing_found(tmp_path):
-    with pytest.raises(UserError, match=r"(?s)CIFAR-10 was not found.*none of them is in .*no network in tests"):
+    with pytest.raises(UserError, match=r"(?s)CIFAR-10 was not found.*none of them is in .*Connection refused"):
         cifar10(tmp_path, tmp_path / "cache")
     with pytest.raises(UserError, match="set data_dir"):
         cifar10(None, tmp_path / "cache")

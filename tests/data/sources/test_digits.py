@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from data.sources.digits import build_arrays, digits, vary
+from tests.pipeline import written
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,9 @@ def test_deterministic_and_whatever_the_threads(arrays):
         np.testing.assert_array_equal(again[name], array)
 
 
-def test_no_original_is_in_both_parts(monkeypatch):
+def test_no_original_is_in_both_parts():
     # Unvaried, so that an original can be recognised.
-    monkeypatch.setattr("data.sources.digits.vary", lambda images, generator: images.clone())
-    arrays = build_arrays(n_train=3000, n_test=600)
+    arrays = build_arrays(n_train=3000, n_test=600, variation=lambda images, generator: images.clone())
     train, test = ({image.tobytes() for image in arrays[f"{part}_images"]} for part in ("train", "test"))
     assert len(train) + len(test) > 1780
     assert abs(len(test) / (len(train) + len(test)) - 1 / 6) < 0.01
@@ -77,10 +77,10 @@ def test_vary_moves_every_image_its_own_way():
     assert (centre - 13.5).abs().max() < 5
 
 
-def test_digits_are_cached(tmp_path, monkeypatch):
-    first = digits(tmp_path, 60, 12)
-    monkeypatch.setattr("data.sources.digits.build_arrays", lambda *args: pytest.fail("built again"))
+def test_digits_are_cached(tmp_path):
+    first, before = digits(tmp_path, 60, 12), written(tmp_path)
     second = digits(tmp_path, 60, 12)
+    assert written(tmp_path) == before != {}
     assert first.digest == second.digest
     assert second.train_ids.tolist() == list(range(60))
     assert second.names == tuple("0123456789")

@@ -9,9 +9,9 @@ import torch
 from data.batches import Batches
 from data.split import Split
 from errors import UserError
-from stages.common.budget import training_batches
 from stages.common.classifier import difficulty
 from stages.common.scores import bias_artifact, flags_for, mining_figures, report_of, score_artifact, values_for
+from training.loop import fit_alone
 
 
 def split_of(ids, target=None, bias=None) -> Split:
@@ -95,18 +95,18 @@ def test_nothing_mined_of_a_class_is_said(context, task):
 
 
 @pytest.mark.parametrize("stage", ["prune", "finetune"])
-def test_suspects_are_drawn_so_many_times_as_often(run_tiny, task, monkeypatch, stage):
+def test_suspects_are_drawn_so_many_times_as_often(run_tiny, task, stage):
     """The share of draws of k suspects among n images is u k / (u k + n - k)."""
     drawn: list[Batches] = []
 
-    def spy(*arguments, **options):
-        made = training_batches(*arguments, **options)
-        drawn.append(made[0])
-        return made
+    class Spy:
+        def fit(self, job, ctx):
+            if ctx.stage == stage:
+                drawn.append(job.batches)
+            return fit_alone(job, ctx)
 
-    monkeypatch.setattr(f"stages.{stage}.training_batches", spy)
     words = (f"{stage}.steps=0", f"{stage}.epochs=1", f"{stage}.batch_size=480", f"{stage}.upweight=9.0")
-    run_tiny(f"method=[pretrain,mine_oracle,{stage}]", "pretrain.epochs=1", *words, task=task)
+    run_tiny(f"method=[pretrain,mine_oracle,{stage}]", "pretrain.epochs=1", *words, task=task, together=Spy())
     (batches,) = drawn
     conflicting = task.train.bias != task.train.target
     assert batches.weights is not None

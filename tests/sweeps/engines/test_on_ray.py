@@ -12,7 +12,6 @@ import pytest
 
 import main as program
 from errors import UserError
-from sweeps.engines import on_ray
 from sweeps.engines.on_ray import OnRay
 from sweeps.plan import words_plan
 from sweeps.run import run_sweep, states_of
@@ -84,9 +83,8 @@ def test_a_trial_finds_what_the_driver_has(cluster, tmp_path, monkeypatch):
     assert found["MONGO_URL"] is None and found["CUDA_VISIBLE_DEVICES"] == "0"
 
 
-def test_a_machine_without_the_code_says_so(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(on_ray, "ROOT", Path("/nowhere/code"))
-    outcome = outcome_of(OnRay(cluster.address), one(tmp_path))
+def test_a_machine_without_the_code_says_so(cluster, tmp_path):
+    outcome = outcome_of(OnRay(cluster.address, root=Path("/nowhere/code")), one(tmp_path))
     assert outcome.status == "failed" and "has no folder /nowhere/code: all machines" in outcome.error
 
 

@@ -17,8 +17,8 @@ import pytest
 from pymongo import MongoClient
 from sacred import Experiment
 
-from tracking.mongo import observer
 from tracking.mongo.address import Address, parse_address
+from tracking.mongo.observer import MongoMirror
 from tracking.observers import kept_output, observers_of, quiet_logger
 
 CONFIG = {
@@ -96,8 +96,8 @@ def mortal(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deliver at once, and try again soon."""
-    monkeypatch.setattr(observer, "PAUSE", 0.02)
-    monkeypatch.setattr(observer, "RETRY", 0.05)
+    monkeypatch.setattr(MongoMirror, "pause", 0.02)
+    monkeypatch.setattr(MongoMirror, "retry", 0.05)
     monkeypatch.delenv("MONGO_URL", raising=False)
 
 

@@ -8,7 +8,7 @@ import pytest
 import main
 import results
 from tests.pipeline import short
-from tracking.mongo import observer
+from tracking.mongo.observer import MongoMirror
 
 SECRET = "s3cret-w0rd"
 
@@ -50,7 +50,7 @@ def test_a_run_of_the_program(command, address, database, tmp_path, capfd, monke
 @pytest.mark.parametrize("how", ["setting", "variable", "refused"])
 def test_a_password_shows_nowhere(how, command, server_url, database, tmp_path, capfd, monkeypatch):
     """Whether the server is absent or refuses the password; in files, in what is printed, in the database."""
-    monkeypatch.setattr(observer, "IMPATIENCE", 0.2)
+    monkeypatch.setattr(MongoMirror, "impatience", 0.2)
     host = server_url.partition("://")[2].partition("/")[0].rpartition("@")[2] if how == "refused" else "127.0.0.1:9"
     url = f"mongodb://someone:{SECRET}@{host}/{database.name}?authSource=admin"
     words = [*short("erm", 1)]

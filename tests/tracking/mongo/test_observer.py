@@ -16,9 +16,9 @@ from pymongo import MongoClient
 from errors import UserError
 from tests.tracking.mongo.conftest import eventually, start
 from tracking.folders import read_runs
-from tracking.mongo import observer
 from tracking.mongo.address import parse_address
 from tracking.mongo.mirror import Mirror
+from tracking.mongo.observer import MongoMirror
 from tracking.mongo.sync import bring_all, read_database
 
 NAMES = ("pretrain/model/unbiased", "pretrain/loss")
@@ -171,7 +171,7 @@ def test_a_server_that_is_killed_and_comes_back(small_run, mortal, tmp_path, cap
 
 def test_a_server_that_stays_away_costs_the_run_nothing(small_run, mortal, tmp_path, capfd, monkeypatch):
     """And sync brings all of it, once, however often."""
-    monkeypatch.setattr(observer, "IMPATIENCE", 0.5)
+    monkeypatch.setattr(MongoMirror, "impatience", 0.5)
     address = parse_address(f"mongodb://127.0.0.1:{mortal.port}/x")
 
     def body(run):

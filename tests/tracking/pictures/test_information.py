@@ -1,8 +1,8 @@
 """Pictures of the information of modalities, and the shares that are in them."""
 
+import numpy as np
 import pytest
 
-import tracking.pictures.information as module
 from tracking.pictures.information import plot_information
 
 HISTORY = [
@@ -21,14 +21,11 @@ def test_three_pictures(tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
-def test_the_share_is_that_of_the_information(tmp_path, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr(module, "plot_curves", lambda series, path, **look: drawn.setdefault(path.name, series))
+def test_the_share_is_that_of_the_information(tmp_path, pages):
     list(plot_information(tmp_path, "fisher", HISTORY))
-    assert drawn["fisher-information.png"]["colour"] == [(1.0, 3.0), (2.0, 1.0)]
-    shares = drawn["fisher-information-share.png"]
-    assert [value for _, value in shares["image"]] == pytest.approx([25, 90])
-    assert [value for _, value in shares["colour"]] == pytest.approx([75, 10])
+    information, share, _ = (sorted(line.get_xydata().tolist() for line in page.axes[0].get_lines()) for page in pages)
+    assert information == [[[1, 1], [2, 9]], [[1, 3], [2, 1]]]
+    assert np.ravel(share) == pytest.approx([1, 25, 2, 90, 1, 75, 2, 10])
 
 
 def test_none_without_information(tmp_path):

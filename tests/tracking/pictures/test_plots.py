@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from metrics import GroupMatrix
-from tracking.pictures import canvas as page
 from tracking.pictures import plots
 from tracking.pictures.matrices import plot_confusion, plot_matrix
 from tracking.pictures.plots import plot_curves, plot_images
@@ -33,20 +32,6 @@ def pixels(path: Path) -> np.ndarray:
 
 def count(image: np.ndarray, colour) -> int:
     return int((image == np.array(colour)).all(-1).sum())
-
-
-@pytest.fixture
-def pages(monkeypatch) -> list[Figure]:
-    """The figures that are saved."""
-    saved: list[Figure] = []
-    save = page.save
-
-    def keep(figure: Figure, path: Path) -> Path:
-        saved.append(figure)
-        return save(figure, path)
-
-    monkeypatch.setattr(page, "save", keep)
-    return saved
 
 
 def texts(figure: Figure) -> list[str]:

@@ -1,7 +1,6 @@
 """What a person sees of a miner: the table of all images and the sheet of the most suspicious ones."""
 
 import csv
-from typing import Any
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ import torch
 from data.split import Split, Task
 from errors import UserError
 from stages.common.scores import score_artifact
-from tracking.pictures import suspects
+from tests.sheets import sheet_on
 from tracking.pictures.suspects import top_of_each_class, write_suspects
 
 IDS = torch.tensor([70, 20, 50, 10, 60, 30, 40])
@@ -55,21 +54,14 @@ def test_a_score_at_the_threshold_is_no_suspect(small, tmp_path):
         assert [row["id"] for row in csv.DictReader(handle) if row["suspect"] == "1"] == ["50", "20", "30"]
 
 
-def test_the_sheet(small, tmp_path, monkeypatch):
-    shown: dict[str, Any] = {}
-    plot = suspects.plot_images
-
-    def spy(images, captions, **options):
-        shown.update(options, images=images, captions=captions)
-        return plot(images, captions, **options)
-
-    monkeypatch.setattr(suspects, "plot_images", spy)
+def test_the_sheet(small, tmp_path, pages):
     _, sheet = write_suspects(tmp_path, small, shuffled(), each=2)
     assert sheet == tmp_path / "suspects.png" and sheet.read_bytes().startswith(b"\x89PNG")
-    assert shown["images"][:, 0, 0, 0].tolist() == [1, 5, 2, 6]
-    assert shown["captions"] == ["cat\n0.900", "cat\n0.900", "dog\n0.950", "dog\n0.600"]
-    assert shown["columns"] == 2
-    assert "small" in shown["title"] and "mine_test" in shown["title"]
+    shown = sheet_on(pages[0])
+    assert [int(tile[0, 0, 0]) for tile in shown.tiles] == [1, 5, 2, 6]
+    assert shown.captions == ["cat\n0.900", "cat\n0.900", "dog\n0.950", "dog\n0.600"]
+    assert shown.columns == 2
+    assert "small" in shown.title and "mine_test" in shown.title
 
 
 def test_top_of_each_class(small):

@@ -1,0 +1,8 @@
+"""What tests of pictures share."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _empty_pictures() -> None:
+    """Here pictures are drawn."""
