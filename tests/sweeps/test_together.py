@@ -13,7 +13,8 @@ from filelock import FileLock
 import main as program
 import sweep
 from config import resolve
-from data import DATASETS, load_task
+from data.loading import load_task
+from data.registry import DATASETS
 from stages.recipes import stages_of
 from sweeps.engines.here import Here
 from sweeps.engines.processes import Processes
