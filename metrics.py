@@ -202,7 +202,7 @@ def shares(amounts: Sequence[float]) -> list[float]:
 def pick(history: Sequence[Mapping[str, float]], key: str) -> int | None:
     """Index of the epoch with the highest `key`: the first of equals, None when no epoch has a value.
 
-    An epoch in which the value is missing or nan is passed over.
+    An epoch in which the value is missing or nan is skipped.
     """
     best: int | None = None
     for epoch, figures in enumerate(history):

@@ -8,7 +8,7 @@ python results.py export FILE.csv [FILTER...]       add the records of runs to a
 python results.py show FILE.csv                     any CSV file as a table
 python results.py report --out report.html [FILTER...]   one page with curves, matrices, images, settings
 python results.py search [NAME] [--top 3]           searches of settings: all of them, or the best trials of one
-python results.py docs [FILE...] [--check]          make the marked tables of documents anew from their records
+python results.py docs [FILE...] [--check]          make the marked tables of documents again from their records
 
 A FILTER is a setting with a value: method=erm,lff  skew<=0.02  distill.teacher=oracle  status!=FAILED
 """
@@ -40,7 +40,7 @@ DOCUMENTS = ("docs/results.md",)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; the exit status (0 done, 1 a document is out of step, 2 a fault of the person)."""
+    """Run a command line; the exit status (0 done, 1 a document is out of date, 2 a user error)."""
     try:
         return _run(arguments)
     except UserError as error:
@@ -168,7 +168,7 @@ def _docs(documents: Sequence[Path], check: bool) -> int:
             if not check:
                 document.write_text(text, encoding="utf-8")
     for document in stale:
-        print(f"{document}: " + ("not in step with its records; run python results.py docs" if check else "rewritten"))
+        print(f"{document}: " + ("out of date; run python results.py docs" if check else "rewritten"))
     return 1 if check and stale else 0
 
 
@@ -207,21 +207,21 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("words", nargs="*", metavar="WORD", help="a command of those above, filters, methods, files")
     parser.add_argument("--store", type=Path, action="append", help="a folder of runs; may be repeated (default: runs)")
     parser.add_argument(
-        "--records", type=Path, action="append", default=[], help="a CSV file of records, in place of runs"
+        "--records", type=Path, action="append", default=[], help="a CSV file of records, instead of runs"
     )
     parser.add_argument("--mongo", metavar="URL", help="a MongoDB with further runs (default: the variable MONGO_URL)")
     parser.add_argument("--format", choices=FORMATS, default="terminal")
     parser.add_argument("--figure", default="unbiased", help="unbiased, average, aligned, conflicting, worst")
     parser.add_argument("--selection", help="of ours in a paper's table: last, mean, valid, oracle")
     parser.add_argument("--paper", metavar="NAME", help="a published table, or all that begin with a name")
-    parser.add_argument("--columns", help="of list: names, each with an own head behind a colon")
+    parser.add_argument("--columns", help="of list: names; a heading may follow a colon")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="of report: the file")
     parser.add_argument("--runs", type=int, default=12, help="of report: how many runs are shown with pictures")
     parser.add_argument("--title", default="Debiasing results", help="of report: its head")
-    parser.add_argument("--top", type=int, default=3, help="of search: of how many of the best trials there is a mean")
+    parser.add_argument("--top", type=int, default=3, help="of search: average the N best trials")
     parser.add_argument("--storage", metavar="URL", help="of search: its database, where the address has a password")
     parser.add_argument("--partial", action="store_true", help="export runs that are not finished too")
-    parser.add_argument("--check", action="store_true", help="of docs: change nothing, and say what is out of step")
+    parser.add_argument("--check", action="store_true", help="of docs: change nothing, and say what is out of date")
     parser.add_argument("--no-title", action="store_true", help="tables without their titles")
     options = parser.parse_intermixed_args(list(arguments))
     options.command = "table"

@@ -90,7 +90,7 @@ def export_checkpoint(run: Run) -> None:
 
 
 def _leave(run: Run, settings: dict[str, Any], paths: list[Path]) -> None:
-    """Attach files to the run, or put them into the folder that the person chose, each whole or not at all."""
+    """Attach files to the run, or put them into the folder that the user chose, each whole or not at all."""
     if settings["output"] is None:
         for path in paths:
             run.add_artifact(path)

@@ -36,7 +36,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     store = Store(Path(settings["store"]) / "stages")
     if settings["replicas"] > 1:
         train_at_once(stages, settings, device, store, load_data)
-        # What has just been computed is not computed anew.
+        # What has just been computed is not computed again.
         settings["fresh"] = False
     task = load_data(settings)
     check_bias_labels(task, stages, settings["method"])

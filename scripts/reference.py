@@ -32,7 +32,7 @@ HEAD = """# Reference
 Every name the program knows, generated from its registries by `python -m scripts.reference`. `python main.py help NAME`
 prints the same about one name, and `python main.py print_config with …` prints the values a command would use.
 """
-# What a command does that is no step of a recipe is said by its docstring; these are commands of Sacred.
+# What a command does that is not a step of a recipe is said by its docstring; these are commands of Sacred.
 _SACRED = ("print_config", "print_dependencies", "save_config", "print_named_configs")
 
 

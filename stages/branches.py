@@ -49,11 +49,11 @@ class BranchesStage(Stage):
             ),
             weight_decay=Setting(1e-3, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
         ),
-        "restarts": Setting(0, "how often to start anew, with other first weights, when branches do not part", low=0),
-        "restart_after": Setting(2, "epochs after which to look whether they have", low=1),
+        "restarts": Setting(0, "how often to start again, with other first weights, when branches do not part", low=0),
+        "restart_after": Setting(2, "epochs after which to check this", low=1),
         "restart_below": Setting(
             85.0,
-            "start anew when the shallow branch corrects less than this share (%) of the deep one's mistakes on "
+            "restart when the shallow branch corrects less than this share (%) of the deep one's mistakes on "
             "training images; no bias labels are read",
             low=0,
             high=100,
@@ -153,7 +153,7 @@ def corrected(model: Branches, ctx: Context) -> float | None:
 
 
 def shallow_model(spec: Mapping[str, Any], states: Mapping[str, Mapping[str, Tensor]]) -> Artifact:
-    """The shallow branch with the shared head as an artifact `model`, for stages that go on from a trained network."""
+    """The shallow branch with the shared head as an artifact `model`, for stages that start from a trained network."""
     renamed = {
         selection: {
             name.replace("shallow.", "backbone.", 1): value

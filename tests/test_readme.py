@@ -120,7 +120,7 @@ def test_the_example_of_a_method_runs(run_tiny, configured, task, monkeypatch):
         run_tiny(*words, task=task, log=stop)
     said: list[str] = []
     outcome = run_tiny(*words, task=task, say=said.append)
-    assert any("confident: going on after epoch 1 of 3" in line for line in said)
+    assert any("confident: resuming after epoch 1 of 3" in line for line in said)
     assert {f"model/unbiased/{selection}" for selection in ("last", "mean", "oracle")} <= set(outcome.summary)
     again = run_tiny(*words, task=task)
     assert again.stages["confident"]["reused"]

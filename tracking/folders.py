@@ -91,7 +91,7 @@ def main_figure(summary: Mapping[str, float], read_out: str) -> float | None:
 
 
 def read_runs(store: Path) -> Iterator[RunRecord]:
-    """The runs of a store, oldest first. A folder that is no run, or whose files are damaged, is passed over."""
+    """The runs of a store, oldest first. A folder that is not a run, or whose files are damaged, is skipped."""
     numbers = sorted((int(path.name), path) for path in store.glob("[0-9]*") if path.name.isdigit())
     for _, folder in numbers:
         try:
@@ -111,7 +111,7 @@ def make_record(
 ) -> RunRecord | None:
     """A record of what Sacred writes about a run; None when it is a run of something else.
 
-    Raises KeyError, TypeError or AttributeError for what is no record at all.
+    Raises KeyError, TypeError or AttributeError for what is not a record at all.
     """
     if not {"dataset", "method"} <= config.keys():
         return None

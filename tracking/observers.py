@@ -62,7 +62,7 @@ def take_address(updates: MutableMapping[str, Any], options: MutableMapping[str,
     Raises
     ------
     UserError
-        When it is no address.
+        When it is not an address.
     """
     address = None
     given = updates.get("mongo_url")

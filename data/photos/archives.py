@@ -14,7 +14,7 @@ from errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-# A file that claims more is no image of a data set; whoever packed it means harm.
+# A file that claims more is not an image of a data set; whoever packed it means harm.
 MAX_FILE_BYTES = 512 * 2**20
 # What operating systems leave in folders.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
@@ -40,7 +40,7 @@ class Files(ABC):
         """
 
     def path(self, name: str) -> str:
-        """How a person finds the file."""
+        """How the user finds the file."""
         return str(self.root / name)
 
     @property
@@ -138,7 +138,7 @@ class TarFiles(Files):
     def _members(self, archive: tarfile.TarFile | None = None) -> Iterator[tarfile.TarInfo]:
         try:
             for member in archive or self._open():
-                # Links could point anywhere; devices are no files.
+                # Links could point anywhere; devices are not files.
                 if member.isreg() and _is_member(member.name):
                     member.name = PurePosixPath(member.name).as_posix()
                     yield member
@@ -173,7 +173,7 @@ def _is_litter(name: str) -> bool:
 
 
 def _is_member(name: str) -> bool:
-    """Whether a member's name stays inside the archive, and is no litter."""
+    """Whether a member's name stays inside the archive, and is not litter."""
     parts = PurePosixPath(name).parts
     inside = not name.startswith("/") and ".." not in parts and "\\" not in name
     return inside and not any(_is_litter(part) for part in parts)
@@ -193,4 +193,4 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _damaged(path: Path, error: BaseException) -> UserError:
-    return UserError(f"{path} cannot be read ({error}): the archive is damaged or incomplete, fetch it again")
+    return UserError(f"{path} cannot be read ({error}): the archive is damaged or incomplete, download it again")

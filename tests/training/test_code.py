@@ -103,7 +103,7 @@ def test_prose_and_layout_do_not_count(digest_of, text):
     ids=[
         "code",
         "constant",
-        "a text that is no docstring",
+        "a text that is not a docstring",
         "relative",
         "sibling",
         "package",
