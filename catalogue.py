@@ -1,7 +1,7 @@
 """Every setting by name: those of a run, and those of the stages."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from data.registry import DATASETS
 from data.settings import DATA_SETTINGS
@@ -126,6 +126,24 @@ def concerns(path: str, method: str | Sequence[str], dataset: str) -> bool:
     if group:
         return any(stage.name == group for stage in stages_of(method, dataset=dataset))
     return name not in _OWNED or dataset not in DATASETS or DATASETS[dataset].has(name)
+
+
+def role_under(name: str, dataset: str) -> Literal["data", "method"] | None:
+    """What a run's setting decides on a data set; None: no figure. One that is not known (any more) made the data."""
+    if name not in RUN_SETTINGS:
+        return "data"
+    role = RUN_SETTINGS[name].role
+    if role not in DECIDING or not concerns(name, (), dataset):
+        return None
+    return "data" if role == "data" else "method"
+
+
+def roles_in(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Names of a run's settings by what they decide, `data` or `method`, and those that titles tell; for its record."""
+    names = [name for name, value in config.items() if not isinstance(value, Mapping)]
+    roles = {name: role_under(name, str(config["dataset"])) for name in names}
+    said: dict[str, list[str]] = {role: [name for name in names if roles[name] == role] for role in DECIDING}
+    return said | {"told": [name for name in names if name in RUN_SETTINGS and RUN_SETTINGS[name].told]}
 
 
 _KNOWN = known_settings()

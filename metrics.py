@@ -6,7 +6,7 @@ Figures of the matrix are percentages; precision, recall and average precision a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from errors import UserError
-from vocabulary import FIGURES
+from vocabulary import GROUP_FIGURES
 
 
 def prediction_counts(prediction: Tensor, target: Tensor, bias: Tensor | None, n_targets: int, n_biases: int) -> Tensor:
@@ -137,9 +137,37 @@ class GroupMatrix:
         filled = self.accuracy[self.counts > 0]
         return float(filled.min()) if self.has_bias and filled.size else None
 
+    @property
+    def class_accuracy(self) -> NDArray[np.float64]:
+        """Percent [T], whatever the bias; nan where there is no image of the class."""
+        counts = self.counts.sum(axis=1)
+        return np.where(counts > 0, 100.0 * self.hits.sum(axis=1) / np.maximum(counts, 1), np.nan)
+
+    @property
+    def balanced(self) -> float | None:
+        """Mean over the classes that have images, whatever the bias (balanced accuracy, macro average)."""
+        filled = self.class_accuracy[self.counts.sum(axis=1) > 0]
+        return float(filled.mean()) if filled.size else None
+
+    @property
+    def worst_class(self) -> float | None:
+        """Accuracy of the worst class that has images, whatever the bias."""
+        filled = self.class_accuracy[self.counts.sum(axis=1) > 0]
+        return float(filled.min()) if filled.size else None
+
+    def reweighted(self, shares: NDArray[np.float64]) -> float | None:
+        """Mean over the non-empty cells, weighted by `shares`; None without bias labels, or where all of these are 0.
+
+        shares : float [T, B], such as the shares of the groups in the training images; they need not add up to 1
+        """
+        filled = self.counts > 0
+        if not self.has_bias or not shares[filled].sum():
+            return None
+        return float(np.average(self.accuracy[filled], weights=shares[filled]))
+
     def figures(self) -> dict[str, float]:
-        """The figures that have a value, in the order of `FIGURES`, in percent."""
-        values = {name: getattr(self, name) for name in FIGURES}
+        """The figures of groups that have a value, in the order of `GROUP_FIGURES`, in percent."""
+        values = {name: getattr(self, name) for name in GROUP_FIGURES}
         return {name: value for name, value in values.items() if value is not None}
 
     def _mean(self, cells: NDArray[np.bool_]) -> float | None:
@@ -164,22 +192,47 @@ def average_precision(score: Tensor, positive: Tensor) -> float:
     UserError
         A score is nan.
     """
+    rank, found = _ranking(score, positive)
+    if not len(found) or not found[-1]:
+        return math.nan
+    gained = torch.diff(found, prepend=found.new_zeros(1))
+    return float((gained * found / rank).sum() / found[-1])
+
+
+def roc_area(score: Tensor, positive: Tensor) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative, a tie counting for half (Mann-Whitney).
+
+    Parameters, errors and the sync point are those of `average_precision`.
+
+    Returns
+    -------
+    In [0, 1]; nan unless there are both positives and negatives.
+    """
+    rank, found = _ranking(score, positive)
+    passed = rank - found
+    if not len(found) or not found[-1] or not passed[-1]:
+        return math.nan
+    # The trapezium rule: negatives of one threshold stand half before and half behind its positives.
+    before = torch.cat([found.new_zeros(1), found[:-1]])
+    steps = torch.diff(passed, prepend=passed.new_zeros(1))
+    return float((steps * (before + found)).sum() / (2 * found[-1] * passed[-1]))
+
+
+def _ranking(score: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """By distinct score, highest first: how many images score at least as high, and how many positive ones of them.
+
+    Both float64 [thresholds] on the host: not every accelerator has float64.
+    """
     _same_length(score, positive)
     if bool(score.isnan().any()):
         raise UserError(
             "some scores are nan, so they cannot be ranked: training has diverged, try a lower learning rate"
         )
-    if not bool(positive.any()):
-        return math.nan
     ordered, order = score.sort(descending=True)
     found = positive[order].cumsum(0)
     last_of_tie = torch.ones_like(found, dtype=torch.bool)
     last_of_tie[:-1] = ordered[1:] != ordered[:-1]
-    # float64 on the host: not every accelerator has it.
-    rank = (last_of_tie.nonzero().flatten() + 1).cpu().double()
-    found = found[last_of_tie].cpu().double()
-    gained = torch.diff(found, prepend=found.new_zeros(1))
-    return float((gained * found / rank).sum() / found[-1])
+    return (last_of_tie.nonzero().flatten() + 1).cpu().double(), found[last_of_tie].cpu().double()
 
 
 def precision_recall(flag: Tensor, positive: Tensor) -> tuple[float, float]:
@@ -197,19 +250,6 @@ def shares(amounts: Sequence[float]) -> list[float]:
     """The share of each in the sum of all their absolute values; equal shares where all are 0."""
     total = sum(abs(amount) for amount in amounts)
     return [abs(amount) / total if total else 1 / len(amounts) for amount in amounts]
-
-
-def pick(history: Sequence[Mapping[str, float]], key: str) -> int | None:
-    """Index of the epoch with the highest `key`: the first of equals, None when no epoch has a value.
-
-    An epoch in which the value is missing or nan is skipped.
-    """
-    best: int | None = None
-    for epoch, figures in enumerate(history):
-        value = figures.get(key, math.nan)
-        if not math.isnan(value) and (best is None or value > history[best][key]):
-            best = epoch
-    return best
 
 
 def _same_length(first: Tensor, second: Tensor) -> None:

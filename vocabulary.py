@@ -1,7 +1,10 @@
 """The words in which results are kept: figures, selections, and which read-out is the final model. Imports nothing."""
 
-# Of the target x bias matrix, in percent.
-FIGURES = ("unbiased", "average", "aligned", "conflicting", "worst")
+# Of groups, the cells of the target x bias matrix: in percent, as all figures are. `average` needs no bias labels.
+GROUP_FIGURES = ("unbiased", "average", "aligned", "conflicting", "worst")
+
+# Every figure of a read-out. Which of them a run has depends on its data (`training.evaluators`).
+FIGURES = (*GROUP_FIGURES, "reweighted", "balanced", "worst_class", "auroc", "average_precision")
 
 # Which epoch's weights a figure is of; `oracle` was chosen on the test set.
 SELECTIONS = ("last", "mean", "valid", "valid_unbiased", "valid_overlapping", "oracle")

@@ -5,13 +5,13 @@
     python -m benchmarks.figures compare before.json after.json
 
 Recorded are all metrics of every epoch and a digest of the final weights, by recipe. A change of structure must leave
-each of them as it was, bit for bit; `compare` names what differs and exits with 1.
+each of them, but for seconds, as it was, bit for bit; `compare` names what differs and exits with 1. Metrics that are
+new are named, too, but differ from nothing.
 """
 
 import waiting  # noqa: F401 - before torch
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -22,6 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from digests import digest_of_file
 from stages.recipes import RECIPES
 
 # The digits on which a recipe is tried, where it is not the first kind.
@@ -58,10 +59,10 @@ def record(checkout: Path, recipes: Sequence[str], limit: int, python: str) -> d
 
 def _figures(run: Path) -> dict[str, Any]:
     metrics = json.loads((run / "metrics.json").read_text())
-    weights = hashlib.sha256((run / "weights.safetensors").read_bytes()) if _has_weights(run) else None
+    weights = digest_of_file(run / "weights.safetensors") if _has_weights(run) else None
     return {
         "metrics": {name: about["values"] for name, about in sorted(metrics.items())},
-        "weights": None if weights is None else weights.hexdigest(),
+        "weights": weights,
     }
 
 
@@ -70,14 +71,24 @@ def _has_weights(run: Path) -> bool:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """One line for every recipe, metric or file of weights that is not the same in both."""
+    """One line for every recipe, metric or file of weights that was there before and is not the same now."""
     lines = [f"{recipe}: only in one of them" for recipe in sorted(set(before) ^ set(after))]
     for recipe in sorted(set(before) & set(after)):
         old, new = before[recipe]["metrics"], after[recipe]["metrics"]
-        lines += [f"{recipe}: {name} only in one of them" for name in sorted(set(old) ^ set(new))]
-        lines += [f"{recipe}: {name} differs" for name in sorted(set(old) & set(new)) if old[name] != new[name]]
+        lines += [f"{recipe}: {name} is gone" for name in sorted(set(old) - set(new))]
+        kept = sorted(name for name in set(old) & set(new) if not name.endswith("/seconds"))
+        lines += [f"{recipe}: {name} differs" for name in kept if old[name] != new[name]]
         if before[recipe]["weights"] != after[recipe]["weights"]:
             lines.append(f"{recipe}: the final weights differ")
+    return lines
+
+
+def additions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line for every recipe that has metrics which it did not have."""
+    lines = []
+    for recipe in sorted(set(before) & set(after)):
+        if new := sorted(set(after[recipe]["metrics"]) - set(before[recipe]["metrics"])):
+            lines.append(f"{recipe}: new are {', '.join(new)}")
     return lines
 
 
@@ -100,6 +111,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     before, after = (json.loads(path.read_text()) for path in (given.before, given.after))
     lines = differences(before, after)
+    for line in additions(before, after):
+        print(line)
     print("\n".join(lines) or f"{len(before)} recipes: every metric and the final weights are the same")
     return 1 if lines else 0
 

@@ -58,10 +58,10 @@ def at_once(stage: str, task: Task, device: torch.device, epochs: int, seeds: in
         if any(failures):
             raise RuntimeError(f"they were not trained: {failures}")
         outcome = run_stages(stages, task, every[0], device, store, say=lambda line: None, progress=False)
-    report = outcome.stages[stage]["report"]
-    if report["replicas"] != seeds:
+    report = outcome.stages[stage].report
+    if report.replicas != seeds:
         raise RuntimeError(f"{stage}: not trained together")
-    return statistics.median(row["seconds"] for row in report["history"][1:])
+    return statistics.median(row["seconds"] for row in report.history[1:])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

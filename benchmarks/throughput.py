@@ -37,6 +37,7 @@ from config import Defaults, resolve
 from data.split import Split, Task
 from errors import UserError
 from stages.recipes import RECIPES, STAGES, stages_of
+from training.artifacts import TrainedBranches, TrainedModel
 from training.machine import device_name, pick_device, prepare_cpu
 from training.store import Store
 from training.walk import Outcome, run_stages
@@ -230,7 +231,9 @@ def step_flops(stage: str, batch: int) -> tuple[float, float | None]:
     # An epoch's FLOPs grow linearly with the test images, so two counts give those of training alone.
     (with_one, outcome), (with_two, _) = one_epoch(1), one_epoch(2)
     executed = (2 * with_one - with_two) / COUNTED
-    state: dict[str, Tensor] = outcome.artifacts[STAGES[stage].gives[0]]["states"]["last"]
+    trained = outcome.artifacts[STAGES[stage].gives[0]]
+    assert isinstance(trained, TrainedModel | TrainedBranches)
+    state = trained.states["last"]
     entries = [w for w in state.values() if w.ndim == 2 and w.shape[1] == math.prod(SHAPE)]
     inputs = 2 * batch * sum(entry.numel() for entry in entries)
     return executed, executed + inputs if entries else None

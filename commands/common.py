@@ -6,6 +6,7 @@ from typing import Any
 
 from sacred.run import Run
 
+from catalogue import roles_in
 from commands.console import say
 from config import resolve
 from data.loading import load_task
@@ -16,6 +17,7 @@ from training.machine import prepare_cpu
 def prepare(run: Run) -> dict[str, Any]:
     """The run's settings, checked, with the CPU set up as they say."""
     settings = resolve(run.config)
+    run.info["settings"] = roles_in(run.config)
     prepare_cpu(settings["threads"])
     return settings
 

@@ -13,9 +13,9 @@ from catalogue import documentation
 from config import NAMED_CONFIGS
 from data.registry import DATASETS
 from errors import UserError
-from metrics import FIGURES
 from settings import nearest
 from stages.recipes import RECIPES, STAGES
+from vocabulary import FIGURES
 
 
 def say(line: str) -> None:

@@ -11,7 +11,7 @@ from commands.console import figures_table, show
 from commands.leavings import leave_matrix
 from models.checkpoint import load_read_outs
 from tracking.folders import likely_read_out, main_figure
-from training.evaluation import matrices_on_tests
+from training.evaluation import evaluate_on_tests
 from training.machine import device_name, pick_device
 
 
@@ -24,17 +24,13 @@ def evaluate_checkpoint(run: Run) -> float | None:
     model, read_outs = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
     model.to(device)
     extra = {name: split.to(device) for name, split in task.extra_tests.items()}
-    matrices = matrices_on_tests(model, read_outs, replace(task, test=task.test.to(device), extra_tests=extra))
-    summary = {
-        f"{name}/{figure}/given": value
-        for name, matrix in matrices.items()
-        for figure, value in matrix.figures().items()
-    }
+    found = evaluate_on_tests(model, read_outs, replace(task, test=task.test.to(device), extra_tests=extra))
+    summary = {f"{name}/{figure}/given": value for name, one in found.items() for figure, value in one.figures.items()}
     run.info["summary"] = summary
     run.info["device"] = device_name(device)
     with tempfile.TemporaryDirectory() as folder:
-        for name, matrix in matrices.items():
-            leave_matrix(run, Path(folder), task, name, "given", matrix)
+        for name, one in found.items():
+            leave_matrix(run, Path(folder), task, name, "given", one.matrix)
     show(figures_table(summary, f"{path.name} on {task.name}: test accuracy, %"))
     say_where(run)
     return main_figure(summary, likely_read_out(summary))

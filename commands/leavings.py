@@ -17,6 +17,7 @@ from tracking.pictures.information import plot_information
 from tracking.pictures.matrices import plot_confusion, plot_matrix
 from tracking.pictures.plots import plot_curves, plot_images
 from tracking.pictures.suspects import write_suspects
+from training.artifacts import ConflictScore, TrainedBranches, TrainedModel, take
 from training.walk import Outcome
 
 
@@ -25,18 +26,18 @@ def leave(run: Run, outcome: Outcome, task: Task) -> None:
         folder = Path(temporary)
         matrices: dict[str, Any] = {}
         for stage, about in outcome.stages.items():
-            report = about["report"]
-            if report["history"]:
-                _leave_curves(run, folder, stage, report["history"])
-                for path in plot_information(folder, stage, report["history"]):
+            report = about.report
+            if report.history:
+                _leave_curves(run, folder, stage, report.history)
+                for path in plot_information(folder, stage, report.history):
                     run.add_artifact(path)
-            for selection, counts in report["matrices"].items():
+            for selection, counts in report.matrices.items():
                 for name, pair in counts.items():
                     matrices.setdefault(stage, {}).setdefault(selection, {})[name] = pair.tolist()
                     matrix = GroupMatrix.from_counts(pair)
                     if selection == "last":
                         leave_matrix(run, folder, task, name, f"{stage}, {selection}", matrix)
-                        _leave_confusion(run, folder, task, name, stage, report["predictions"][selection][name])
+                        _leave_confusion(run, folder, task, name, stage, report.predictions[selection][name])
         _attach(run, folder / "matrices.json", json.dumps(matrices))
         chosen = examples(task.train)
         plot_images(
@@ -48,9 +49,12 @@ def leave(run: Run, outcome: Outcome, task: Task) -> None:
         )
         run.add_artifact(folder / "examples.png")
         if "conflict_score" in outcome.artifacts:
-            for path in write_suspects(folder, task, outcome.artifacts["conflict_score"]):
+            for path in write_suspects(folder, task, take(outcome.artifacts, "conflict_score", ConflictScore)):
                 run.add_artifact(path)
-        save_weights(folder / "weights.safetensors", outcome.artifacts, about=_about(run, task))
+        found = outcome.artifacts
+        branches = take(found, "branches", TrainedBranches) if "branches" in found else None
+        model = take(found, "model", TrainedModel) if "model" in found else None
+        save_weights(folder / "weights.safetensors", branches, model, about=_about(run, task))
         run.add_artifact(folder / "weights.safetensors")
 
 
@@ -81,7 +85,7 @@ def examples(split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor
     return torch.cat(places)
 
 
-def _leave_curves(run: Run, folder: Path, stage: str, history: list[dict[str, float]]) -> None:
+def _leave_curves(run: Run, folder: Path, stage: str, history: Sequence[Mapping[str, float]]) -> None:
     accuracy = accuracy_series(history)
     if accuracy:
         path = folder / f"{stage}-accuracy.png"

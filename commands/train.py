@@ -55,10 +55,14 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         outcome = run_stages(stages, task, settings, device, store, log=log, say=say, progress=settings["progress"])
     run.info["summary"] = {name: float(value) for name, value in outcome.summary.items()}
     run.info["stages"] = {
-        name: {key: about[key] for key in ("key", "reused", "seconds", "needs_bias_labels")}
-        | {
-            key: about["report"].get(key, default)
-            for key, default in (("speed", {}), ("replicas", 1), ("nondeterministic", []))
+        name: {
+            "key": about.key,
+            "reused": about.reused,
+            "seconds": about.seconds,
+            "needs_bias_labels": about.needs_bias_labels,
+            "speed": about.report.speed,
+            "replicas": about.report.replicas,
+            "nondeterministic": list(about.report.nondeterministic),
         }
         for name, about in outcome.stages.items()
     }

@@ -1,6 +1,5 @@
 """Arrays built once and kept on disk: one folder of .npy files and a meta.json per key."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from digests import digest_of
 from errors import UserError
 
 Arrays = dict[str, np.ndarray]
@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 
 def key_of(**fields: str | int | float | bool | None) -> str:
     """Hex digest of named values; any change of a name or value changes it."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return digest_of([json.dumps(fields, sort_keys=True).encode()])
 
 
 def cached(cache_dir: str | Path, name: str, key: str, build: Callable[[], Arrays]) -> Arrays:

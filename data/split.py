@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from data.mapped import MappedImages
@@ -132,6 +135,18 @@ class Task:
     def n_biases(self) -> int:
         """Number of bias classes, 0 where the bias is unknown."""
         return 0 if self.bias_names is None else len(self.bias_names)
+
+    @functools.cached_property
+    def group_shares(self) -> NDArray[np.float64] | None:
+        """Share of every group, [T, B], in the training images; None without bias labels.
+
+        True labels are read for reports only. The first time is a CPU-GPU sync point.
+        """
+        if self.train.bias is None:
+            return None
+        cell = (self.train.target * self.n_biases + self.train.bias).cpu()
+        counts = torch.bincount(cell, minlength=self.n_targets * self.n_biases)
+        return counts.double().div(max(1, len(cell))).view(self.n_targets, self.n_biases).numpy()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -70,36 +70,6 @@ def divergence(logits: Tensor, probability: Tensor) -> Tensor:
     return (probability * softplus(-logits) + (1 - probability) * softplus(logits)).sum(dim=1)
 
 
-def by_definition(
-    logits: Tensor, probability: Tensor, inputs: Sequence[Tensor], estimation: str = "ent"
-) -> list[Tensor]:
-    """Functional Fisher information of every modality, averaged over the rows; it does not depend on their number.
-
-    This goes backwards through a backward pass. `regularised` gives the same value and gradient in less time.
-
-    Parameters
-    ----------
-    logits : float [R, C]
-        Of the perturbed inputs, with their graph.
-    probability : float [R, C]
-        Softmax of the clean logits, each repeated for its samples.
-    inputs : float [R, ...] each
-        The perturbed modalities that `logits` were computed from.
-    estimation : {"ent", "var"}
-        |grad|^2 / f as in the paper, or |grad|^2.
-
-    Returns
-    -------
-    A float scalar for each input, differentiable in the network's weights.
-    """
-    each = divergence(logits, probability)
-    gradients = torch.autograd.grad(each.sum(), list(inputs), create_graph=True)
-    scores = [gradient.flatten(1).square().sum(dim=1) for gradient in gradients]
-    if estimation == "ent":
-        scores = [score / each.clamp_min(_NO_DIVERGENCE) for score in scores]
-    return [score.mean() for score in scores]
-
-
 def regularised(
     predict: Callable[..., Tensor],
     probability: Tensor,
@@ -111,6 +81,9 @@ def regularised(
 ) -> tuple[Tensor, list[Tensor]]:
     """`regulariser` of the information, with its gradient, at the cost of two forward and backward passes.
 
+    The information of a modality is the mean over the rows of |grad f|^2 / f (`ent`, as in the paper) or of |grad f|^2
+    (`var`), where f is the `divergence` and the gradient that by the modality's perturbed row.
+
     With g = J^T v for the Jacobian J of the logits and v = df / dz', the gradient of |g|^2 by the weights is that of
     2 <J g, v> with g held fixed, and J g is a derivative in one direction, which is carried along in a forward pass.
     So convolutions are never differentiated twice.
@@ -119,8 +92,14 @@ def regularised(
     ----------
     predict : callable
         Logits [R, C] of all `inputs`, each row from its own row alone.
-    probability, inputs, weights, method, estimation, norm
-        See `by_definition` and `regulariser`.
+    probability : float [R, C]
+        Softmax of the clean logits, each repeated for its samples.
+    inputs : float [R, ...] each
+        The perturbed modalities.
+    estimation : {"ent", "var"}
+        |grad f|^2 / f, or |grad f|^2.
+    weights, method, norm
+        See `regulariser`.
 
     Returns
     -------
@@ -162,7 +141,7 @@ def regularised(
 def published_information(
     logits: Tensor, probability: Tensor, inputs: Sequence[Tensor], estimation: str = "var"
 ) -> list[Tensor]:
-    """The information as the published program of the Bias-Mitigation authors computes it; see `by_definition`.
+    """The information as the published program of the Bias-Mitigation authors computes it; compare `regularised`.
 
     It differs in four ways. The cross-entropy's arguments are exchanged: the probabilities are taken for logits and the
     perturbed logits for targets, so that the gradient is that of -sum_c p_c z'_c and the value may be negative. It is a

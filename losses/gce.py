@@ -5,7 +5,7 @@ DCWP (CVPR 2023, arXiv 2210.05247), which also knows the confident variant.
 """
 
 from torch import Tensor
-from torch.nn.functional import log_softmax
+from torch.nn.functional import log_softmax, softmax
 
 from errors import UserError
 
@@ -60,6 +60,11 @@ def confident_cross_entropy(logits: Tensor, target: Tensor, eta: float = 0.05) -
 
 def _log_p(logits: Tensor, target: Tensor) -> Tensor:
     return log_softmax(logits, dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
+
+
+def doubt(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - p(target) of each image, [B] in [0, 1]: how little a prediction believes in the target."""
+    return 1 - softmax(logits, dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
 
 
 def _check_q(q: float) -> None:

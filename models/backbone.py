@@ -1,4 +1,4 @@
-"""What every backbone offers."""
+"""What every backbone offers, and a network of several."""
 
 from torch import nn
 
@@ -9,3 +9,10 @@ class Backbone(nn.Module):
     features: int
     parts: tuple[str, ...] = ("forward",)  # methods by which others compute with it, each on its own
     prepared = False  # by training.speed, which does it once
+
+
+class Joinable(nn.Module):
+    """A network that may compute layers of several backbones as one product."""
+
+    def part(self) -> None:
+        """Compute each by itself from now on."""

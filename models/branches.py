@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from errors import UserError
-from models.backbone import Backbone
+from models.backbone import Backbone, Joinable
 from models.mlp import MLP
 from models.registry import build_backbone
 
 
-class Branches(nn.Module):
+class Branches(Joinable):
     """A shallow and a deep branch read through one classifier: logits = f(shallow(x) + deep(x)).
 
     The read-out of one branch alone is f of its features. Two MLPs that read the same pixels take their first layers in

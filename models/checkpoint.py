@@ -6,7 +6,7 @@ Nothing that is read is ever executed: safetensors hold tensors only, and .th fi
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -51,15 +51,34 @@ class Bundle(nn.Module):
         return found
 
 
-def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, str], selection: str = "last") -> None:
-    """Write the networks among a run's artifacts into one safetensors file.
+class Trained(Protocol):
+    """A network as stages give it: its spec, and its weights by selection."""
+
+    @property
+    def spec(self) -> Mapping[str, Any]: ...
+
+    @property
+    def states(self) -> Mapping[str, Mapping[str, Tensor]]: ...
+
+
+class Named(Trained, Protocol):
+    """One whose logits have a name."""
+
+    @property
+    def read_out(self) -> str: ...
+
+
+def save_weights(
+    path: Path, branches: Trained | None, model: Named | None, about: Mapping[str, str], selection: str = "last"
+) -> None:
+    """Write the networks that a run has trained into one safetensors file.
 
     Parameters
     ----------
     path
         File to write.
-    artifacts
-        As stages give them: {"branches": {"spec", "states"}, "model": {"spec", "states", "read_out"}}.
+    branches, model
+        None for one that the run does not have.
     about
         Texts that say how the weights were made.
     selection
@@ -67,13 +86,13 @@ def save_weights(path: Path, artifacts: Mapping[str, Any], about: Mapping[str, s
     """
     tensors: dict[str, Tensor] = {}
     specs: dict[str, Any] = {}
-    for name in ("branches", "model"):
-        # The shallow branch is saved with the branches already.
-        if name in artifacts and artifacts[name].get("read_out") != "shallow":
-            read_out = {"read_out": artifacts[name]["read_out"]} if "read_out" in artifacts[name] else {}
-            specs[name] = artifacts[name]["spec"] | read_out
-            state = artifacts[name]["states"][selection]
-            tensors |= {f"{name}.{key}": value.contiguous().clone() for key, value in state.items()}
+    if branches is not None:
+        specs["branches"] = dict(branches.spec)
+        tensors |= _above("branches", branches.states[selection])
+    # The shallow branch is saved with the branches already.
+    if model is not None and model.read_out != "shallow":
+        specs["model"] = {**model.spec, "read_out": model.read_out}
+        tensors |= _above("model", model.states[selection])
     metadata = {"format": FORMAT, "specs": json.dumps(specs), "selection": selection, **about}
     save_file(tensors, path, metadata=metadata)
 
@@ -146,6 +165,10 @@ def read_description(path: Path) -> dict[str, str]:
             f"checkpoint={path}: not a weights.safetensors of a run; only these say how images are prepared"
         )
     return _open_ours(path)[0]
+
+
+def _above(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value.contiguous().clone() for key, value in state.items()}
 
 
 def _below(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

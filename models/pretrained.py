@@ -1,22 +1,23 @@
 """Weights of ImageNet for ResNet-18: where they are found, and how a network starts from them."""
 
-import hashlib
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights
+from torchvision.models import ResNet, ResNet18_Weights
 
+from downloads import fetch
 from errors import UserError
-from models.resnet import ResNet18
 
 URL = ResNet18_Weights.IMAGENET1K_V1.url
 FILE = URL.rpartition("/")[2]
-# Networks that start from these weights.
-PRETRAINED = ("resnet18_imagenet", "resnet18_imagenet_64")
+
+
+def starts_from_imagenet(network: str) -> bool:
+    """Whether a network starts from these weights, by its name in the registry."""
+    return "_imagenet" in network
 
 
 def find_weights(given: str | None, data_dir: str | None, cache_dir: str, instead: str) -> Path:
@@ -53,22 +54,8 @@ def find_weights(given: str | None, data_dir: str | None, cache_dir: str, instea
 
 def _download(target: Path) -> str | None:
     """Fetch the file and check its digest. Returns what went wrong in one line, or None."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(URL, str(target), hash_prefix=FILE.removesuffix(".pth").rpartition("-")[2])
-    except (OSError, RuntimeError) as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-    finally:
-        socket.setdefaulttimeout(before)
-    return None
-
-
-def digest_of(path: Path) -> str:
-    """Hex digest of a file of weights, for keys."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    checked = FILE.removesuffix(".pth").rpartition("-")[2]
+    return fetch(target.parent, FILE, lambda: torch.hub.download_url_to_file(URL, str(target), hash_prefix=checked))
 
 
 def start_from(network: nn.Module, path: Path) -> None:
@@ -79,7 +66,7 @@ def start_from(network: nn.Module, path: Path) -> None:
     UserError
         A file that is damaged, holds more than tensors, or is of another network.
     """
-    bodies = [module.body for module in network.modules() if isinstance(module, ResNet18)]
+    bodies = [module for module in network.modules() if isinstance(module, ResNet)]
     state = _read(path)
     for body in bodies:
         own = body.state_dict()

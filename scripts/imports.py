@@ -71,13 +71,15 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
     (
         _room(
             "ground",
-            "settings, errors, words, random streams; imports nothing above it",
+            "settings, errors, words, random streams, digests; imports nothing above it",
             "settings.py",
             "errors.py",
             "vocabulary.py",
             "randomness.py",
             "redaction.py",
             "waiting.py",
+            "digests.py",
+            "downloads.py",
         ),
     ),
 )

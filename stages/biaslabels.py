@@ -18,7 +18,8 @@ from stages.common.classifier import (
     new_classifier,
     training_settings,
 )
-from stages.common.scores import values_for
+from stages.common.scores import labels_for
+from training.artifacts import BiasLabels, take
 from training.stage import Artifact, Context, Stage
 
 
@@ -38,8 +39,8 @@ class GroupDROStage(Stage):
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        bias = inputs["bias"]
-        labels, n_biases = values_for(bias, "label", ctx.train, self.name), bias["n_biases"]
+        bias = take(inputs, "bias", BiasLabels)
+        labels, n_biases = labels_for(bias, ctx.train, self.name), bias.n_biases
         n_groups = ctx.task.n_targets * n_biases
         spec, model = new_classifier(ctx, ctx.own["network"], self.name)
         q = torch.full((n_groups,), 1 / n_groups, device=ctx.device)
@@ -70,9 +71,9 @@ class BiasBalanced(Stage):
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        bias, train = inputs["bias"], ctx.train
-        labels = values_for(bias, "label", train, self.name)
-        prior = log_prior(train.target, labels, ctx.task.n_targets, bias["n_biases"])
+        bias, train = take(inputs, "bias", BiasLabels), ctx.train
+        labels = labels_for(bias, train, self.name)
+        prior = log_prior(train.target, labels, ctx.task.n_targets, bias.n_biases)
         spec, model = new_classifier(ctx, ctx.own["network"], self.name)
 
         def loss(batch: Batch) -> Tensor:

@@ -1,6 +1,7 @@
 """DeNetDM, stage 1: a shallow and a deep branch trained as a product of experts (NeurIPS 2024, section 4.1)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,8 +15,10 @@ from randomness import derive
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import optimiser_for, start_from_imagenet, training_settings
+from training.artifacts import TrainedBranches, TrainedModel
 from training.evaluation import map_images
-from training.loop import Fitted, Job, Update, fit
+from training.job import Fitted, Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 
@@ -49,7 +52,9 @@ class BranchesStage(Stage):
             ),
             weight_decay=Setting(1e-3, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
         ),
-        "restarts": Setting(0, "how often to start again, with other first weights, when branches do not part", low=0),
+        "restarts": Setting(
+            0, "how often to restart with other initial weights when the branches do not specialise", low=0
+        ),
         "restart_after": Setting(2, "epochs after which to check this", low=1),
         "restart_below": Setting(
             85.0,
@@ -69,7 +74,7 @@ class BranchesStage(Stage):
             "classes": task.n_targets,
         }
         interrupted = ctx.folder.load_checkpoint()
-        attempt = 0 if interrupted is None else int(interrupted["tensors"]["attempt"])
+        attempt = 0 if interrupted is None else int(interrupted.tensors["attempt"])
         while True:
             model, fitted = self._attempt(spec, attempt, ctx)
             if not fitted.stopped:
@@ -77,11 +82,9 @@ class BranchesStage(Stage):
             ctx.folder.drop_checkpoint()
             attempt += 1
             ctx.say(f"{self.name}: the branches have not parted; start {attempt + 1} of {own['restarts'] + 1}")
-        report = fitted.report()
-        report["summary"] |= separation(model, fitted, ctx)
-        report["starts"] = attempt + 1
-        states = fitted.states()
-        return {"branches": {"spec": spec, "states": states}, "model": shallow_model(spec, states), "report": report}
+        report = replace(fitted.report().with_figures(separation(model, fitted, ctx)), starts=attempt + 1)
+        branches = TrainedBranches(spec, fitted.states())
+        return {"branches": branches, "model": shallow_model(branches), "report": report}
 
     def _attempt(self, spec: Mapping[str, Any], attempt: int, ctx: Context) -> tuple[Branches, Fitted]:
         """Train from the first weights of an attempt, giving up early when it may be repeated and goes wrong."""
@@ -152,7 +155,7 @@ def corrected(model: Branches, ctx: Context) -> float | None:
     return 100.0 * float((right[:, 0] & missed).sum() / missed.sum())
 
 
-def shallow_model(spec: Mapping[str, Any], states: Mapping[str, Mapping[str, Tensor]]) -> Artifact:
+def shallow_model(branches: TrainedBranches) -> TrainedModel:
     """The shallow branch with the shared head as an artifact `model`, for stages that start from a trained network."""
     renamed = {
         selection: {
@@ -160,7 +163,8 @@ def shallow_model(spec: Mapping[str, Any], states: Mapping[str, Mapping[str, Ten
             for name, value in state.items()
             if name.startswith(("shallow.", "head."))
         }
-        for selection, state in states.items()
+        for selection, state in branches.states.items()
     }
+    spec = branches.spec
     own = {"backbone": spec["shallow"], "shape": spec["shape"], "classes": spec["classes"]}
-    return {"spec": own, "states": renamed, "read_out": "shallow", "initial": "branches"}
+    return TrainedModel(own, renamed, read_out="shallow", initial="branches")

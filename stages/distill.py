@@ -1,6 +1,7 @@
 """DeNetDM, stage 2: a target network learns beside the frozen deep branch and from the shallow one (section 4.2)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -19,9 +20,11 @@ from stages.common.classifier import (
     new_classifier,
     training_settings,
 )
+from training.artifacts import State, TrainedBranches, take
 from training.evaluation import map_images
 from training.speed import speed_up
 from training.stage import Artifact, Context, Settings, Stage
+from vocabulary import TAINT
 
 
 class Distill(Stage):
@@ -75,8 +78,9 @@ class Distill(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, task = ctx.own, ctx.task
-        branches = build_branches(inputs["branches"]["spec"])
-        branches.load_state_dict(_chosen(inputs["branches"]["states"], own["teacher"]))
+        trained = take(inputs, "branches", TrainedBranches)
+        branches = build_branches(trained.spec)
+        branches.load_state_dict(_chosen(trained.states, own["teacher"]))
         branches.to(ctx.device).requires_grad_(False).eval()
         speed_up(branches, ctx)
 
@@ -114,15 +118,15 @@ class Distill(Stage):
         report = fitted.report()
         if own["teacher"] == "oracle":
             # Nothing that was taught by weights chosen on the test set may pass for an honest selection.
-            report["summary"] = {name + _tainted(name): value for name, value in report["summary"].items()}
+            report = replace(report, summary={name + _tainted(name): each for name, each in report.summary.items()})
         return {"model": model_artifact(spec, fitted, "target", self.name), "report": report}
 
 
 def _tainted(name: str) -> str:
-    return "" if name.endswith("/oracle") else "_of_oracle_teacher"
+    return "" if name.endswith("/oracle") else TAINT
 
 
-def _chosen(states: Mapping[str, Mapping[str, Tensor]], selection: str) -> Mapping[str, Tensor]:
+def _chosen(states: Mapping[str, State], selection: str) -> State:
     if selection not in states:
         raise UserError("distill.teacher=valid: no images are held out; set valid_fraction as well")
     return states[selection]

@@ -21,6 +21,7 @@ from stages.common.classifier import (
 )
 from stages.common.scores import flags_for
 from stages.prune import CONTRASTIVE, PRUNING_BATCH
+from training.artifacts import ConflictScore, Mask, TrainedModel, take
 from training.stage import Artifact, Context, Stage
 
 # DCWP's scripts, by the share of conflicting images.
@@ -76,16 +77,16 @@ class Finetune(Stage):
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        own, train, source = ctx.own, ctx.train, inputs["model"]
-        flags = flags_for(inputs["conflict_score"], train, ctx).float()
+        own, train, source = ctx.own, ctx.train, take(inputs, "model", TrainedModel)
+        flags = flags_for(take(inputs, "conflict_score", ConflictScore), train, ctx).float()
         upweight = upweight_for(ctx.settings["skew"]) if own["upweight"] is None else own["upweight"]
         training = training_batches(ctx, own, weights=1 + (upweight - 1) * flags)
         if own["start"] == "initial":
-            model = initial_classifier(ctx, source["spec"], source["initial"])
+            model = initial_classifier(ctx, source.spec, source.initial)
         else:
             model = stored_classifier(ctx, source)
         if "mask" in inputs:
-            mask = {name: kept.to(ctx.device) for name, kept in inputs["mask"].items()}
+            mask = {name: kept.to(ctx.device) for name, kept in take(inputs, "mask", Mask).kept.items()}
             fold_mask(model, mask)
             apply_mask(model, mask)
         contrast = own["contrastive_weight"]
@@ -101,5 +102,5 @@ class Finetune(Stage):
             return total
 
         fitted = fit_classifier(ctx, model, loss, read_out="target", training=training)
-        artifact = model_artifact(source["spec"], fitted, "target", source["initial"])
+        artifact = model_artifact(source.spec, fitted, "target", source.initial)
         return {"model": artifact, "report": fitted.report()}

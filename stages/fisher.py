@@ -29,7 +29,7 @@ from stages.common.classifier import (
     new_classifier,
     training_settings,
 )
-from training.loop import Logs
+from training.job import Logs
 from training.stage import Artifact, Context, Stage
 
 
@@ -139,7 +139,7 @@ class Fisher(Stage):
         )
         report = fitted.report()
         if own["perturb"]:
-            report["summary"] |= information_figures(fitted.history, names)
+            report = report.with_figures(information_figures(fitted.history, names))
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": report}
 
 

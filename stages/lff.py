@@ -14,7 +14,9 @@ from models.registry import Classifier
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import finite_or_stop, network_setting, new_classifier, optimiser_for, training_settings
-from training.loop import Job, Update, fit
+from training.artifacts import TrainedModel
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 
@@ -77,5 +79,5 @@ class LfF(Stage):
             for selection, state in fitted.states().items()
         }
         assert isinstance(debiased, Classifier)
-        artifact = {"spec": spec, "states": states, "read_out": "model", "initial": self.name}
+        artifact = TrainedModel(spec, states, read_out="model", initial=self.name)
         return {"model": artifact, "report": fitted.report()}

@@ -1,7 +1,7 @@
 """Learning Not to Learn: a classifier whose features do not tell the colour (Kim et al., CVPR 2019)."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,9 @@ from stages.common.classifier import (
     stored_classifier,
     training_settings,
 )
-from training.loop import Job, Logs, Update, fit
+from training.artifacts import TrainedModel, take
+from training.job import Job, Logs, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 NETWORK = "convnet"
@@ -122,20 +124,20 @@ class LNTL(Stage):
             }
             for selection, state in fitted.states().items()
         }
-        artifact = {"spec": spec, "states": states, "read_out": "model", "initial": self.name}
+        artifact = TrainedModel(spec, states, read_out="model", initial=self.name)
         return {"model": artifact, "report": fitted.report()}
 
-    def _classifier(self, inputs: Mapping[str, Artifact], ctx: Context) -> tuple[dict, Classifier]:
+    def _classifier(self, inputs: Mapping[str, Artifact], ctx: Context) -> tuple[dict[str, Any], Classifier]:
         """The classifier to start from, and its spec: fresh, or that of an earlier stage."""
         if "model" not in inputs:
             return new_classifier(ctx, NETWORK, self.name)
-        earlier = inputs["model"]
-        if earlier["spec"]["backbone"] != NETWORK:
+        earlier = take(inputs, "model", TrainedModel)
+        if earlier.spec["backbone"] != NETWORK:
             raise UserError(
-                f"lntl continues with the network of the stage before it, which is {earlier['spec']['backbone']}; "
+                f"lntl continues with the network of the stage before it, which is {earlier.spec['backbone']}; "
                 f"it can be {NETWORK} alone, as with pretrain.network={NETWORK}"
             )
-        return dict(earlier["spec"]), stored_classifier(ctx, earlier)
+        return dict(earlier.spec), stored_classifier(ctx, earlier)
 
 
 def _bins(ctx: Context) -> Tensor:

@@ -18,7 +18,7 @@ from stages.common.classifier import (
     step_decay,
     training_settings,
 )
-from training.loop import Logs
+from training.job import Logs
 from training.stage import Artifact, Context, Stage
 
 

@@ -1,6 +1,7 @@
 """DCWP, pruning: learn which weights of a trained network to keep (CVPR 2023, section 3)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -19,7 +20,9 @@ from stages.common.classifier import (
     training_settings,
 )
 from stages.common.scores import flags_for
-from training.loop import Job, Update, fit
+from training.artifacts import ConflictScore, Mask, TrainedModel, take
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 CONTRASTIVE: dict[str, Setting] = {
@@ -70,9 +73,10 @@ class Prune(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, train = ctx.own, ctx.train
-        flags = flags_for(inputs["conflict_score"], train, ctx).float()
+        flags = flags_for(take(inputs, "conflict_score", ConflictScore), train, ctx).float()
         batches, rounds = training_batches(ctx, own, weights=1 + (own["upweight"] - 1) * flags)
-        model = stored_classifier(ctx, inputs["model"])
+        source = take(inputs, "model", TrainedModel)
+        model = stored_classifier(ctx, source)
         gates = add_gates(model, own["sampling"])
         contrast, sparsity = own["contrastive_weight"], own["sparsity_weight"]
 
@@ -104,17 +108,17 @@ class Prune(Stage):
             ctx,
         )
         finite_or_stop(fitted, self.name)
-        report = fitted.report()
         removed, layers = gates.sparsity()
-        report["summary"]["sparsity/all/last"] = 100.0 * removed
-        report["sparsity"] = {name: 100.0 * share for name, share in layers.items()}
+        report = replace(
+            fitted.report().with_figures({"sparsity/all/last": 100.0 * removed}),
+            sparsity={name: 100.0 * share for name, share in layers.items()},
+        )
         mask = {name: kept.cpu() for name, kept in gates.mask().items()}
         plain = plain_state(model.state_dict())
         fold_mask(model, {name: torch.ones_like(kept).to(ctx.device) for name, kept in mask.items()})
-        artifact = dict(inputs["model"])
-        artifact["states"] = {"last": {name: plain[name].detach().cpu().clone() for name in model.state_dict()}}
-        artifact["read_out"] = "model"
-        return {"model": artifact, "mask": mask, "report": report}
+        states = {"last": {name: plain[name].detach().cpu().clone() for name in model.state_dict()}}
+        artifact = replace(source, states=states, read_out="model")
+        return {"model": artifact, "mask": Mask(mask), "report": report}
 
 
 def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from digests import digest
 from stages.recipes import stages_of
-from training.store import digest
 
 # In these they may differ: they change what images show, not how many there are or what they look like to a network.
 VARYING = frozenset(

@@ -13,11 +13,11 @@ from sacred.arg_parser import get_config_updates
 
 from catalogue import RUN_SETTINGS, decides, known_settings
 from config import NAMED_CONFIGS, DebiasExperiment, resolve
+from digests import digest
 from errors import UserError
 from settings import nearest
 from stages.recipes import stages_of
 from sweeps.alike import alike_of
-from training.store import digest
 
 KEYS = ("with", "grid", "search")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")

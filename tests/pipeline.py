@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def same(one: Any, other: Any, where: str = "") -> None:
         assert len(one) == len(other), where
         for place, (left, right) in enumerate(zip(one, other, strict=True)):
             same(left, right, f"{where}/{place}")
+    elif is_dataclass(one):
+        same(vars(one), vars(other), where)
     elif isinstance(one, Tensor):
         assert one.dtype == other.dtype and torch.equal(one, other), where
     else:

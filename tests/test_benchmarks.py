@@ -1,10 +1,11 @@
 """The benchmark prints what it should; times are never compared with anything."""
 
 import json
+from typing import Any
 
 import pytest
 
-from benchmarks import sweep, throughput
+from benchmarks import figures, sweep, throughput
 
 TINY = ("--samples", "140", "--epochs", "2", "--batch", "64", "--product", "32")
 
@@ -118,3 +119,19 @@ def test_a_missing_device_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_sweeps_cost_is_counted_by_trial():
     planned, ran, begun = sweep.overhead(trials=2, runs=3)
     assert planned > 0 and ran > 0 and begun > 0
+
+
+def test_figures_of_two_versions_differ_in_what_changed_or_went():
+    def found(**metrics: list[float]) -> dict[str, Any]:
+        return {"erm": {"metrics": metrics, "weights": "0123"}}
+
+    before = found(average=[1.0, 2.0], worst=[0.5])
+    slower = {"erm": {"metrics": {"pretrain/seconds": [9.0]}, "weights": "0123"}}
+    assert figures.differences({"erm": {"metrics": {"pretrain/seconds": [1.0]}, "weights": "0123"}}, slower) == []
+    assert figures.differences(before, before) == figures.additions(before, before) == []
+    more = found(average=[1.0, 2.0], worst=[0.5], balanced=[3.0])
+    assert figures.differences(before, more) == []
+    assert figures.additions(before, more) == ["erm: new are balanced"]
+    assert figures.differences(more, before) == ["erm: balanced is gone"]
+    assert figures.differences(before, found(average=[1.0, 2.5], worst=[0.5])) == ["erm: average differs"]
+    assert figures.differences(before, {}) == ["erm: only in one of them"]

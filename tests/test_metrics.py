@@ -3,10 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from errors import UserError
-from metrics import FIGURES, GroupMatrix, average_precision, pick, precision_recall, prediction_counts
+from metrics import GroupMatrix, average_precision, precision_recall, prediction_counts, roc_area
+from vocabulary import FIGURES, GROUP_FIGURES
 
 
 def matrix(hits, counts, aligned_bias=None):
@@ -87,7 +88,7 @@ def test_figures_by_hand_with_an_empty_cell():
     assert m.figures() == pytest.approx(
         {"unbiased": 190 / 3, "average": 1300 / 18, "aligned": 82.5, "conflicting": 25.0, "worst": 25.0}
     )
-    assert tuple(m.figures()) == FIGURES
+    assert tuple(m.figures()) == GROUP_FIGURES == FIGURES[:5]
     assert all(type(value) is float for value in m.figures().values())
 
 
@@ -173,6 +174,71 @@ def test_average_precision_that_does_not_exist():
         average_precision(torch.rand(3), torch.ones(2, dtype=torch.bool))
 
 
+def test_area_under_the_roc_curve_by_hand():
+    score, positive = torch.tensor([0.9, 0.8, 0.7, 0.1]), torch.tensor([True, False, True, False])
+    # Of the 4 pairs only 0.7 before 0.8 is in the wrong order.
+    assert roc_area(score, positive) == 0.75
+    # 0.7 and 0.8 now tie: the pair counts for half.
+    assert roc_area(torch.tensor([0.9, 0.8, 0.8, 0.1]), positive) == 0.875
+    assert roc_area(torch.zeros(4), positive) == 0.5
+    assert roc_area(-score, positive) == 0.25
+    assert roc_area(torch.tensor([0.1, 0.2]), torch.tensor([False, True])) == 1.0
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1_000_000])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_area_under_the_roc_curve_agrees_with_all_pairs_and_sklearn(levels, share):
+    rng = np.random.default_rng(levels)
+    for n in (2, 3, 17, 120):
+        score = rng.integers(levels, size=n).astype(np.float32)
+        positive = rng.random(n) < share
+        positive[:2] = True, False
+        pairs = [(a > b) + (a == b) / 2 for a in score[positive] for b in score[~positive]]
+        found = roc_area(torch.from_numpy(score), torch.from_numpy(positive))
+        assert found == pytest.approx(np.mean(pairs), abs=1e-12)
+        assert found == pytest.approx(roc_auc_score(positive, score), abs=1e-12)
+        # It does not change with the scale of scores, and is mirrored with their sign.
+        assert roc_area(torch.from_numpy(2 * score + 1), torch.from_numpy(positive)) == found
+        assert roc_area(torch.from_numpy(-score), torch.from_numpy(positive)) == pytest.approx(1 - found, abs=1e-12)
+
+
+@pytest.mark.parametrize("positive", [[True, True], [False, False], []])
+def test_area_under_the_roc_curve_of_one_class_does_not_exist(positive):
+    assert math.isnan(roc_area(torch.rand(len(positive)), torch.tensor(positive, dtype=torch.bool)))
+
+
+def test_scores_that_cannot_be_ranked():
+    with pytest.raises(UserError, match="nan"):
+        roc_area(torch.tensor([0.1, math.nan]), torch.tensor([True, False]))
+    with pytest.raises(ValueError, match="one length"):
+        roc_area(torch.rand(3), torch.ones(2, dtype=torch.bool))
+
+
+def test_figures_of_classes_by_hand():
+    m = matrix([[9, 1], [0, 3], [0, 0]], [[10, 10], [0, 4], [0, 0]])
+    assert np.array_equal(m.class_accuracy, [50.0, 75.0, np.nan], equal_nan=True)
+    assert (m.balanced, m.worst_class) == (62.5, 50.0)
+    assert matrix([[0]], [[0]]).balanced is None and matrix([[0]], [[0]]).worst_class is None
+
+
+def test_balanced_accuracy_agrees_with_sklearn():
+    prediction, target, bias = draw()
+    m = GroupMatrix.from_predictions(prediction_counts(prediction, target, bias, 3, 4))
+    assert m.balanced == pytest.approx(100 * balanced_accuracy_score(target, prediction))
+    alone = GroupMatrix.from_predictions(prediction_counts(prediction, target, None, 3, 4))
+    assert (alone.balanced, alone.worst_class) == (m.balanced, m.worst_class)
+
+
+def test_accuracy_reweighted_by_shares_by_hand():
+    m = matrix([[9, 1], [0, 3]], [[10, 4], [0, 4]])
+    # 90, 25 and 75 % by shares of 0.6, 0.1 and 0.1; what the empty cell weighs goes to the others.
+    assert m.reweighted(np.array([[0.6, 0.1], [0.2, 0.1]])) == pytest.approx((0.6 * 90 + 0.1 * 25 + 0.1 * 75) / 0.8)
+    assert m.reweighted(np.full((2, 2), 0.25)) == pytest.approx(m.unbiased)
+    assert m.reweighted(m.counts / m.counts.sum()) == pytest.approx(m.average)
+    assert m.reweighted(np.array([[0, 0], [1.0, 0]])) is None
+    assert matrix([[1], [1]], [[2], [2]]).reweighted(np.ones((2, 1))) is None
+
+
 def test_precision_and_recall():
     flag = torch.tensor([True, True, True, False, False])
     positive = torch.tensor([True, False, False, True, False])
@@ -181,14 +247,6 @@ def test_precision_and_recall():
     assert math.isnan(precision) and recall == 0.0
     precision, recall = precision_recall(flag, torch.zeros_like(flag))
     assert precision == 0.0 and math.isnan(recall)
-
-
-def test_pick_takes_the_first_best_and_passes_over_the_missing():
-    history = [{"worst": 1.0}, {}, {"worst": math.nan}, {"worst": 3.0}, {"worst": 3.0}, {"worst": 2.0}]
-    assert pick(history, "worst") == 3
-    assert pick([{"worst": math.nan}, {"worst": -1.0}], "worst") == 1
-    assert pick(history, "aligned") is None
-    assert pick([], "worst") is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -1,5 +1,6 @@
-"""The README's examples of a method, a data set, a network and a tracker, pasted into a copy of the program."""
+"""The examples of the README (method, data set, network, tracker, figure), pasted into a copy of the program."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -20,10 +21,15 @@ FOLDERS = ("commands", "data", "losses", "models", "stages", "sweeps", "tracking
 
 def registered(text: str, line: str, name: str) -> str:
     """A file's text with a line at the end of one of its tuples or mappings."""
-    before, opened, rest = re.split(rf"^({name}\b[^=\n]*= [\[({{]\n)", text, maxsplit=1, flags=re.MULTILINE)
-    closing = re.search(r"^[])}]", rest, flags=re.MULTILINE)
+    before, opened, rest = re.split(rf"^({name}\b[^=\n]*= [\[({{])", text, maxsplit=1, flags=re.MULTILINE)
+    if rest.startswith("\n"):
+        closing = re.search(r"^[])}]", rest, flags=re.MULTILINE)
+        line = f"    {line}\n"
+    else:
+        closing = re.search(r"[])}]$", rest, flags=re.MULTILINE)
+        line = f", {line.rstrip(',')}"
     assert closing is not None
-    return f"{before}{opened}{rest[: closing.start()]}    {line}\n{rest[closing.start() :]}"
+    return f"{before}{opened}{rest[: closing.start()]}{line}{rest[closing.start() :]}"
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +61,9 @@ def run(copy: Path, *words: str) -> str:
 
 
 def test_there_is_an_example_of_each_with_its_line() -> None:
-    assert {Path(name).parts[0] for name in EXAMPLES} >= {"stages", "data", "models", "tracking"}
-    assert len(LINES) == len(EXAMPLES)
+    assert {Path(name).parts[0] for name in EXAMPLES} >= {"stages", "data", "models", "tracking", "training"}
+    # A figure has a second one: its name in the vocabulary.
+    assert len(LINES) == len(EXAMPLES) + 1
 
 
 def test_examples_pass_the_checks_of_style(copy: Path) -> None:
@@ -70,6 +77,8 @@ def test_the_method_trains_the_network_on_the_data_set(copy: Path, cache_dir: Pa
     out = run(copy, "main.py", "with", *words, *machine)
     assert "model" in out and "unbiased" in out
     assert (copy / "runs" / "log.txt").read_text(encoding="utf-8").split("\t")[1] == "COMPLETED"
+    summary = json.loads((copy / "runs" / "1" / "info.json").read_text(encoding="utf-8"))["summary"]
+    assert 0 < summary["model/gap/last"] <= 100
     assert "confident" in run(copy, "results.py", "list", "method=confident", "--columns", "method,model/unbiased/last")
 
 

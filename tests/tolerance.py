@@ -3,13 +3,17 @@
 import pytest
 import torch
 
+from training.artifacts import Artifact
+
 
 def states(outcome):
     """Every tensor of real numbers among the artifacts, by where it stands: weights of every selection, scores."""
     found = {}
 
     def look(content, place):
-        if isinstance(content, dict):
+        if isinstance(content, Artifact):
+            look(vars(content), place)
+        elif isinstance(content, dict):
             for name, value in content.items():
                 look(value, (*place, name))
         elif isinstance(content, torch.Tensor) and content.is_floating_point():
@@ -31,7 +35,7 @@ def same_to_float_tolerance(together, alone):
     for many, one in zip(together, alone, strict=True):
         assert differ(many, one) < 5e-4
         for stage in one.stages:
-            rows = zip(many.stages[stage]["report"]["history"], one.stages[stage]["report"]["history"], strict=True)
+            rows = zip(many.stages[stage].report.history, one.stages[stage].report.history, strict=True)
             for found, wanted in rows:
                 assert found.keys() == wanted.keys()
                 assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-3)

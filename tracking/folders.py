@@ -1,6 +1,5 @@
 """Runs as records, wherever they are kept: what was run, how it ended, and its figures. Imports nothing heavy."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from digests import digest_of
 from vocabulary import FIGURES, FINAL_READ_OUTS
 
 # A living run reports every ten seconds.
@@ -134,7 +134,7 @@ def run_uid(run: Mapping[str, Any]) -> str:
     if given:
         return str(given)
     host = (run.get("host") or {}).get("hostname", "")
-    return hashlib.sha256(f"{host} {_time(run.get('start_time'))}".encode()).hexdigest()[:16]
+    return digest_of([f"{host} {_time(run.get('start_time'))}".encode()])[:16]
 
 
 def _status(run: Mapping[str, Any]) -> str:

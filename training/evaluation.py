@@ -1,7 +1,8 @@
-"""One pass over a split in large batches: the target x bias matrix of every read-out."""
+"""One pass over a split in large batches: the target x bias matrix of every read-out, and all its figures."""
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from data.batches import Batches
 from data.split import Split, Task
-from metrics import GroupMatrix, prediction_counts
+from metrics import GroupMatrix
+from training.evaluators import Evaluator, Groups, groups_of, others_of
 
 # Given images [B, C, H, W], or images and vectors where there is a second modality (`Batch.inputs`).
 ReadOuts = Callable[[Any], Mapping[str, Tensor]]
@@ -27,39 +29,52 @@ def in_order(task: Task, split: Split) -> Batches:
     return Batches(split, size, mean=task.mean, std=task.std, shuffle=False)
 
 
-@torch.inference_mode()
-def count_predictions(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split) -> dict[str, Tensor]:
-    """Images of every target, bias and prediction, int64 [T, B, T] for each read-out, on the split's device.
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a pass gave of one read-out: its matrix, and its figures in percent by name, those of the matrix first."""
 
-    The model is put into evaluation mode for the pass and back into the mode it was in.
+    matrix: GroupMatrix
+    figures: Mapping[str, float]
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split) -> dict[str, Evaluation]:
+    """All figures of every read-out on a split, whose own bias labels count: none where they are withheld.
+
+    The model is put into evaluation mode for the pass and back into the mode it was in. A CPU-GPU sync point, after the
+    last batch.
     """
-    totals: dict[str, Tensor] = {}
+    found: dict[str, tuple[Groups, list[Evaluator]]] = {}
     training = model.training
     model.eval()
     for batch in in_order(task, split).epoch():
         for name, logits in read_outs(batch.inputs).items():
-            counts = prediction_counts(logits.argmax(1), batch.target, batch.bias, task.n_targets, task.n_biases)
-            totals[name] = totals[name] + counts if name in totals else counts
+            if name not in found:
+                found[name] = groups_of(task), others_of(task)
+            groups, others = found[name]
+            for evaluator in (groups, *others):
+                evaluator.update(logits, batch.target, batch.bias)
     model.train(training)
-    return totals
+    return {name: _result(groups, others) for name, (groups, others) in found.items()}
 
 
-def group_matrices(model: nn.Module, read_outs: ReadOuts, task: Task, split: Split) -> dict[str, GroupMatrix]:
-    """The matrix of every read-out. A CPU-GPU sync point."""
-    counts = count_predictions(model, read_outs, task, split)
-    return {name: GroupMatrix.from_predictions(found) for name, found in counts.items()}
+def _result(groups: Groups, others: list[Evaluator]) -> Evaluation:
+    figures = groups.figures()
+    for evaluator in others:
+        figures |= evaluator.figures()
+    return Evaluation(groups.matrix(), figures)
 
 
-def matrices_on_tests(model: nn.Module, read_outs: ReadOuts, task: Task) -> dict[str, GroupMatrix]:
-    """The matrix of every read-out on the test set, and as <read-out>@<name> on every extra one. A CPU-GPU sync point.
+def evaluate_on_tests(model: nn.Module, read_outs: ReadOuts, task: Task) -> dict[str, Evaluation]:
+    """Every read-out on the test set, and as <read-out>@<name> on every extra one. A CPU-GPU sync point.
 
     A read-out's name holds no @ of its own, so none is ever mistaken for another's.
     """
-    matrices = group_matrices(model, read_outs, task, task.test)
+    found = evaluate(model, read_outs, task, task.test)
     for test, split in task.extra_tests.items():
-        found = group_matrices(model, read_outs, task, split)
-        matrices |= {f"{name}@{test}": matrix for name, matrix in found.items()}
-    return matrices
+        extra = evaluate(model, read_outs, task, split)
+        found |= {f"{name}@{test}": evaluation for name, evaluation in extra.items()}
+    return found
 
 
 @torch.inference_mode()

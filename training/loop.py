@@ -1,137 +1,26 @@
 """The one training loop: epochs, optimiser steps, evaluation, selection, checkpoints, progress."""
 
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from data.batches import Batch, Batches
+from data.batches import Batch
 from errors import UserError
-from metrics import GroupMatrix
 from randomness import derive
+from training.artifacts import Checkpoint
 from training.captured import Captured, wants_capture
-from training.evaluation import ReadOuts, group_matrices, matrices_on_tests
+from training.evaluation import Evaluation, evaluate, evaluate_on_tests
+from training.job import Fitted, Job
 from training.optimisers import lay_out_state
+from training.progress import epoch_bar, headline
 from training.repeatable import noting_what_is_not
+from training.selections import Selections
 from training.speed import speed_up
 from training.stage import Context
-
-Logs = Mapping[str, Tensor]
-Loss = Callable[[Batch], Tensor | tuple[Tensor, Logs]]
-
-
-@dataclass
-class Update:
-    """One optimiser step on each batch; a method with two adversaries has two updates.
-
-    The loss may come with scalars by name, such as `train/accuracy`: their means over an epoch stand in its row of the
-    history. They stay on the device until then.
-    """
-
-    loss: Loss
-    optimiser: Optimizer
-
-
-@dataclass
-class Job:
-    """What a stage asks of the loop.
-
-    Parameters
-    ----------
-    model
-        Every module with weights or buffers that training changes, and so every one that is checkpointed.
-    updates
-        Done in order on each batch.
-    batches
-        Training batches; they carry no bias labels unless the method declared that it needs them.
-    epochs
-        Passes over `batches`.
-    read_outs
-        Logits by name, for evaluation.
-    main
-        The read-out by which epochs are selected and that the progress bar shows.
-    rule
-        The figure of `main` that the `oracle` selection maximises.
-    schedule
-        Factor on the learning rates in an epoch counted from 0.
-    tensors
-        Further tensors that training changes in place (running averages of a method), checkpointed with the model.
-    frozen
-        Modules inside `model` that stay in evaluation mode: their normalisation statistics do not move.
-    after_epoch
-        Called after each epoch's training and before its evaluation; may change `tensors`.
-    stop
-        Asked after each epoch, with the number of epochs done, whether to give up here.
-    capturable
-        False where a loss reads values on the host, or Python's numbers that change from step to step: such steps are
-        not recorded as CUDA graphs.
-    """
-
-    model: nn.Module
-    updates: Sequence[Update]
-    batches: Batches
-    epochs: int
-    read_outs: ReadOuts
-    main: str
-    rule: str = "unbiased"
-    schedule: Callable[[int], float] | None = None
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    frozen: Iterable[nn.Module] = ()
-    after_epoch: Callable[[], None] | None = None
-    stop: Callable[[int], bool] | None = None
-    capturable: bool = True
-
-
-@dataclass
-class Fitted:
-    """What the loop gives back.
-
-    `history` has a row of plain floats per epoch; `selected` maps a selection to its epoch, its state dict (on the
-    CPU), and per read-out its matrices, int64 [2, T, B], and predictions, int64 [T, B, T]. Selections: `last`; `mean`,
-    the average of the weights after each epoch of the last quarter; `valid` (or what `Task.selection` says), best on
-    the validation images; `oracle`, best on the test set. Extra test sets are measured as read-outs <read-out>@<test>
-    and select nothing. `replicas` is how many seeds were trained in one go, `nondeterministic` names the operations
-    that may give other numbers the next time.
-    """
-
-    history: list[dict[str, float]]
-    selected: dict[str, dict[str, Any]]
-    speed: dict[str, bool] = field(default_factory=dict)
-    stopped: bool = False
-    replicas: int = 1
-    nondeterministic: Sequence[str] = ()
-
-    def report(self) -> dict[str, Any]:
-        """The part of the result that is about accuracy, as plain data and tensors."""
-        summary = {
-            f"{read_out}/{figure}/{selection}": value
-            for selection, chosen in self.selected.items()
-            for read_out, counts in chosen["matrices"].items()
-            for figure, value in GroupMatrix.from_counts(counts).figures().items()
-        }
-        matrices = {selection: chosen["matrices"] for selection, chosen in self.selected.items()}
-        predictions = {selection: chosen["predictions"] for selection, chosen in self.selected.items()}
-        epochs = {selection: chosen["epoch"] for selection, chosen in self.selected.items()}
-        return {
-            "history": self.history,
-            "summary": summary,
-            "matrices": matrices,
-            "predictions": predictions,
-            "epochs": epochs,
-            "speed": self.speed,
-            "replicas": self.replicas,
-            "nondeterministic": list(self.nondeterministic),
-        }
-
-    def states(self) -> dict[str, dict[str, Tensor]]:
-        """State dict of every selection."""
-        return {selection: chosen["state"] for selection, chosen in self.selected.items()}
 
 
 def fit(job: Job, ctx: Context) -> Fitted:
@@ -162,10 +51,7 @@ class Loop:
         self.done = 0
         self.replicas = 1
         self.history: list[dict[str, float]] = []
-        self.selected: dict[str, dict[str, Any]] = {}
-        # Their weights stay on the device until they are asked for: fetching them would be a wait for each.
-        self._states: dict[str, dict[str, Tensor]] = {}
-        self._mean: dict[str, Tensor] = {}
+        self.selections = Selections(job.model, job.epochs)
         self._saved = time.monotonic()
         self._generator = torch.Generator(device=ctx.device)
         self._totals: dict[str, Tensor] = {}
@@ -199,37 +85,27 @@ class Loop:
         if self._captured is not None:
             self._captured.forget()  # its memory is for the next stage
         speed = {**self.speed, "graph": recorded or self.speed.get("graph", False)}
-        return Fitted(self.history, self._with_states(), speed, stopped, self.replicas, self.nondeterministic or ())
+        return Fitted(
+            self.history, self.selections.with_states(), speed, stopped, self.replicas, self.nondeterministic or ()
+        )
 
     def bar(self, name: str) -> "tqdm[Any]":
         """A progress bar of the epochs."""
-        # The terminal itself, not what Sacred captures into the record; a file gets a line now and then.
-        terminal = sys.__stderr__
-        return tqdm(
-            initial=self.done,
-            total=self.job.epochs,
-            desc=name,
-            unit="epoch",
-            disable=not self.ctx.progress,
-            file=terminal,
-            mininterval=0.5 if terminal is not None and terminal.isatty() else 30,
-        )
+        return epoch_bar(name, self.done, self.job.epochs, self.ctx.progress)
 
     def resume(self) -> None:
         """Resume from the stage's checkpoint where there is one."""
         state = self.ctx.folder.load_checkpoint()
         if state is None:
             return
-        self.job.model.load_state_dict(state["model"])
-        for update, saved in zip(self.job.updates, state["optimisers"], strict=True):
-            update.optimiser.load_state_dict(saved)
+        self.job.model.load_state_dict(state.model)
+        for update, saved in zip(self.job.updates, state.optimisers, strict=True):
+            update.optimiser.load_state_dict(dict(saved))
         self._lay_out_states()
         for name, tensor in self.job.tensors.items():
-            tensor.copy_(state["tensors"][name])
-        self.done, self.history, self.selected = len(state["history"]), state["history"], state["selected"]
-        for selection, chosen in self.selected.items():
-            self._states[selection] = {name: value.to(self.ctx.device) for name, value in chosen["state"].items()}
-        self._mean = {name: value.to(self.ctx.device) for name, value in state["mean"].items()}
+            tensor.copy_(state.tensors[name])
+        self.done, self.history = len(state.history), [dict(row) for row in state.history]
+        self.selections.restore(state.selected, state.mean, self.ctx.device)
         self.ctx.say(f"{self.ctx.stage}: resuming after epoch {self.done} of {self.job.epochs}")
         for row in self.history:
             self._log(row)
@@ -290,21 +166,21 @@ class Loop:
         """End an epoch: evaluate every read-out, note the figures, and keep the weights of the best epochs."""
         task, job, epoch = self.ctx.task, self.job, self.done
         row: dict[str, float] = {"epoch": float(epoch + 1), "seconds": seconds, **means}
-        tested = matrices_on_tests(job.model, job.read_outs, task)
+        tested = evaluate_on_tests(job.model, job.read_outs, task)
         row |= _figures(tested)
-        self._keep("last", epoch, tested)
+        self.selections.keep("last", epoch, tested)
         rule = job.rule if f"{job.main}/{job.rule}" in row else "average"
         if self._best(row, f"{job.main}/{rule}"):
-            self._keep("oracle", epoch, tested)
+            self.selections.keep("oracle", epoch, tested)
         if task.valid is not None:
             # Their bias labels are not looked at either.
-            held_out = group_matrices(job.model, job.read_outs, task, task.valid.without_bias())
+            held_out = evaluate(job.model, job.read_outs, task, task.valid.without_bias())
             row |= {f"{task.selection}/{name}": value for name, value in _figures(held_out).items()}
             if self._best(row, f"{task.selection}/{job.main}/average"):
-                self._keep(task.selection, epoch, tested)
+                self.selections.keep(task.selection, epoch, tested)
         self.history.append(row)
         self._log(row)
-        self._average(epoch)
+        self.selections.average(epoch)
         self.done += 1
 
     def wants_to_stop(self) -> bool:
@@ -314,16 +190,14 @@ class Loop:
     def measure_mean(self) -> None:
         """Evaluate the mean of the weights, and leave the model with its last ones."""
         last = {name: value.detach().clone() for name, value in self.job.model.state_dict().items()}
-        self.job.model.load_state_dict(self._mean)
-        tested = matrices_on_tests(self.job.model, self.job.read_outs, self.ctx.task)
-        self._keep("mean", len(self.history) - 1, tested)
+        self.job.model.load_state_dict(self.selections.mean)
+        tested = evaluate_on_tests(self.job.model, self.job.read_outs, self.ctx.task)
+        self.selections.keep("mean", len(self.history) - 1, tested)
         self.job.model.load_state_dict(last)
 
     def headline(self) -> str:
         """The figure of the main read-out in a few words."""
-        row = self.history[-1]
-        figure = "unbiased" if f"{self.job.main}/unbiased" in row else "average"
-        return f"{self.job.main} {figure} {row[f'{self.job.main}/{figure}']:.1f} %"
+        return headline(self.history[-1], self.job.main)
 
     def checkpoint_due(self) -> bool:
         """Whether it is time for one: not after the last epoch, and not soon after the one before."""
@@ -333,53 +207,21 @@ class Loop:
     def checkpoint(self) -> None:
         """Replace the stage's checkpoint."""
         self.ctx.folder.save_checkpoint(
-            {
+            Checkpoint(
                 # Copies: weights may be views of those of several seeds, all of which would be written.
-                "model": {name: value.clone() for name, value in self.job.model.state_dict().items()},
-                "optimisers": [update.optimiser.state_dict() for update in self.job.updates],
-                "tensors": dict(self.job.tensors),
-                "history": self.history,
-                "selected": self._with_states(),
-                "mean": self._mean,
-            }
+                model={name: value.clone() for name, value in self.job.model.state_dict().items()},
+                optimisers=[update.optimiser.state_dict() for update in self.job.updates],
+                tensors=self.job.tensors,
+                history=self.history,
+                selected=self.selections.with_states(),
+                mean=self.selections.mean,
+            )
         )
         self._saved = time.monotonic()
 
     def _best(self, row: Mapping[str, float], key: str) -> bool:
         """Whether the row beats every earlier one; the first of equals stays."""
         return key in row and all(row[key] > earlier[key] for earlier in self.history if key in earlier)
-
-    def _average(self, epoch: int) -> None:
-        """Take the weights after an epoch of the last quarter into the running mean; counters are just copied."""
-        number = epoch + 1 - (self.job.epochs - max(1, self.job.epochs // 4))
-        if number < 1:
-            return
-        for name, value in self.job.model.state_dict().items():
-            value = value.detach()
-            if number == 1 or not value.is_floating_point():
-                self._mean[name] = value.clone()
-            else:
-                self._mean[name] += (value - self._mean[name]) / number
-
-    def _keep(self, selection: str, epoch: int, matrices: Mapping[str, GroupMatrix]) -> None:
-        now = {name: value.detach() for name, value in self.job.model.state_dict().items()}
-        if selection in self._states:
-            torch._foreach_copy_(list(self._states[selection].values()), list(now.values()))
-        else:
-            self._states[selection] = {name: value.clone() for name, value in now.items()}
-        self.selected[selection] = {
-            "epoch": epoch + 1,
-            "state": {},
-            "matrices": {name: _counts(matrix) for name, matrix in matrices.items()},
-            "predictions": {name: torch.from_numpy(matrix.predictions) for name, matrix in matrices.items()},
-        }
-
-    def _with_states(self) -> dict[str, dict[str, Any]]:
-        """What was selected, with copies of its weights on the CPU."""
-        return {
-            selection: {**chosen, "state": {name: value.cpu() for name, value in self._states[selection].items()}}
-            for selection, chosen in self.selected.items()
-        }
 
     def _lay_out_states(self) -> None:
         for update in self.job.updates:
@@ -419,10 +261,8 @@ def add_to(totals: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
             totals[name] = value.detach().clone()
 
 
-def _figures(matrices: Mapping[str, GroupMatrix]) -> dict[str, float]:
-    return {
-        f"{name}/{figure}": value for name, matrix in matrices.items() for figure, value in matrix.figures().items()
-    }
+def _figures(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
+    return {f"{name}/{figure}": value for name, one in evaluations.items() for figure, value in one.figures.items()}
 
 
 def _told(error: ValueError, stage: str) -> Exception:
@@ -433,8 +273,3 @@ def _told(error: ValueError, stage: str) -> Exception:
         f"{stage}: batch normalisation needs more than one image in a batch: set {stage}.batch_size to at least 2, or "
         "a larger image_size"
     )
-
-
-def _counts(matrix: GroupMatrix) -> Tensor:
-    """int64 [2, T, B]: hits, counts; the form in which a matrix is stored."""
-    return torch.stack([torch.from_numpy(matrix.hits), torch.from_numpy(matrix.counts)])

@@ -12,8 +12,9 @@ from functools import partial
 import torch
 
 from data.split import Task
+from training.job import Fitted, Job
 from training.joint import Joint
-from training.loop import Fitted, Job, Loop
+from training.loop import Loop
 from training.machine import prepare_cpu
 from training.stacked import Stacked, Unstackable
 from training.stage import Context, Settings, Stage

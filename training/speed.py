@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import UserError
-from models.backbone import Backbone
-from models.branches import Branches
+from models.backbone import Backbone, Joinable
 from settings import Setting
 from training.stage import Context
 
@@ -44,7 +43,7 @@ def speed_up(model: nn.Module, ctx: Context) -> dict[str, bool]:
     Weights, losses and the classifier stay in float32: bfloat16 is for the inside of backbones.
     """
     on = chosen(model, ctx.settings, ctx.device, exact=ctx.exact)
-    if on["bfloat16"] and isinstance(model, Branches):
+    if on["bfloat16"] and isinstance(model, Joinable):
         model.part()  # their joint product is of float32
     if on["channels_last"]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

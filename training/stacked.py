@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from data.batches import Batch
 from data.gathered import side_by_side
-from training.loop import Job, Logs, Loss
+from training.job import Job, Logs, Loss
 from training.optimisers import lay_out_state
 
 # Between the gradients of a stacked step and those of each training by itself, as a share of the largest: float32

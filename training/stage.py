@@ -9,9 +9,9 @@ import torch
 
 from data.split import Split, Task
 from settings import Setting
+from training.artifacts import Artifact, Inputs
 from training.store import StageFolder
 
-Artifact = Any  # plain data and tensors: dicts, lists, numbers, texts
 Settings = Mapping[str, Any]
 
 
@@ -127,6 +127,6 @@ class Stage:
         """A digest of the files that the settings name, for the key under which the result is stored."""
         return None
 
-    def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        """Compute the artifacts named in `gives`, and a `report` (see `fit.Fitted.report`)."""
+    def run(self, inputs: Inputs, ctx: Context) -> dict[str, Artifact]:
+        """Compute the artifacts named in `gives`, and a `report` (`training.artifacts.Report`)."""
         raise NotImplementedError

@@ -1,26 +1,22 @@
 """Finished stages on disk, keyed by everything they depend on, and the checkpoints of unfinished ones."""
 
 import contextlib
-import hashlib
 import json
 import os
-import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
 
+from digests import digest_of_file
 from errors import UserError
+from training.artifacts import Artifact, Checkpoint, from_plain, take, to_plain
 
-
-def digest(value: Any) -> str:
-    """A hex name of plain data (dicts, lists, numbers, texts): equal data, equal name."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+T = TypeVar("T")
 
 
 class StageFolder:
@@ -33,34 +29,39 @@ class StageFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load_result(self) -> dict[str, Any] | None:
-        """The stored result, or None when the stage has not finished or its file is damaged."""
+    def load_result(self) -> dict[str, Artifact] | None:
+        """The stored artifacts by name, or None when the stage has not finished or its file is damaged.
+
+        One of another shape than artifacts have today is damaged, too.
+        """
         if not (self.path / "done.json").exists():
             return None
         try:
             about = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
-            intact = _sha256(self.path / "result.pt") == about["sha256"]
+            intact = digest_of_file(self.path / "result.pt") == about["sha256"]
         except (OSError, ValueError, KeyError, TypeError):
             intact = False
         if not intact:
             warnings.warn(f"{self.path / 'result.pt'} is lost or damaged and is not used", stacklevel=2)
             return None
-        return self._load("result.pt")
+        return self._load("result.pt", lambda stored: {name: from_plain(plain) for name, plain in stored.items()})
 
-    def save_result(self, result: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    def save_result(self, result: Mapping[str, Artifact], about: Mapping[str, Any]) -> None:
         """Store a finished stage and drop its checkpoint."""
-        self._save("result.pt", dict(result))
-        about = {**about, "sha256": _sha256(self.path / "result.pt")}
+        self._save("result.pt", {name: to_plain(artifact) for name, artifact in result.items()})
+        about = {**about, "sha256": digest_of_file(self.path / "result.pt")}
         _write_atomically(self.path / "done.json", json.dumps(about, indent=1, default=str).encode())
         self.drop_checkpoint()
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
+    def load_checkpoint(self) -> Checkpoint | None:
         """The last checkpoint of an unfinished stage, or None when there is none or it is damaged."""
-        return self._load("checkpoint.pt") if (self.path / "checkpoint.pt").exists() else None
+        if not (self.path / "checkpoint.pt").exists():
+            return None
+        return self._load("checkpoint.pt", lambda plain: take({"it": from_plain(plain)}, "it", Checkpoint))
 
-    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""
-        self._save("checkpoint.pt", dict(state))
+        self._save("checkpoint.pt", to_plain(checkpoint))
 
     def drop_checkpoint(self) -> None:
         """Forget the checkpoint: the stage starts over."""
@@ -85,17 +86,17 @@ class StageFolder:
         finally:
             lock.release()
 
-    def _load(self, name: str) -> dict[str, Any] | None:
+    def _load(self, name: str, made: Callable[[dict[str, Any]], T]) -> T | None:
         path = self.path / name
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return made(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # whatever a damaged file raises, the stage can be computed again
             warnings.warn(f"{path} cannot be read ({type(error).__name__}) and is not used", stacklevel=2)
             return None
 
-    def _save(self, name: str, value: Mapping[str, Any]) -> None:
+    def _save(self, name: str, plain: dict[str, Any]) -> None:
         with _temporary_beside(self.path / name) as handle:
-            torch.save(dict(value), handle)
+            torch.save(plain, handle)
 
 
 class Store:
@@ -121,15 +122,6 @@ class Store:
         path = self.root / f"{stage}-{key}"
         path.mkdir(exist_ok=True)
         return StageFolder(path)
-
-    def remove(self, stage: str, key: str) -> None:
-        """Delete a stage and all that is in it."""
-        shutil.rmtree(self.root / f"{stage}-{key}", ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -4,29 +4,41 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from data.mapped import MappedImages
 from data.split import Task
+from digests import digest, digest_of_file
 from errors import GivenUp, UserError
-from models.pretrained import PRETRAINED, digest_of, find_weights
+from models.pretrained import find_weights, starts_from_imagenet
+from training.artifacts import Artifact, Report, take
 from training.captured import check_capture
 from training.code import code_digest
 from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
-from training.stage import Artifact, Context, Settings, Stage, Together
-from training.store import StageFolder, Store, digest
+from training.stage import Context, Settings, Stage, Together
+from training.store import StageFolder, Store
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage that a run has passed: its key, whether it was reused, the seconds this took, and its report."""
+
+    key: str
+    reused: bool
+    seconds: float
+    needs_bias_labels: bool
+    report: Report
 
 
 @dataclass
 class Outcome:
-    """What a recipe gave: its artifacts, and about each stage its key, report, seconds and whether it was reused."""
+    """What a recipe gave: its artifacts by name, and its stages by name and in order."""
 
     artifacts: dict[str, Artifact] = field(default_factory=dict)
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, Finished] = field(default_factory=dict)
 
     @property
     def summary(self) -> dict[str, float]:
@@ -38,8 +50,8 @@ class Outcome:
         found: dict[str, float] = {}
         for number, (stage, about) in enumerate(self.stages.items()):
             later = list(self.stages.values())[number + 1 :]
-            taken = {name for other in later for name in other["report"]["matrices"].get("last", {})}
-            for name, value in about["report"]["summary"].items():
+            taken = {name for other in later for name in other.report.matrices.get("last", {})}
+            for name, value in about.report.summary.items():
                 found[f"{stage}.{name}" if name.partition("/")[0] in taken else name] = value
         return found
 
@@ -142,16 +154,15 @@ class Walk:
                 )
             else:
                 say(f"{stage.name}: finished before, reused ({folder.path.name})")
-                _relog(stage.name, result["report"]["history"], self._log)
-        report = result.pop("report")
-        self.outcome.artifacts |= result
-        self.outcome.stages[stage.name] = {
-            "key": key,
-            "reused": reused,
-            "seconds": time.monotonic() - started,
-            "needs_bias_labels": stage.needs_bias_labels,
-            "report": report,
-        }
+                _relog(stage.name, take(result, "report", Report).history, self._log)
+        self.outcome.artifacts |= {name: artifact for name, artifact in result.items() if name != "report"}
+        self.outcome.stages[stage.name] = Finished(
+            key=key,
+            reused=reused,
+            seconds=time.monotonic() - started,
+            needs_bias_labels=stage.needs_bias_labels,
+            report=take(result, "report", Report),
+        )
         self._keys |= dict.fromkeys(stage.gives, key)
 
     def _context(self, stage: Stage, folder: StageFolder) -> Context:
@@ -201,7 +212,8 @@ def imagenet_weights(stages: Sequence[Stage], settings: Settings) -> Path | None
 
 def _pretrained(stage: Stage, settings: Settings) -> list[str]:
     """The settings of a stage that name a network which starts from ImageNet's weights."""
-    return [name for name in ("network", "shallow", "deep") if settings[stage.name].get(name) in PRETRAINED]
+    own = settings[stage.name]
+    return [name for name in ("network", "shallow", "deep") if name in own and starts_from_imagenet(own[name])]
 
 
 def stage_key(
@@ -213,7 +225,7 @@ def stage_key(
     weights: Path | None = None,
 ) -> str:
     """The name of everything that decides a stage's result."""
-    start = digest_of(weights) if weights is not None and _pretrained(stage, settings) else None
+    start = digest_of_file(weights)[:16] if weights is not None and _pretrained(stage, settings) else None
     return digest(
         {
             "stage": stage.name,
@@ -223,13 +235,19 @@ def stage_key(
             "inputs": {name: input_keys[name] for name in (*stage.needs, *stage.uses) if name in input_keys},
             "data": task.key,
             "seed": settings["seed"],
-            "code": code_digest(type(stage).__module__),
+            "code": code_digest(type(stage).__module__, type(stage).__qualname__, _words(stage, task, settings)),
             "torch": torch.__version__,
             "device": device.type,
             "start": start,
             "speed": [settings[name] for name in SPEED_SETTINGS],
         }
     )
+
+
+def _words(stage: Stage, task: Task, settings: Settings) -> frozenset[str]:
+    """What a stage's settings and its data name, among it networks, optimisers and augmentations."""
+    values = [*settings[stage.name].values(), *(settings[name] for name in stage.shared), task.augment]
+    return frozenset(value for value in values if isinstance(value, str))
 
 
 def _relog(stage: str, history: Sequence[Mapping[str, float]], log: Callable[[str, float, int], None]) -> None:

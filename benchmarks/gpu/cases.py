@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.throughput import CASES, Case, recipe_with, run_stage, settings_for, synthetic_task
 from data.split import Task
 from stages.recipes import RECIPES, STAGES
+from training.artifacts import TrainedBranches, TrainedModel, to_plain
 from training.walk import Outcome
 
 # What the card is wanted for most comes first; the other stages that train follow.
@@ -65,9 +66,10 @@ def tensors_of(outcome: Outcome, stage: str) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name in STAGES[stage].gives:
         artifact = outcome.artifacts[name]
-        if "states" in artifact:
-            artifact = artifact["states"]["last"]
-        found |= dict(_flat(name, artifact))
+        if isinstance(artifact, TrainedModel | TrainedBranches):
+            found |= dict(_flat(name, artifact.states["last"]))
+        else:
+            found |= dict(_flat(name, to_plain(artifact)))
     return found
 
 

@@ -149,4 +149,4 @@ def _repeat(call: Call, stage: str, deterministic: bool) -> dict[str, Any]:
     finally:
         torch.backends.cudnn.deterministic = before
     worst = difference(*(tensors_of(run, stage) for run in runs))
-    return {"stage": stage, "worst": worst, "speed": runs[0].stages[stage]["report"].get("speed")}
+    return {"stage": stage, "worst": worst, "speed": runs[0].stages[stage].report.speed}

@@ -81,7 +81,7 @@ def _step(
 ) -> dict[str, Any]:
     outcome, times, batch = trained(stage, steps, EPOCHS, device, changes, run)
     took = statistics.median(times[1:])
-    report = outcome.stages[stage]["report"].get("speed")
+    report = outcome.stages[stage].report.speed
     return {
         "stage": stage,
         "batch": batch,

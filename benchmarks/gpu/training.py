@@ -102,15 +102,15 @@ def _table1_figures(
     call: Call, last: str, own: Mapping[str, Any], task: Any, device: torch.device, store: Store
 ) -> dict[str, Any]:
     outcome = run_stages(stages_of("denetdm", last), task, own, device, store, say=lambda line: None, progress=False)
-    report = outcome.stages[last]["report"]
+    report = outcome.stages[last].report
     figures = {name: round(value, 2) for name, value in outcome.summary.items() if "/unbiased/" in name}
     return {
         "stage": last,
         "skew": own["skew"],
         "seed": own["seed"],
-        "replicas": report["replicas"],
-        "speed": report["speed"],
-        "epoch_seconds": round(sum(row["seconds"] for row in report["history"]) / len(report["history"]), 3),
+        "replicas": report.replicas,
+        "speed": report.speed,
+        "epoch_seconds": round(sum(row["seconds"] for row in report.history) / len(report.history), 3),
         "figures": figures,
     }
 

@@ -10,9 +10,10 @@ import torch
 
 from data import kinds
 from data.cache import Arrays, cached, key_of
+from data.generated.tasks import task_of
 from data.sources.by_name import Read, on_sources, source_of
 from data.sources.idx import Source
-from data.split import Split, Task, stratified_choice
+from data.split import Task, stratified_choice
 from errors import UserError
 from randomness import stream
 
@@ -159,24 +160,17 @@ def as_task(
     arrays: Arrays, *, name: str, names: tuple[str, ...], key: str, reverse: bool, validation: str = "unbiased"
 ) -> Task:
     """Copy the arrays of `build_arrays` into a Task. `reverse`: the colour is the target, the class the bias."""
-    target, bias = ("bias", "target") if reverse else ("target", "bias")
-
-    def split(part: str) -> Split:
-        columns = ("images", target, bias, "ids")
-        return Split(*(torch.from_numpy(np.array(arrays[f"{part}_{column}"])) for column in columns))
-
-    return Task(
+    return task_of(
+        arrays,
         name=name,
-        train=split("train"),
-        test=split("test"),
-        valid=split("valid") if "valid_images" in arrays else None,
-        target_names=COLOUR_NAMES if reverse else names,
-        bias_names=names if reverse else COLOUR_NAMES,
-        key=key_of(arrays=key, reverse=reverse),
+        target_names=names,
+        bias_names=COLOUR_NAMES,
+        key=key,
+        reverse=reverse,
+        bias_colours=torch.tensor(PALETTE) / 255,
+        extra=("biased",),
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        bias_colours=None if reverse else torch.tensor(PALETTE) / 255,
-        extra_tests={"biased": split("biased")},
         selection=VALIDATIONS[validation],
     )
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from data.cache import Arrays, cached, key_of
+from data.generated.tasks import task_of
 from data.kinds import COLORED
 from data.sources.by_name import Read, on_sources, source_of
 from data.sources.idx import Source
-from data.split import Split, Task
+from data.split import Task
 from errors import UserError
 from randomness import stream
 
@@ -126,29 +127,15 @@ def build_arrays(source: Source, skew: float, severity: int, seed: int, placemen
 
 def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], key: str, reverse: bool) -> Task:
     """Copy the arrays of `build_arrays` into a Task. `reverse`: the colour is the target, the class the bias."""
-    target, bias = ("bias", "target") if reverse else ("target", "bias")
-
-    def split(part: str) -> Split:
-        columns = ("images", target, bias, "ids")
-        return Split(*(torch.from_numpy(np.array(arrays[f"{part}_{column}"])) for column in columns))
-
-    return Task(
+    return task_of(
+        arrays,
         name=name,
-        train=split("train"),
-        test=split("test"),
-        valid=None,
-        target_names=COLOUR_NAMES if reverse else names,
-        bias_names=names if reverse else COLOUR_NAMES,
-        key=key_of(arrays=key, reverse=reverse),
-        bias_colours=None if reverse else torch.tensor(PALETTE),
+        target_names=names,
+        bias_names=COLOUR_NAMES,
+        key=key,
+        reverse=reverse,
+        bias_colours=torch.tensor(PALETTE),
     )
-
-
-def build(source: Source, skew: float, severity: int, seed: int, reverse: bool, name: str = "colored") -> Task:
-    """Build a Task from a source in memory, without a cache; see `build_arrays`, `as_task`."""
-    arrays = build_arrays(source, skew, severity, seed)
-    key = data_key(source, skew, severity, seed)
-    return as_task(arrays, name=name, names=source.names, key=key, reverse=reverse)
 
 
 def load(settings: Mapping[str, Any], name: str, read: Read) -> Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,18 +21,19 @@ from data.generated.corruptions import CORRUPTIONS, LEVELS, TYPES
 from data.generated.corruptions.frosting import photographs
 from data.generated.corruptions.pixels import Corruption
 from data.generated.corruptions.weather import frost
+from data.generated.tasks import task_of
 from data.kinds import CIFAR
 from data.sources.cifar import cifar10
+from data.sources.cifar_files import MEAN, STD
 from data.sources.idx import Source
 from data.spec import DatasetSpec
-from data.split import Split, Task
+from data.split import Task
+from digests import digest_of
 from errors import UserError
 from randomness import stream
 
 VERSION = 1
 CHUNK = 500
-# Of CIFAR-10, as the papers' code has them.
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def load(settings: Mapping[str, Any]) -> Task:
@@ -190,29 +190,20 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
 
 
 def _digest(panes: Sequence[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for pane in panes:
-        digest.update(f"{list(pane.shape)}".encode())
-        digest.update(pane.contiguous().numpy().data)
-    return digest.hexdigest()
+    return digest_of(
+        part for pane in panes for part in (f"{list(pane.shape)}".encode(), pane.contiguous().numpy().data)
+    )
 
 
 def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], kind: int, key: str, reverse: bool) -> Task:
     """Copy the arrays of `build_arrays` into a Task. `reverse`: the corruption is the target, the class the bias."""
-    target, bias = ("bias", "target") if reverse else ("target", "bias")
-
-    def split(part: str) -> Split:
-        columns = ("images", target, bias, "ids")
-        return Split(*(torch.from_numpy(np.array(arrays[f"{part}_{column}"])) for column in columns))
-
-    return Task(
+    return task_of(
+        arrays,
         name=name,
-        train=split("train"),
-        test=split("test"),
-        valid=None,
-        target_names=TYPES[kind] if reverse else names,
-        bias_names=names if reverse else TYPES[kind],
-        key=key_of(arrays=key, reverse=reverse),
+        target_names=names,
+        bias_names=TYPES[kind],
+        key=key,
+        reverse=reverse,
         mean=MEAN,
         std=STD,
     )

@@ -6,7 +6,6 @@ are cut at mid-grey and painted in one colour, which is the class's own plus nor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,15 @@ from torch import Tensor
 from data.cache import Arrays, cached, key_of
 from data.generated.colored import PALETTE as COLORED_MNIST
 from data.generated.colored import assign_bias
+from data.generated.tasks import split_of, task_of
 from data.kinds import JITTER
 from data.sources.by_name import Read, on_sources, source_of
+from data.sources.cifar_files import MEAN, STD
 from data.sources.idx import MNIST_NAMES, Source
 from data.sources.released_jitter import find_file, read_released
 from data.spec import DatasetSpec
 from data.split import Split, Task
+from digests import digest_of_file
 from errors import UserError
 from randomness import stream
 
@@ -45,8 +47,6 @@ PALETTE = (
 )
 COLOUR_NAMES = ("crimson", "teal", "lemon", "bondi", "carrot", "violet", "cyan", "pink", "lime", "maroon")
 PALETTES = ("jitter", "colored", "random")
-# Of CIFAR-10, as in the published loader.
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 REDRAWS = 100
 IGNORED = 255
 BIN = 32
@@ -161,26 +161,19 @@ def build_arrays(source: Source, skew: float, variance: float, palette: str, see
 
 def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], key: str, reverse: bool, palette: str) -> Task:
     """Copy the arrays of `build_arrays` into a Task. `reverse`: the colour is the target, and there is no grey test."""
-    tensors = {field: torch.from_numpy(np.array(array)) for field, array in arrays.items()}
-    target, bias = ("bias", "target") if reverse else ("target", "bias")
-
-    def split(part: str) -> Split:
-        return Split(*(tensors[f"{part}_{column}"] for column in ("images", target, bias, "ids")))
-
     colour_names = COLOUR_NAMES if palette == "jitter" else tuple(f"colour {label}" for label in range(10))
-    grey = Split(tensors["grey_images"], tensors["test_target"], None, tensors["test_ids"])
-    return Task(
+    grey, test = torch.from_numpy(np.array(arrays["grey_images"])), split_of(arrays, "test")
+    return task_of(
+        arrays,
         name=name,
-        train=split("train"),
-        test=split("test"),
-        valid=None,
-        target_names=colour_names if reverse else names,
-        bias_names=names if reverse else colour_names,
-        key=key_of(arrays=key, reverse=reverse),
+        target_names=names,
+        bias_names=colour_names,
+        key=key,
+        reverse=reverse,
+        bias_colours=torch.from_numpy(np.array(arrays["colours"])),
         mean=MEAN,
         std=STD,
-        bias_colours=None if reverse else tensors["colours"],
-        extra_tests={} if reverse else {"grey": grey},
+        extra_tests={} if reverse else {"grey": Split(grey, test.target, None, test.ids)},
     )
 
 
@@ -213,8 +206,7 @@ def load_released(settings: Mapping[str, Any]) -> Task:
         arrays |= {f"{part}_images": images, f"{part}_target": found[f"{part}_label"][:count]}
         arrays |= {f"{part}_ids": np.arange(len(images)), f"{part}_bias": nearest_colour(images, colours)}
     arrays["grey_images"] = arrays["grey_images"][: len(arrays["test_ids"])]
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    key = key_of(builder="jitter released", version=VERSION, file=digest, limit=limit)
+    key = key_of(builder="jitter released", version=VERSION, file=digest_of_file(path), limit=limit)
     reverse = settings["reverse"]
     return as_task(arrays, name="jitter_released", names=MNIST_NAMES, key=key, reverse=reverse, palette="jitter")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,14 @@ from data.cache import key_of
 from data.mapped import MappedImages
 from data.photos.imagecache import DecodedImages, decoded_images
 from data.photos.listing import PARTS, Block, Listing, Problem, settle
+from data.sources.cifar_files import MEAN, STD
 from data.split import Split, Task
+from digests import digest_of
 from errors import UserError
 
 VERSION = 1
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+CIFAR = (MEAN, STD)
 
 Settings = Mapping[str, Any]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]] | None
@@ -230,15 +231,13 @@ def _content_key(
 
 def _pixels(parts: Mapping[str, _Part]) -> str:
     """A digest of the pixels, labels and places of images."""
-    digest = hashlib.sha256()
+    named: list[bytes] = []
     for name, part in parts.items():
-        digest.update(f"{name} {len(part.kept)}".encode())
         ids = np.flatnonzero(part.kept)
         pixels = np.concatenate([decoded.pixels for decoded in part.decoded])
-        for column in (pixels, part.column("target"), part.column("bias")):
-            digest.update(np.ascontiguousarray(column[ids]).tobytes())
-        digest.update(ids.tobytes())
-    return digest.hexdigest()
+        columns = [column[ids] for column in (pixels, part.column("target"), part.column("bias"))]
+        named += [f"{name} {len(part.kept)}".encode(), *(column.tobytes() for column in (*columns, ids))]
+    return digest_of(named)
 
 
 def _listing_key(listing: Listing) -> str:

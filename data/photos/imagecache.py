@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from data.cache import Arrays, cached_files, key_of, new_array
 from data.photos.archives import Files
 from data.photos.decode import digest, fill
 from data.preparation import Preparation
+from digests import digest_of
 
 # 2: other depths than 8 bits, transparency, and which rows are of one colour.
 VERSION = 2
@@ -94,15 +94,13 @@ def decoded_images(
 
 
 def _key(files: Files, names: Sequence[str], preparation: Preparation) -> str:
-    listed = hashlib.sha256()
-    for name in names:
-        size, stamp = files.stamps[name]
-        listed.update(f"{name}\0{size}\0{stamp}\n".encode(errors="surrogateescape"))
+    stamps = ((name, *files.stamps[name]) for name in names)
+    listed = (f"{name}\0{size}\0{stamp}\n".encode(errors="surrogateescape") for name, size, stamp in stamps)
     return key_of(
         builder="images",
         version=VERSION,
         root=str(files.root.absolute()),
-        files=listed.hexdigest(),
+        files=digest_of(listed),
         preparation=json.dumps(preparation.as_dict(), sort_keys=True),
     )
 

@@ -8,8 +8,9 @@ from data import kinds
 from data.photos import own
 from data.photos.celeba import FOLDER, celeba
 from data.photos.folders import CIFAR, IMAGENET, Settings, folder_task
-from data.photos.layouts import BAR_NAMES, CIFAR_NAMES, DIGITS, bar, find, pairs
+from data.photos.layouts import BAR_NAMES, DIGITS, bar, find, pairs
 from data.preparation import Preparation
+from data.sources.cifar_files import CLASSES
 from data.spec import DatasetSpec
 from data.split import Task
 from errors import UserError
@@ -56,7 +57,7 @@ def load_disent_cifar10(settings: Settings) -> Task:
     )
     names = tuple(f"corruption {number}" for number in _TEN)
     listing = pairs(
-        files, "disent_cifar10", settings["skew"], Preparation(DISENT_CIFAR10, "stretch"), CIFAR_NAMES, names,
+        files, "disent_cifar10", settings["skew"], Preparation(DISENT_CIFAR10, "stretch"), CLASSES, names,
         valid=_own_valid(settings),
     )  # fmt: skip
     return folder_task("disent_cifar10", listing, settings, CIFAR)

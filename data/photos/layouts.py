@@ -13,7 +13,7 @@ Files of all but BAR are called <anything>_<class>_<bias>.<ext>.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from data.photos.archives import ARCHIVE_SUFFIXES, Files, is_image_name, open_files
@@ -22,7 +22,6 @@ from data.preparation import Preparation
 from errors import UserError
 
 DIGITS = tuple(str(digit) for digit in range(10))
-CIFAR_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BAR_NAMES = ("climbing", "diving", "fishing", "pole vaulting", "racing", "throwing")
 
 _TRAIN = re.compile(r"(?:[^/]+/)?(?:(?P<percent>\d+(?:\.\d+)?)pct|train)/(?P<kind>align|conflict)/.+")
@@ -161,11 +160,3 @@ def _check_parts(files: Files, dataset: str, parts: dict[str, list[Item]], wante
     missing = [part for part in ("train", "test") if not parts[part]]
     if missing:
         raise UserError(f"{files.root} holds no {' and no '.join(missing)} images of {dataset}; expected {wanted}")
-
-
-Find = Callable[[str | None], Files]
-
-
-def finder(dataset: str, names: Iterable[str], markers: Iterable[str], wanted: str) -> Find:
-    """`find` for one data set."""
-    return lambda data_dir: find(data_dir, dataset, tuple(names), tuple(markers), wanted)

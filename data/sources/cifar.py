@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from data.cache import Arrays, cached, key_of
 from data.sources.cifar_files import (
@@ -21,6 +19,7 @@ from data.sources.cifar_files import (
     of_zip,
 )
 from data.sources.idx import Source
+from downloads import fetch
 from errors import UserError
 from randomness import stream
 
@@ -114,20 +113,12 @@ def _find(folder: Path) -> Found | None:
 
 def _download(folder: Path) -> str | None:
     """Fetch torchvision's archive and check its MD5 sum. Returns what went wrong in one line, or None."""
-    before = socket.getdefaulttimeout()
-    # torchvision sets no timeout: behind a firewall that drops packets it would wait for ever.
-    socket.setdefaulttimeout(20)
-    try:
+
+    def download() -> None:
         from torchvision.datasets import CIFAR10
         from torchvision.datasets.utils import download_url
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "CIFAR10.lock"):
-            # Not through the class itself, which would unpickle the files.
-            download_url(CIFAR10.url, str(folder), ARCHIVE, CIFAR10.tgz_md5)
-    except (ImportError, OSError, RuntimeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"{type(error).__name__}: {' '.join(lines)}"[:400]
-    finally:
-        socket.setdefaulttimeout(before)
-    return None
+        # Not through the class itself, which would unpickle the files.
+        download_url(CIFAR10.url, str(folder), ARCHIVE, CIFAR10.tgz_md5)
+
+    return fetch(folder, "CIFAR10", download)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import socket
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
+from digests import digest_of
+from downloads import fetch
 from errors import UserError
 from randomness import stream
 
@@ -58,18 +57,19 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """Hex digest of every pixel, label and id."""
-        digest = hashlib.sha256()
-        for array in (
+        arrays = (
             self.train_images,
             self.train_labels,
             self.train_ids,
             self.test_images,
             self.test_labels,
             self.test_ids,
-        ):
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        )
+        return digest_of(
+            part
+            for array in arrays
+            for part in (f"{array.dtype.str}{array.shape}".encode(), np.ascontiguousarray(array).data)
+        )
 
     def limited(self, limit: int, seed: int) -> Source:
         """Keep `limit` random training images and limit // 6 random test images (or all, where there are fewer).
@@ -182,21 +182,13 @@ def _what_is_missing(folder: Path, files: list[Path | None]) -> str:
 
 def _download(kind: str, folder: Path) -> str | None:
     """Download with torchvision, which checks MD5 sums. Returns what went wrong in one line, or None."""
-    before = socket.getdefaulttimeout()
-    # torchvision sets no timeout: behind a firewall that drops packets it would wait for ever.
-    socket.setdefaulttimeout(20)
-    try:
+
+    def download() -> None:
         from torchvision import datasets
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{kind}.lock"):
-            getattr(datasets, kind)(str(folder), download=True)
-    except (ImportError, OSError, RuntimeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"{type(error).__name__}: {' '.join(lines)}"[:400]
-    finally:
-        socket.setdefaulttimeout(before)
-    return None
+        getattr(datasets, kind)(str(folder), download=True)
+
+    return fetch(folder, kind, download)
 
 
 def _read_source(files: list[Path], names: tuple[str, ...]) -> Source:

@@ -9,14 +9,17 @@ from torch.optim import Optimizer
 
 from data.batches import Batches
 from errors import UserError
-from models.pretrained import PRETRAINED, start_from
+from losses.gce import doubt
+from models.pretrained import start_from, starts_from_imagenet
 from models.registry import BACKBONES, Classifier, build_classifier, seeded
 from randomness import derive
 from settings import Setting
 from stages.common.budget import EVALUATE_EVERY, STEPS, training_batches
-from training.loop import Fitted, Job, Loss, Update, fit
+from training.artifacts import TrainedModel
+from training.job import Fitted, Job, Loss, Update
+from training.loop import fit
 from training.optimisers import OPTIMISERS, make_optimiser
-from training.stage import Artifact, Context
+from training.stage import Context
 
 
 def training_settings(**changes: Setting) -> dict[str, Setting]:
@@ -82,22 +85,22 @@ def initial_classifier(ctx: Context, spec: Mapping[str, Any], use: str) -> Class
 def start_from_imagenet(ctx: Context, backbones: Mapping[str, nn.Module]) -> None:
     """Give fresh backbones, by their names in the registry, the weights of ImageNet where they start from them."""
     for name, backbone in backbones.items():
-        if name in PRETRAINED:
+        if starts_from_imagenet(name):
             if ctx.imagenet_weights is None:
                 raise UserError(f"{ctx.stage}: {name} starts from ImageNet's weights; set imagenet_weights=FILE")
             start_from(backbone, ctx.imagenet_weights)
 
 
-def stored_classifier(ctx: Context, artifact: Mapping[str, Any], selection: str = "last") -> Classifier:
+def stored_classifier(ctx: Context, artifact: TrainedModel, selection: str = "last") -> Classifier:
     """A classifier with the weights of a `model` artifact, on the device."""
-    model = build_classifier(artifact["spec"])
-    model.load_state_dict(artifact["states"][selection])
+    model = build_classifier(artifact.spec)
+    model.load_state_dict(artifact.states[selection])
     return model.to(ctx.device)
 
 
-def model_artifact(spec: Mapping[str, Any], fitted: Fitted, read_out: str, use: str) -> Artifact:
+def model_artifact(spec: Mapping[str, Any], fitted: Fitted, read_out: str, use: str) -> TrainedModel:
     """The artifact `model`: spec, weights of every selection, its read-out, and the use its first weights came from."""
-    return {"spec": dict(spec), "states": fitted.states(), "read_out": read_out, "initial": use}
+    return TrainedModel(spec=dict(spec), states=fitted.states(), read_out=read_out, initial=use)
 
 
 def hit_rate(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -106,7 +109,7 @@ def hit_rate(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def step_decay(every: int, factor: float) -> Callable[[int], float]:
-    """A schedule of `fit.Job`: the learning rate is multiplied by `factor` after every `every` epochs."""
+    """A schedule of `training.job.Job`: the learning rate is multiplied by `factor` after every `every` epochs."""
     return lambda epoch: factor ** (epoch // every)
 
 
@@ -116,7 +119,7 @@ def difficulty(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     Half of (1 - p(target)), and another half for a wrong prediction: the order among the wrong ones and among the right
     ones is that of 1 - p, and the threshold 1/2 gives the flag of the papers.
     """
-    missing = 1 - torch.softmax(logits, dim=1).gather(1, target[:, None]).squeeze(1)
+    missing = doubt(logits, target)
     return ((logits.argmax(1) != target).to(missing.dtype) + missing) / 2
 
 
@@ -140,7 +143,7 @@ def fit_classifier(
     training
         Batches and rounds, as `training_batches` gives them; None: all training images, drawn uniformly.
     job
-        Further fields of `fit.Job`.
+        Further fields of `training.job.Job`.
 
     Raises
     ------

@@ -1,7 +1,6 @@
 """Mined conflict scores and bias labels as artifacts: keyed by image id, checked against the data they are used on."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,50 +8,60 @@ from torch import Tensor
 from data.split import Split
 from errors import UserError
 from metrics import average_precision, precision_recall
+from training.artifacts import BiasLabels, ConflictScore, Report
 from training.stage import Context
 
 
-def score_artifact(ids: Tensor, score: Tensor, threshold: float, miner: str) -> dict[str, Any]:
+def score_artifact(ids: Tensor, score: Tensor, threshold: float, miner: str) -> ConflictScore:
     """The artifact `conflict_score`: per image id 0 (aligned) to 1 (conflicting); suspects are above the threshold."""
     if not bool(torch.isfinite(score).all()):
         raise UserError(f"{miner}: scores are not finite; its training diverged, lower the learning rate")
-    return {"ids": ids.cpu(), "score": score.float().clamp(0, 1).cpu(), "threshold": float(threshold), "miner": miner}
+    return ConflictScore(ids.cpu(), score.float().clamp(0, 1).cpu(), float(threshold), miner)
 
 
-def bias_artifact(ids: Tensor, label: Tensor, n_biases: int, kind: str) -> dict[str, Any]:
+def bias_artifact(ids: Tensor, label: Tensor, n_biases: int, kind: str) -> BiasLabels:
     """The artifact `bias`: a bias label per image id, `kind` true or pseudo."""
-    return {"ids": ids.cpu(), "label": label.long().cpu(), "n_biases": int(n_biases), "kind": kind}
+    return BiasLabels(ids.cpu(), label.long().cpu(), int(n_biases), kind)
 
 
-def values_for(artifact: Mapping[str, Any], column: str, split: Split, stage: str) -> Tensor:
-    """The artifact's column in the order of a split, on its device.
+def scores_for(artifact: ConflictScore, split: Split, stage: str) -> Tensor:
+    """Conflict scores, float32 [N], in the order of a split and on its device; errors as of `labels_for`."""
+    return _in_order(artifact.ids, artifact.score, "score", split, stage)
+
+
+def labels_for(artifact: BiasLabels, split: Split, stage: str) -> Tensor:
+    """Bias labels, int64 [N], in the order of a split and on its device.
 
     Raises
     ------
     UserError
         When images of the split are unknown to the artifact.
     """
-    known, order = artifact["ids"].sort()
+    return _in_order(artifact.ids, artifact.label, "label", split, stage)
+
+
+def _in_order(ids: Tensor, values: Tensor, called: str, split: Split, stage: str) -> Tensor:
+    known, order = ids.sort()
     wanted = split.ids.cpu()
     place = torch.searchsorted(known, wanted).clamp(max=max(len(known) - 1, 0))
     missing = wanted != known[place] if len(known) else torch.ones_like(wanted, dtype=torch.bool)
     if bool(missing.any()):
         raise UserError(
-            f"{stage}: {int(missing.sum())} of {len(wanted)} training images have no {column} (first id "
+            f"{stage}: {int(missing.sum())} of {len(wanted)} training images have no {called} (first id "
             f"{int(wanted[missing][0])}); it was computed on other data"
         )
-    return artifact[column][order[place]].to(split.device)
+    return values[order[place]].to(split.device)
 
 
-def flags_for(artifact: Mapping[str, Any], split: Split, ctx: Context) -> Tensor:
+def flags_for(artifact: ConflictScore, split: Split, ctx: Context) -> Tensor:
     """Mined flags, bool [N], in the order of a split; says so when nothing was mined, or nothing of a class."""
-    flags = values_for(artifact, "score", split, ctx.stage) > artifact["threshold"]
+    flags = scores_for(artifact, split, ctx.stage) > artifact.threshold
     found = torch.zeros(ctx.task.n_targets, device=flags.device).index_add_(0, split.target, flags.float())
     if not bool(flags.any()):
-        ctx.say(f"{ctx.stage}: {artifact['miner']} mined no image at all; every image weighs the same")
+        ctx.say(f"{ctx.stage}: {artifact.miner} mined no image at all; every image weighs the same")
     elif not bool((found > 0).all()):
         names = [ctx.task.target_names[i] for i in torch.nonzero(found == 0).flatten().tolist()]
-        ctx.say(f"{ctx.stage}: {artifact['miner']} mined no image of {', '.join(names)}; these are not up-weighted")
+        ctx.say(f"{ctx.stage}: {artifact.miner} mined no image of {', '.join(names)}; these are not up-weighted")
     return flags
 
 
@@ -75,6 +84,6 @@ def mining_figures(score: Tensor, threshold: float, task_train: Split) -> dict[s
     return figures
 
 
-def report_of(figures: Mapping[str, float]) -> dict[str, Any]:
+def report_of(figures: Mapping[str, float]) -> Report:
     """The report of a stage that trains nothing it evaluates."""
-    return {"history": [], "summary": dict(figures), "matrices": {}, "epochs": {}}
+    return Report(summary=dict(figures))

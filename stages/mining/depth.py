@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
+from losses.gce import doubt
 from models.branches import build_branches
 from models.registry import seeded
 from randomness import derive
@@ -15,8 +16,10 @@ from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import optimiser_for, training_settings
 from stages.common.scores import bias_artifact, mining_figures, score_artifact
+from training.artifacts import TrainedBranches, take
 from training.evaluation import map_images
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 THRESHOLD = 0.5
@@ -42,8 +45,9 @@ class MineDepth(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         task, train = ctx.task, ctx.train
-        branches = build_branches(inputs["branches"]["spec"])
-        branches.load_state_dict(inputs["branches"]["states"]["last"])
+        trained = take(inputs, "branches", TrainedBranches)
+        branches = build_branches(trained.spec)
+        branches.load_state_dict(trained.states["last"])
         branches.to(ctx.device).requires_grad_(False).eval()
         width = branches.head.in_features
         head = seeded(lambda: nn.Linear(width, task.n_targets), derive(ctx.seed, self.name, "weights")).to(ctx.device)
@@ -65,19 +69,17 @@ class MineDepth(Stage):
             ctx,
         )
         with torch.no_grad():
-            p = torch.softmax(head(known), dim=1)
-        score = 1 - p.gather(1, train.target[:, None]).squeeze(1)
-        pseudo = p.argmax(1)
-        report = fitted.report()
-        report["summary"] |= mining_figures(score, THRESHOLD, task.train)
+            said = head(known)
+        score, pseudo = doubt(said, train.target), torch.softmax(said, dim=1).argmax(1)
+        figures = mining_figures(score, THRESHOLD, task.train)
         if task.train.bias is not None and task.n_biases == task.n_targets:
             right = (pseudo == task.train.bias).float()
-            report["summary"]["pseudo_bias/accuracy/train"] = 100.0 * float(right.mean())
+            figures["pseudo_bias/accuracy/train"] = 100.0 * float(right.mean())
             conflicting = task.train.bias != task.train.target
             if bool(conflicting.any()):
-                report["summary"]["pseudo_bias/conflicting/train"] = 100.0 * float(right[conflicting].mean())
+                figures["pseudo_bias/conflicting/train"] = 100.0 * float(right[conflicting].mean())
         return {
             "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name),
             "bias": bias_artifact(train.ids, pseudo, task.n_targets, "pseudo"),
-            "report": report,
+            "report": fitted.report().with_figures(figures),
         }

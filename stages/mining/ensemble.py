@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from data.batches import Batch
-from losses.gce import confident_cross_entropy
+from losses.gce import confident_cross_entropy, doubt
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import (
@@ -19,7 +19,8 @@ from stages.common.classifier import (
 )
 from stages.common.scores import mining_figures, score_artifact
 from training.evaluation import in_order
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 from training.stage import Artifact, Context, Stage
 
 
@@ -53,8 +54,7 @@ class MineEnsemble(Stage):
             model.eval()
             parts = []
             for batch in in_order(ctx.task, train).epoch():
-                p = torch.softmax(model(batch.inputs), dim=1)
-                parts.append(1 - p.gather(1, batch.target[:, None]).squeeze(1))
+                parts.append(doubt(model(batch.inputs), batch.target))
             total.add_(torch.cat(parts))
 
         fitted = fit(
@@ -72,6 +72,5 @@ class MineEnsemble(Stage):
         )
         finite_or_stop(fitted, self.name)
         score = total / rounds
-        report = fitted.report()
-        report["summary"] |= mining_figures(score, own["tau"], ctx.task.train)
+        report = fitted.report().with_figures(mining_figures(score, own["tau"], ctx.task.train))
         return {"conflict_score": score_artifact(train.ids, score, own["tau"], self.name), "report": report}

@@ -1,7 +1,6 @@
 """Suspects from a table: a suspects.csv that the user has looked through, or scores of another program."""
 
 import csv
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import ClassVar
 import torch
 
 from data.split import Split, Task
+from digests import digest_of_file
 from errors import UserError
 from settings import Setting, nearest
 from stages.common.scores import mining_figures, report_of, score_artifact
@@ -39,7 +39,7 @@ class MineFile(Stage):
 
     def content(self, settings: Settings) -> str | None:
         path = settings[self.name]["path"]
-        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return None if path is None else digest_of_file(Path(path))
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, train = ctx.own, ctx.train

@@ -20,6 +20,7 @@ from stages.common.classifier import (
     training_settings,
 )
 from stages.common.scores import mining_figures, report_of, score_artifact
+from training.artifacts import TrainedModel, take
 from training.evaluation import in_order
 from training.stage import Artifact, Context, Stage
 
@@ -37,7 +38,7 @@ class MineWrong(Stage):
     settings: ClassVar[Mapping[str, Setting]] = {}
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        score = difficulties(stored_classifier(ctx, inputs["model"]), ctx)
+        score = difficulties(stored_classifier(ctx, take(inputs, "model", TrainedModel)), ctx)
         report = report_of(mining_figures(score, THRESHOLD, ctx.task.train))
         return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
 
@@ -100,8 +101,7 @@ class MineGCE(Stage):
             ctx, model, loss, read_out="biased", schedule=lambda done: 0.1 ** (done // own["decay_rounds"])
         )
         score = difficulties(model, ctx)
-        report = fitted.report()
-        report["summary"] |= mining_figures(score, THRESHOLD, ctx.task.train)
+        report = fitted.report().with_figures(mining_figures(score, THRESHOLD, ctx.task.train))
         return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
 
 

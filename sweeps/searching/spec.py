@@ -8,13 +8,13 @@ from typing import Any
 from catalogue import decides, known_settings
 from config import DebiasExperiment
 from data.generated.biased import VALIDATIONS
+from digests import digest
 from errors import UserError
 from settings import Setting, nearest
 from stages.recipes import STAGES, stages_of
 from sweeps.plan import configured, run_key
 from sweeps.searching.study import PRUNERS, SAMPLERS, checked_address, is_oracle, journal_of, words_of
 from training.stage import Stage
-from training.store import digest
 from vocabulary import FIGURES, SELECTIONS, TAINT
 
 KEYS = ("settings", "trials", "objective", "sampler", "pruner", "storage", "oracle", "seed")
@@ -43,11 +43,6 @@ class Search:
     storage: str = field(repr=False)  # may have a password
     identity: str
     most_rounds: int
-
-    @property
-    def journal(self) -> Path:
-        """Where its trials are, unless it names another storage."""
-        return journal_of(self.store, self.name)
 
     @property
     def folder(self) -> Path:
@@ -143,7 +138,7 @@ def held_out_name(config: Mapping[str, Any]) -> str | None:
     if config["valid_fraction"]:
         biased = str(config["dataset"]).startswith("biased_")
         return VALIDATIONS[config["validation"]] if biased else "valid"
-    return "valid_given" if config["own_valid"] else None
+    return "valid_given" if config.get("own_valid") else None
 
 
 def check_objective(given: Any, oracle: bool, config: Mapping[str, Any]) -> Stage:

@@ -1,5 +1,7 @@
 """Functional Fisher information: values by hand, the two ways to its gradient, and what happens at the edges."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,6 @@ from losses.fisher import (
     LEAST,
     LEAST_PUBLISHED,
     METHODS,
-    by_definition,
     divergence,
     neighbour_distance,
     perturbed,
@@ -34,6 +35,36 @@ class Small(nn.Module):
     def forward(self, images: Tensor, vector: Tensor) -> Tensor:
         maps = torch.relu(nn.functional.max_pool2d(self.conv(images), 2))
         return self.head(torch.cat([torch.relu(self.hidden(maps.flatten(1))), vector], 1))
+
+
+def by_definition(
+    logits: Tensor, probability: Tensor, inputs: Sequence[Tensor], estimation: str = "ent"
+) -> list[Tensor]:
+    """Functional Fisher information of every modality, averaged over the rows; it does not depend on their number.
+
+    This goes backwards through a backward pass. `regularised` gives the same value and gradient in less time.
+
+    Parameters
+    ----------
+    logits : float [R, C]
+        Of the perturbed inputs, with their graph.
+    probability : float [R, C]
+        Softmax of the clean logits, each repeated for its samples.
+    inputs : float [R, ...] each
+        The perturbed modalities that `logits` were computed from.
+    estimation : {"ent", "var"}
+        |grad|^2 / f as in the paper, or |grad|^2.
+
+    Returns
+    -------
+    A float scalar for each input, differentiable in the network's weights.
+    """
+    each = divergence(logits, probability)
+    gradients = torch.autograd.grad(each.sum(), list(inputs), create_graph=True)
+    scores = [gradient.flatten(1).square().sum(dim=1) for gradient in gradients]
+    if estimation == "ent":
+        scores = [score / each.clamp_min(1e-12) for score in scores]
+    return [score.mean() for score in scores]
 
 
 def modalities(rows: int = 6) -> list[Tensor]:

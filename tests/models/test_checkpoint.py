@@ -1,5 +1,6 @@
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from errors import UserError
 from models.branches import build_branches
 from models.checkpoint import load_read_outs, save_weights
 from models.registry import build_classifier, seeded
+from training.artifacts import State, TrainedBranches, TrainedModel
 
 SHAPE = (3, 4, 5)
 CLASSES = 6
@@ -24,22 +26,26 @@ def images() -> Tensor:
     return torch.rand(7, *SHAPE, generator=torch.Generator().manual_seed(4))
 
 
-def artifact(spec: dict[str, Any], build: Callable[[Any], nn.Module]) -> dict[str, Any]:
-    states = {name: seeded(lambda: build(spec), seed).state_dict() for seed, name in enumerate(("last", "oracle"))}
-    return {"spec": spec, "states": states}
+def states(spec: dict[str, Any], build: Callable[[Any], nn.Module]) -> dict[str, State]:
+    return {name: seeded(lambda: build(spec), seed).state_dict() for seed, name in enumerate(("last", "oracle"))}
+
+
+def model_of(spec: dict[str, Any], read_out: str) -> TrainedModel:
+    return TrainedModel(spec, states(spec, build_classifier), read_out, "pretrain")
 
 
 @pytest.fixture
 def artifacts() -> dict[str, Any]:
     return {
-        "branches": artifact(BRANCHES, build_branches),
-        "model": artifact(MODEL, build_classifier) | {"read_out": "target"},
+        "branches": TrainedBranches(BRANCHES, states(BRANCHES, build_branches)),
+        "model": model_of(MODEL, "target"),
     }
 
 
 def save(artifacts: dict[str, Any], folder: Path, **options: str) -> Path:
     path = folder / "weights.safetensors"
-    save_weights(path, artifacts, about={"dataset": "colored_digits"}, **options)
+    branches, model = artifacts.get("branches"), artifacts.get("model")
+    save_weights(path, branches, model, about={"dataset": "colored_digits"}, **options)
     return path
 
 
@@ -50,7 +56,7 @@ def test_round_trip_is_bit_exact(selection: str, artifacts: dict[str, Any], tmp_
     expected = {
         f"networks.{part}.{name}": value
         for part in artifacts
-        for name, value in artifacts[part]["states"][selection].items()
+        for name, value in artifacts[part].states[selection].items()
     }
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -60,8 +66,8 @@ def test_read_outs_are_those_of_the_networks(artifacts: dict[str, Any], tmp_path
     network, read_outs = load_read_outs(save(artifacts, tmp_path), SHAPE, CLASSES)
     assert not network.training
     branches, model = build_branches(BRANCHES), build_classifier(MODEL)
-    branches.load_state_dict(artifacts["branches"]["states"]["last"])
-    model.load_state_dict(artifacts["model"]["states"]["last"])
+    branches.load_state_dict(artifacts["branches"].states["last"])
+    model.load_state_dict(artifacts["model"].states["last"])
     expected = {**branches.read_outs(images()), "target": model(images())}
     found = read_outs(images())
     assert list(found) == ["poe", "shallow", "deep", "target"]
@@ -76,15 +82,15 @@ def test_one_stage_alone(part: str, names: list[str], artifacts: dict[str, Any],
 
 def test_joined_branches_are_saved_as_two(tmp_path: Path) -> None:
     joined = build_branches(BRANCHES).join()
-    path = save({"branches": {"spec": BRANCHES, "states": {"last": joined.state_dict()}}}, tmp_path)
+    path = save({"branches": TrainedBranches(BRANCHES, {"last": joined.state_dict()})}, tmp_path)
     _, read_outs = load_read_outs(path, SHAPE, CLASSES)
     torch.testing.assert_close(read_outs(images())["poe"], joined(images()))
 
 
 def test_half_precision_is_read_as_single(artifacts: dict[str, Any], tmp_path: Path) -> None:
-    state = artifacts["model"]["states"]["last"]
+    state = artifacts["model"].states["last"]
     half = {name: value.half() for name, value in state.items()}
-    path = save({"model": {"spec": MODEL, "states": {"last": half}}}, tmp_path)
+    path = save({"model": TrainedModel(MODEL, {"last": half}, "model", "pretrain")}, tmp_path)
     network, read_outs = load_read_outs(path, SHAPE, CLASSES)
     assert read_outs(images())["model"].dtype == torch.float32
     assert torch.equal(network.get_parameter("networks.model.head.weight"), half["head.weight"].float())
@@ -115,7 +121,7 @@ def test_a_missing_file(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", [MODEL | {"backbone": "mlp7"}, MODEL | {"backbone": "mlp3"}])
 def test_weights_of_another_network(spec: dict[str, Any], artifacts: dict[str, Any], tmp_path: Path) -> None:
-    artifacts["model"]["spec"] = spec
+    artifacts["model"] = replace(artifacts["model"], spec=spec)
     with pytest.raises(UserError, match=r"weights\.safetensors.*(no network is called 'mlp7'|do not fit)") as caught:
         load_read_outs(save(artifacts, tmp_path), SHAPE, CLASSES)
     assert "\n" not in str(caught.value)
@@ -142,12 +148,12 @@ def safetensors_bytes(artifacts: dict[str, Any], folder: Path) -> Path:
 
 
 def zip_bytes(artifacts: dict[str, Any], folder: Path) -> Path:
-    torch.save(artifacts["model"]["states"]["last"], folder / "new.th")
+    torch.save(artifacts["model"].states["last"], folder / "new.th")
     return folder / "new.th"
 
 
 def old_bytes(artifacts: dict[str, Any], folder: Path) -> Path:
-    torch.save(artifacts["model"]["states"]["last"], folder / "old.th", _use_new_zipfile_serialization=False)
+    torch.save(artifacts["model"].states["last"], folder / "old.th", _use_new_zipfile_serialization=False)
     return folder / "old.th"
 
 
@@ -207,14 +213,14 @@ def test_nothing_in_a_file_is_executed(write: Callable[[object, Path], None], tm
 
 
 def test_the_shallow_branch_is_not_saved_twice(artifacts: dict[str, Any], tmp_path: Path) -> None:
-    shallow = artifact({**MODEL, "backbone": "mlp3"}, build_classifier) | {"read_out": "shallow"}
+    shallow = model_of({**MODEL, "backbone": "mlp3"}, "shallow")
     _, read_outs = load_read_outs(save({**artifacts, "model": shallow}, tmp_path), SHAPE, CLASSES)
     assert list(read_outs(images())) == ["poe", "shallow", "deep"]
 
 
 def test_a_second_modality_must_be_the_one_it_was_made_for(tmp_path: Path) -> None:
     spec = MODEL | {"vector": 2}
-    path = save({"model": artifact(spec, build_classifier) | {"read_out": "model"}}, tmp_path)
+    path = save({"model": model_of(spec, "model")}, tmp_path)
     with pytest.raises(UserError, match="2 values of a second modality, but the data set has 0"):
         load_read_outs(path, SHAPE, CLASSES)
     _, read_outs = load_read_outs(path, SHAPE, CLASSES, vector=2)

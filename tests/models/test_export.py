@@ -12,6 +12,7 @@ from models.branches import build_branches
 from models.checkpoint import load_read_outs, save_weights
 from models.export import final_model, load_model, write_model
 from models.registry import build_classifier, seeded
+from training.artifacts import TrainedBranches, TrainedModel
 
 SHAPE = (3, 16, 16)
 BRANCHES = {"shallow": "mlp3", "deep": "mlp5", "shape": list(SHAPE), "classes": 2}
@@ -33,13 +34,10 @@ def checkpoint(folder, names=("branches", "model"), about=ABOUT):
         "branches": seeded(lambda: build_branches(BRANCHES), 1).state_dict(),
         "model": seeded(lambda: build_classifier(MODEL), 2).state_dict(),
     }
-    artifacts = {
-        name: {"spec": {"branches": BRANCHES, "model": MODEL}[name], "states": {"last": states[name]}} for name in names
-    }
-    if "model" in artifacts:
-        artifacts["model"]["read_out"] = "target"
+    branches = TrainedBranches(BRANCHES, {"last": states["branches"]}) if "branches" in names else None
+    model = TrainedModel(MODEL, {"last": states["model"]}, "target", "distill") if "model" in names else None
     path = folder / "weights.safetensors"
-    save_weights(path, artifacts, about)
+    save_weights(path, branches, model, about)
     return path
 
 

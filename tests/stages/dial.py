@@ -11,7 +11,7 @@ from torch.optim import SGD
 
 from data.batches import Batches
 from data.split import Split, Task
-from training.loop import Job, Update
+from training.job import Job, Update
 from training.stage import Context
 from training.store import StageFolder
 

@@ -1,6 +1,7 @@
 """Methods that want bias labels: their losses by hand, true and pseudo labels, and what is kept for a resume."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,8 +35,8 @@ def still(stage, epochs=1):
 
 
 def logits_of(artifact, task):
-    model = build_classifier(artifact["spec"])
-    model.load_state_dict(artifact["states"]["last"])
+    model = build_classifier(artifact.spec)
+    model.load_state_dict(artifact.states["last"])
     return map_images(model.eval(), task, task.train).clone()
 
 
@@ -56,10 +57,10 @@ def balanced_by_hand(logits, target, bias, n_targets, n_biases):
 def test_the_bias_balanced_loss(run, task, method):
     outcome = run(method, *still("bias_balanced"))
     bias = outcome.artifacts["bias"]
-    assert bias["kind"] == ("true" if "true_bias" in method else "pseudo")
-    labels = task.train.bias if bias["kind"] == "true" else bias["label"]
+    assert bias.kind == ("true" if "true_bias" in method else "pseudo")
+    labels = task.train.bias if bias.kind == "true" else bias.label
     expected = balanced_by_hand(logits_of(outcome.artifacts["model"], task), task.train.target, labels, 10, 10)
-    history = outcome.stages["bias_balanced"]["report"]["history"]
+    history = outcome.stages["bias_balanced"].report.history
     assert history[0]["loss"] == pytest.approx(expected, rel=1e-5)
     plain = float(cross_entropy(logits_of(outcome.artifacts["model"], task), task.train.target))
     assert abs(expected - plain) > 0.1
@@ -100,7 +101,7 @@ def test_group_weights_are_a_distribution_and_are_checkpointed(run, task, tmp_pa
     assert 10 < len(losses) < 100
     odds = [math.exp(0.5 * losses.get((group // 10, group % 10), 0.0)) for group in range(100)]
     assert q.tolist() == pytest.approx([value / sum(odds) for value in odds], rel=1e-4)
-    history = outcome.stages["group_dro"]["report"]["history"]
+    history = outcome.stages["group_dro"].report.history
     expected = sum(value / sum(odds) * losses.get((g // 10, g % 10), 0.0) for g, value in enumerate(odds))
     assert history[0]["loss"] == pytest.approx(expected, rel=1e-4)
     # The second epoch goes on from the first one's weights.
@@ -117,7 +118,7 @@ def test_group_weights_survive_an_interruption(run, tmp_path):
     assert any("group_dro: resuming after epoch 2 of 3" in line for line in said)
     whole = run("group_dro", *words, store=tmp_path / "whole")
     same(resumed.artifacts, whole.artifacts)
-    same(resumed.stages["group_dro"]["report"]["history"], whole.stages["group_dro"]["report"]["history"])
+    same(resumed.stages["group_dro"].report.history, whole.stages["group_dro"].report.history)
 
 
 @pytest.mark.parametrize("stage", ["group_dro", "bias_balanced"])
@@ -125,8 +126,8 @@ def test_labels_are_taken_by_id(run, context, task, stage):
     """The same labels in another order give the same training; labels of other images are refused."""
     bias = run("[true_bias]").artifacts["bias"]
     shuffled = torch.randperm(N, generator=torch.Generator().manual_seed(0))
-    moved = {**bias, "ids": bias["ids"][shuffled], "label": bias["label"][shuffled]}
-    short_of_one = {**bias, "ids": bias["ids"][1:], "label": bias["label"][1:]}
+    moved = replace(bias, ids=bias.ids[shuffled], label=bias.label[shuffled])
+    short_of_one = replace(bias, ids=bias.ids[1:], label=bias.label[1:])
     words = short(f"[true_bias,{stage}]", 1)
     one, other = (STAGES[stage].run({"bias": given}, context(stage, *words)) for given in (bias, moved))
     same(other["model"], one["model"])

@@ -13,7 +13,7 @@ from models.branches import build_branches
 from models.registry import build_classifier
 from stages import branches as module
 from tests.pipeline import short
-from training.loop import Fitted
+from training.job import Fitted
 
 # A learning rate of 0 keeps the first weights, which the artifact then holds: what is computed from them is known.
 STILL = ("branches.learning_rate=0", "branches.weight_decay=0", "branches.epochs=1")
@@ -30,8 +30,8 @@ def everything(task, split):
 
 
 def rebuilt(artifact, selection="last"):
-    model = build_branches(artifact["spec"])
-    model.load_state_dict(artifact["states"][selection])
+    model = build_branches(artifact.spec)
+    model.load_state_dict(artifact.states[selection])
     return model.eval()
 
 
@@ -40,7 +40,7 @@ def test_the_loss_is_cross_entropy_of_the_summed_features(still, task):
     with torch.no_grad():
         logits = model.head(model.shallow(batch.images) + model.deep(batch.images))
     expected = float(cross_entropy(logits, batch.target))
-    row = still.stages["branches"]["report"]["history"][0]
+    row = still.stages["branches"].report.history[0]
     assert row["loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -56,8 +56,8 @@ def test_read_outs_are_those_of_the_stored_weights(still, task):
 
 def test_the_shallow_branch_alone_is_a_model(still, task):
     artifact, batch = still.artifacts["model"], everything(task, task.test)
-    model = build_classifier(artifact["spec"])
-    model.load_state_dict(artifact["states"]["last"])
+    model = build_classifier(artifact.spec)
+    model.load_state_dict(artifact.states["last"])
     with torch.no_grad():
         assert torch.equal(model(batch.images), rebuilt(still.artifacts["branches"]).read_outs(batch.images)["shallow"])
 
@@ -83,7 +83,7 @@ def test_training_passes_leave_out_a_batch_that_is_not_full(run_tiny, task, monk
 def test_networks_are_chosen_by_name(run_tiny, task, network):
     other = {"shallow": "mlp5", "deep": "mlp3"}[network]
     artifact = run_tiny(*short("denetdm", 1), f"branches.{network}={other}", last="branches", task=task)
-    spec = artifact.artifacts["branches"]["spec"]
+    spec = artifact.artifacts["branches"].spec
     assert (spec["shallow"], spec["deep"]) == (("mlp5", "mlp5") if network == "shallow" else ("mlp3", "mlp3"))
     assert spec["shape"] == [3, 28, 28] and spec["classes"] == 10
 

@@ -31,10 +31,10 @@ def run(run_tiny, task, store):
 
 def networks(outcome, teacher="mean"):
     """The teacher's branches and the trained network, rebuilt from what the run left."""
-    branches = build_branches(outcome.artifacts["branches"]["spec"])
-    branches.load_state_dict(outcome.artifacts["branches"]["states"][teacher])
-    model = build_classifier(outcome.artifacts["model"]["spec"])
-    model.load_state_dict(outcome.artifacts["model"]["states"]["last"])
+    branches = build_branches(outcome.artifacts["branches"].spec)
+    branches.load_state_dict(outcome.artifacts["branches"].states[teacher])
+    model = build_classifier(outcome.artifacts["model"].spec)
+    model.load_state_dict(outcome.artifacts["model"].states["last"])
     return branches.eval(), model.eval()
 
 
@@ -58,7 +58,7 @@ def expected_loss(outcome, task, poe_weight, dist_weight, temperature, teacher="
 def test_the_loss(run, task, poe, dist, temperature):
     words = (f"distill.poe_weight={poe}", f"distill.dist_weight={dist}", f"distill.temperature={temperature}")
     outcome = run(*STILL, *words)
-    row = outcome.stages["distill"]["report"]["history"][0]
+    row = outcome.stages["distill"].report.history[0]
     assert row["loss"] == pytest.approx(expected_loss(outcome, task, poe, dist, temperature), rel=1e-5)
 
 
@@ -85,14 +85,14 @@ def test_the_reported_read_out_is_the_network_alone(run, task):
 @pytest.mark.parametrize("teacher", ["mean", "last", "valid", "oracle"])
 def test_the_teacher_is_the_one_asked_for(run, task, teacher):
     outcome = run("branches.epochs=5", *STILL, f"distill.teacher={teacher}")
-    row = outcome.stages["distill"]["report"]["history"][0]
+    row = outcome.stages["distill"].report.history[0]
     assert row["loss"] == pytest.approx(expected_loss(outcome, task, 1.0, 1.0, 2.0, teacher), rel=1e-5)
 
 
 def test_what_an_oracle_taught_is_named_after_it(run):
     honest, taught = run(), run("distill.teacher=oracle")
-    names = set(taught.stages["distill"]["report"]["summary"])
-    for name in honest.stages["distill"]["report"]["summary"]:
+    names = set(taught.stages["distill"].report.summary)
+    for name in honest.stages["distill"].report.summary:
         assert (name if name.endswith("/oracle") else f"{name}_of_oracle_teacher") in names
         assert name.endswith("/oracle") or name not in names
     assert not any("of_oracle_teacher" in name for name in honest.summary)
@@ -111,8 +111,8 @@ def test_remembered_and_recomputed_answers_of_the_branches_agree(run, task, tmp_
     branches = run(last="branches").artifacts
     same(branches["branches"], remembered.artifacts["branches"])
     asked = run("distill.poe_weight=0.7", task=replace(task, augment="nothing"), store=tmp_path / "augmented")
-    for name, weights in remembered.artifacts["model"]["states"]["last"].items():
-        torch.testing.assert_close(asked.artifacts["model"]["states"]["last"][name], weights, rtol=1e-3, atol=1e-4)
+    for name, weights in remembered.artifacts["model"].states["last"].items():
+        torch.testing.assert_close(asked.artifacts["model"].states["last"][name], weights, rtol=1e-3, atol=1e-4)
 
 
 def test_a_network_of_another_width_is_refused(run):

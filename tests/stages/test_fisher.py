@@ -15,7 +15,7 @@ BIMODAL = ("dataset=bimodal_digits", "valid_fraction=0.0")
 
 def test_it_reports_the_information_of_both_modalities(run_tiny):
     outcome = run_tiny(*BIMODAL, *short("fisher", 2))
-    history = outcome.stages["fisher"]["report"]["history"]
+    history = outcome.stages["fisher"].report.history
     assert all(row[f"information/{name}"] > 0 for row in history for name in ("image", "colour"))
     for when in ("first", "last"):
         parts = [outcome.summary[f"information_share/{name}/{when}"] for name in ("image", "colour")]
@@ -41,7 +41,7 @@ def test_with_weights_of_zero_it_is_the_baseline(run_tiny):
     none = run_tiny(*words, "fisher.lambda_image=0.0", "fisher.lambda_colour=0.0")
     other = run_tiny(*words, "fisher.lambda_image=0.0", "fisher.lambda_colour=0.0", "fisher.n_samples=2")
     some = run_tiny(*words, "fisher.lambda_image=0.01")
-    states = [outcome.artifacts["model"]["states"]["last"] for outcome in (none, other, some)]
+    states = [outcome.artifacts["model"].states["last"] for outcome in (none, other, some)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
 
@@ -58,7 +58,7 @@ def test_every_form_of_the_regulariser_changes_the_training(run_tiny, form, meth
         given = dict.fromkeys(given, 1e6)
     some = run_tiny(*words, *(f"fisher.{name}={value}" for name, value in given.items()))
     none = run_tiny(*words, "fisher.lambda_image=0.0", "fisher.lambda_colour=0.0")
-    one, other = (outcome.artifacts["model"]["states"]["last"] for outcome in (some, none))
+    one, other = (outcome.artifacts["model"].states["last"] for outcome in (some, none))
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
@@ -99,9 +99,9 @@ def test_it_stops_when_the_loss_does_no_longer_fall(run_tiny):
     """A learning rate of 0: nothing changes, so it stops as soon as there is a loss `patience` epochs back."""
     still = ["fisher.learning_rate=0.0", "fisher.patience=2", "fisher.lambda_image=0.0", "fisher.lambda_colour=0.0"]
     outcome = run_tiny(*BIMODAL, *short("fisher", 6), "limit=120", *still)
-    assert [row["epoch"] for row in outcome.stages["fisher"]["report"]["history"]] == [1, 2, 3]
+    assert [row["epoch"] for row in outcome.stages["fisher"].report.history] == [1, 2, 3]
     on = run_tiny(*BIMODAL, *short("fisher", 4), "limit=120", *still, "fisher.learning_rate=0.01")
-    assert len(on.stages["fisher"]["report"]["history"]) == 4
+    assert len(on.stages["fisher"].report.history) == 4
 
 
 def test_reference_names_the_published_settings():

@@ -43,7 +43,7 @@ def test_loss_and_averages_at_the_first_weights(run, task, tmp_path):
     still = ("lff.learning_rate=0", "lff.weight_decay=0", f"lff.batch_size={N}", "lff.epochs=2", "lff.q=0.5")
     checkpoint = interrupted(run, tmp_path, *still, after=1)
     outcome = run(*still)
-    spec = outcome.artifacts["model"]["spec"]
+    spec = outcome.artifacts["model"].spec
     both = networks(checkpoint, spec)
     assert not torch.equal(both["biased"].head.weight, both["debiased"].head.weight)
     batch = next(Batches(task.train, N, mean=task.mean, std=task.std, shuffle=False).epoch())
@@ -61,7 +61,7 @@ def test_loss_and_averages_at_the_first_weights(run, task, tmp_path):
     weight = share["biased"] / (share["biased"] + share["debiased"])
     p = torch.softmax(logits["biased"], 1).gather(1, batch.target[:, None]).squeeze(1)
     expected = ((1 - p**0.5) / 0.5).mean() + (weight * each["debiased"]).mean()
-    for row in outcome.stages["lff"]["report"]["history"]:
+    for row in outcome.stages["lff"].report.history:
         assert row["loss"] == pytest.approx(float(expected), rel=1e-4)
 
 
@@ -98,17 +98,17 @@ def test_averages_survive_an_interruption(run, tmp_path):
     assert any("lff: resuming after epoch 2 of 3" in line for line in said)
     whole = run(*words, store=tmp_path / "whole")
     same(resumed.artifacts, whole.artifacts)
-    same(resumed.stages["lff"]["report"]["history"], whole.stages["lff"]["report"]["history"])
+    same(resumed.stages["lff"].report.history, whole.stages["lff"].report.history)
 
 
 def test_the_model_is_the_debiased_network(run, task):
     outcome = run("valid_fraction=0.2")
     artifact = outcome.artifacts["model"]
-    assert set(artifact["states"]) == {"last", "mean", "valid", "oracle"}
-    for selection, state in artifact["states"].items():
-        model = build_classifier(artifact["spec"])
+    assert set(artifact.states) == {"last", "mean", "valid", "oracle"}
+    for selection, state in artifact.states.items():
+        model = build_classifier(artifact.spec)
         model.load_state_dict(state)
         right = map_images(model.eval(), task, task.test).argmax(1) == task.test.target
         expected = 100 * float(right.double().mean())
         assert outcome.summary[f"model/average/{selection}"] == pytest.approx(expected), selection
-    assert artifact["read_out"] == "model" and artifact["initial"] == "lff"
+    assert artifact.read_out == "model" and artifact.initial == "lff"

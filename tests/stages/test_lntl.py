@@ -91,17 +91,17 @@ def test_logs_are_sensible(watched):
 def test_it_learns_and_gives_a_classifier(run_tiny):
     fast = ["lntl.batch_size=32", "lntl.optimiser=adam", "lntl.learning_rate=0.003"]
     outcome = run_tiny("dataset=jitter_digits", *short("lntl", 3), "limit=600", *fast)
-    assert outcome.stages["lntl"]["report"]["history"][-1]["train/accuracy"] > 30
-    model = build_classifier(outcome.artifacts["model"]["spec"])
-    model.load_state_dict(outcome.artifacts["model"]["states"]["last"])
+    assert outcome.stages["lntl"].report.history[-1]["train/accuracy"] > 30
+    model = build_classifier(outcome.artifacts["model"].spec)
+    model.load_state_dict(outcome.artifacts["model"].states["last"])
     assert {"model/unbiased/last", "model@grey/average/last"} <= set(outcome.summary)
 
 
 def test_it_goes_on_from_a_model_of_an_earlier_stage(run_tiny):
     words = ["dataset=jitter_digits", *short("lntl_pretrained", 1), "limit=120", "lntl.learning_rate=0.0"]
     outcome = run_tiny(*words)
-    first = outcome.artifacts["model"]["states"]["last"]["head.weight"]
-    pretrained = run_tiny(*words, last="pretrain").artifacts["model"]["states"]["last"]["head.weight"]
+    first = outcome.artifacts["model"].states["last"]["head.weight"]
+    pretrained = run_tiny(*words, last="pretrain").artifacts["model"].states["last"]["head.weight"]
     assert torch.equal(first, pretrained)
 
 

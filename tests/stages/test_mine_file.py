@@ -33,9 +33,9 @@ def test_scores_flags_and_missing_rows(run_tiny, task, table):
     scores = run_tiny(*words, task=task, say=lines.append).artifacts["conflict_score"]
     expected = torch.zeros(len(ids))
     expected[3], expected[5] = 0.9, 0.25
-    assert torch.equal(scores["score"], expected) and scores["threshold"] == 0.5
+    assert torch.equal(scores.score, expected) and scores.threshold == 0.5
     assert f"mine_file: {len(ids) - 2} training images have no row and count as aligned" in lines
-    flags = run_tiny(*words, "mine_file.column=suspect", task=task).artifacts["conflict_score"]["score"]
+    flags = run_tiny(*words, "mine_file.column=suspect", task=task).artifacts["conflict_score"].score
     assert flags.nonzero().flatten().tolist() == [3, 5]
 
 
@@ -44,9 +44,9 @@ def test_what_mining_wrote_can_be_read_again(run_tiny, task, tmp_path):
     path, _ = write_suspects(tmp_path, task, mined)
     words = ("method=[mine_file]", f"mine_file.path={path}")
     again = run_tiny(*words, task=task).artifacts["conflict_score"]
-    torch.testing.assert_close(again["score"], mined["score"], atol=1e-6, rtol=0)
-    flags = run_tiny(*words, "mine_file.column=suspect", task=task).artifacts["conflict_score"]["score"]
-    assert torch.equal(flags > 0.5, mined["score"] > 0.5)
+    torch.testing.assert_close(again.score, mined.score, atol=1e-6, rtol=0)
+    flags = run_tiny(*words, "mine_file.column=suspect", task=task).artifacts["conflict_score"].score
+    assert torch.equal(flags > 0.5, mined.score > 0.5)
 
 
 def test_a_later_stage_trains_on_it_and_a_changed_file_is_another_input(run_tiny, tiny, task, table):
@@ -100,7 +100,7 @@ class TestFiles:
     def marked(self, run_tiny, path, task, **also):
         words = ("method=[mine_file]", f"mine_file.path={path}")
         found = run_tiny(*words, "fresh=True", task=task, **also).artifacts["conflict_score"]
-        return sorted(task.files[int(n)] for n, score in zip(found["ids"], found["score"], strict=True) if score > 0.5)
+        return sorted(task.files[int(n)] for n, score in zip(found.ids, found.score, strict=True) if score > 0.5)
 
     def test_one_file_more_moves_no_mark(self, run_tiny, of_files, mined):
         path, marked = mined

@@ -13,6 +13,7 @@ from models.registry import build_classifier
 from stages.common.classifier import difficulty
 from stages.recipes import STAGES, stages_of
 from tests.pipeline import list_with, method_with, same, short
+from training.artifacts import ConflictScore, TrainedBranches, TrainedModel
 from training.evaluation import map_images
 from training.loop import fit_alone
 from training.stage import Context
@@ -44,15 +45,15 @@ def mine(run_tiny, task, store):
 def test_the_artifact_of_a_miner(mine, task, tmp_path, miner):
     outcome = mine(miner)
     artifact = outcome.artifacts["conflict_score"]
-    assert set(artifact) == {"ids", "score", "threshold", "miner"}
-    assert artifact["miner"] == miner and artifact["threshold"] == THRESHOLDS.get(miner, 0.5)
-    assert torch.equal(artifact["ids"], task.train.ids)
-    assert artifact["score"].shape == (len(task.train),) and artifact["score"].dtype == torch.float32
-    assert 0 <= float(artifact["score"].min()) <= float(artifact["score"].max()) <= 1
+    assert isinstance(artifact, ConflictScore)
+    assert artifact.miner == miner and artifact.threshold == THRESHOLDS.get(miner, 0.5)
+    assert torch.equal(artifact.ids, task.train.ids)
+    assert artifact.score.shape == (len(task.train),) and artifact.score.dtype == torch.float32
+    assert 0 <= float(artifact.score.min()) <= float(artifact.score.max()) <= 1
     same(mine(miner, store=tmp_path / "again").artifacts["conflict_score"], artifact)
     other = mine(miner, "seed=2", store=tmp_path / "other").artifacts["conflict_score"]
-    assert torch.equal(other["score"], artifact["score"]) is (miner not in TRAINED)
-    assert torch.equal(other["ids"], artifact["ids"])
+    assert torch.equal(other.score, artifact.score) is (miner not in TRAINED)
+    assert torch.equal(other.ids, artifact.ids)
 
 
 @pytest.mark.parametrize("miner", ["mine_wrong", "mine_gce"])
@@ -60,16 +61,16 @@ def test_suspects_are_what_the_network_gets_wrong(mine, task, miner):
     # In a network with normalisation it shows when it is not read in evaluation mode.
     words = ("pretrain.network=cnn", "pretrain.epochs=1") if miner == "mine_wrong" else ()
     outcome = mine(miner, *words)
-    flags = outcome.artifacts["conflict_score"]["score"] > 0.5
-    figures = outcome.stages[miner]["report"]["summary"]
+    flags = outcome.artifacts["conflict_score"].score > 0.5
+    figures = outcome.stages[miner].report.summary
     assert figures["mined/share/train"] == pytest.approx(100 * float(flags.float().mean()))
     if miner == "mine_wrong":
-        model = build_classifier(outcome.artifacts["model"]["spec"])
-        model.load_state_dict(outcome.artifacts["model"]["states"]["last"])
+        model = build_classifier(outcome.artifacts["model"].spec)
+        model.load_state_dict(outcome.artifacts["model"].states["last"])
         logits = map_images(model.eval(), task, task.train)
         assert torch.equal(flags, logits.argmax(1) != task.train.target)
         expected = difficulty(logits, task.train.target)
-        assert torch.allclose(outcome.artifacts["conflict_score"]["score"], expected, atol=1e-6)
+        assert torch.allclose(outcome.artifacts["conflict_score"].score, expected, atol=1e-6)
     conflicting = task.train.bias != task.train.target
     hits = float((flags & conflicting).sum())
     assert figures["mined/precision/train"] == pytest.approx(100 * hits / float(flags.sum()))
@@ -94,12 +95,12 @@ def test_the_ensemble_averages_over_all_rounds(mine, task, tmp_path):
 
     outcome = mine("mine_ensemble", "mine_ensemble.epochs=3", store=tmp_path / "spied", together=Spy())
     assert len(said) == 3
-    assert torch.allclose(outcome.artifacts["conflict_score"]["score"], torch.stack(said).mean(0), atol=1e-6)
+    assert torch.allclose(outcome.artifacts["conflict_score"].score, torch.stack(said).mean(0), atol=1e-6)
 
 
 def test_the_two_that_are_told(mine, task):
     truth = (task.train.bias != task.train.target).float()
-    assert torch.equal(mine("mine_oracle").artifacts["conflict_score"]["score"], truth)
+    assert torch.equal(mine("mine_oracle").artifacts["conflict_score"].score, truth)
     summary = mine("mine_oracle").summary
     assert summary == {
         "mined/share/train": pytest.approx(100 * float(truth.mean())),
@@ -108,13 +109,13 @@ def test_the_two_that_are_told(mine, task):
         "mined/average_precision/train": 100.0,
     }
     none = mine("mine_none")
-    assert not none.artifacts["conflict_score"]["score"].any() and none.summary == {}
+    assert not none.artifacts["conflict_score"].score.any() and none.summary == {}
 
 
 def test_true_bias_is_the_labels(run_tiny, task):
     bias = run_tiny("method=[true_bias]", task=task).artifacts["bias"]
-    assert torch.equal(bias["label"], task.train.bias) and torch.equal(bias["ids"], task.train.ids)
-    assert (bias["kind"], bias["n_biases"]) == ("true", task.n_biases)
+    assert torch.equal(bias.label, task.train.bias) and torch.equal(bias.ids, task.train.ids)
+    assert (bias.kind, bias.n_biases) == ("true", task.n_biases)
 
 
 def test_only_two_stages_see_bias_labels(run_tiny, task, store, monkeypatch, tmp_path):
@@ -162,7 +163,7 @@ def test_label_free_miners_do_without_bias_labels(mine, task, tmp_path, miner):
     )
     outcome = mine(miner, task=bare, store=tmp_path / "bare")
     told = mine(miner)
-    assert torch.equal(outcome.artifacts["conflict_score"]["score"], told.artifacts["conflict_score"]["score"])
+    assert torch.equal(outcome.artifacts["conflict_score"].score, told.artifacts["conflict_score"].score)
     mined = {name for name in outcome.summary if name.startswith(("mined/", "pseudo_bias/"))}
     assert mined == {"mined/share/train"}
 
@@ -196,12 +197,12 @@ def test_pseudo_bias_labels_are_the_colours_that_the_deep_branch_sees(context, t
     kept = {name: value.clone() for name, value in before.items()}
     ctx = context("mine_depth", "mine_depth.epochs=20", "mine_depth.batch_size=50", task=task)
     assert ctx.train.bias is None
-    given = {"branches": {"spec": spec, "states": {"last": before}}}
+    given = {"branches": TrainedBranches(spec, {"last": before})}
     result = STAGES["mine_depth"].run(given, ctx)
-    assert torch.equal(result["bias"]["label"], task.train.bias)
-    assert (result["bias"]["kind"], result["bias"]["n_biases"]) == ("pseudo", 10)
-    assert torch.equal(result["conflict_score"]["score"] > 0.5, conflicting)
-    summary = result["report"]["summary"]
+    assert torch.equal(result["bias"].label, task.train.bias)
+    assert (result["bias"].kind, result["bias"].n_biases) == ("pseudo", 10)
+    assert torch.equal(result["conflict_score"].score > 0.5, conflicting)
+    summary = result["report"].summary
     for name in ("pseudo_bias/accuracy", "pseudo_bias/conflicting", "mined/precision", "mined/recall"):
         assert summary[f"{name}/train"] == 100.0
     same(dict(before), kept)
@@ -213,7 +214,8 @@ def test_scores_of_a_diverged_miner(context, task, told):
     state = {name: torch.full_like(value, torch.nan) for name, value in build_classifier(spec).state_dict().items()}
     task = task if told else replace(task, train=task.train.without_bias())
     with pytest.raises(UserError, match=r"scores are .* lower"):
-        STAGES["mine_wrong"].run({"model": {"spec": spec, "states": {"last": state}}}, context("mine_wrong", task=task))
+        model = TrainedModel(spec, {"last": state}, "model", "pretrain")
+        STAGES["mine_wrong"].run({"model": model}, context("mine_wrong", task=task))
 
 
 @pytest.mark.parametrize("end", ["prune,finetune", "finetune"])
@@ -225,12 +227,12 @@ def test_what_follows_a_miner(run_tiny, task, store, miner, end):
     outcome = run_tiny(*short(method, 1), *FAST, task=task, store=store)
     assert list(outcome.stages) == method.strip("[]").split(",")
     assert ("mask" in outcome.artifacts) is ("prune" in end)
-    model = build_classifier(outcome.artifacts["model"]["spec"])
-    model.load_state_dict(outcome.artifacts["model"]["states"]["last"])
+    model = build_classifier(outcome.artifacts["model"].spec)
+    model.load_state_dict(outcome.artifacts["model"].states["last"])
     logits = map_images(model.eval(), task, task.test)
     right = 100 * float((logits.argmax(1) == task.test.target).double().mean())
     assert outcome.summary["target/average/last"] == pytest.approx(right)
-    assert {name for name, about in outcome.stages.items() if about["needs_bias_labels"]} == ({"mine_oracle"} & {miner})
+    assert {name for name, about in outcome.stages.items() if about.needs_bias_labels} == ({"mine_oracle"} & {miner})
 
 
 @pytest.mark.parametrize(
@@ -265,4 +267,4 @@ def test_the_command_mine_stops_after_the_miner(method, last):
 def test_the_biased_network_learns_by_plain_cross_entropy_when_q_is_0(mine, q, expected):
     """At first every class has a probability of about 1/10."""
     outcome = mine("mine_gce", f"mine_gce.q={q}", "mine_gce.learning_rate=1e-6", "mine_gce.epochs=1")
-    assert outcome.stages["mine_gce"]["report"]["history"][0]["loss"] == pytest.approx(expected, rel=0.05)
+    assert outcome.stages["mine_gce"].report.history[0]["loss"] == pytest.approx(expected, rel=0.05)

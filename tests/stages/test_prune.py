@@ -9,6 +9,7 @@ from errors import UserError
 from models.registry import build_classifier
 from stages.recipes import STAGES
 from tests.pipeline import same, short
+from training.artifacts import Mask
 from training.store import Store
 
 METHOD = "[pretrain,mine_oracle,prune,finetune]"
@@ -33,7 +34,7 @@ def run(run_tiny, task, store):
 
 
 def state_of(artifact, selection="last"):
-    return artifact["states"][selection]
+    return artifact.states[selection]
 
 
 @pytest.mark.parametrize("network", ["mlp3", "cnn"])
@@ -47,32 +48,32 @@ def test_only_gates_change(run, network):
     assert moved == {name for name in was if name.endswith(STATISTICS)}
     assert bool(moved) is (network == "cnn")
     assert all(value.device.type == "cpu" and not value.requires_grad for value in now.values())
-    assert after["model"]["spec"] == before["spec"] and after["model"]["initial"] == "pretrain"
-    assert after["model"]["read_out"] == "model"
+    assert after["model"].spec == before.spec and after["model"].initial == "pretrain"
+    assert after["model"].read_out == "model"
 
-    plain = build_classifier(after["model"]["spec"])
+    plain = build_classifier(after["model"].spec)
     plain.load_state_dict(now)
-    assert {f"{name}.weight" for name in after["mask"]} == {
+    assert {f"{name}.weight" for name in after["mask"].kept} == {
         name for name, value in plain.named_parameters() if value.ndim > 1
     }
-    for name, kept in after["mask"].items():
+    for name, kept in after["mask"].kept.items():
         assert kept.dtype == torch.bool and kept.shape == plain.get_submodule(name).weight.shape
 
 
 def test_sparsity_is_the_share_removed(run):
     outcome = run(last="prune")
-    mask, report = outcome.artifacts["mask"], outcome.stages["prune"]["report"]
+    mask, report = outcome.artifacts["mask"].kept, outcome.stages["prune"].report
     gates, kept = sum(m.numel() for m in mask.values()), sum(int(m.sum()) for m in mask.values())
     assert gates == 784 * 3 * 100 + 100 * 100 + 100 * 10
-    assert report["summary"]["sparsity/all/last"] == pytest.approx(100 * (1 - kept / gates))
-    assert 5 < report["summary"]["sparsity/all/last"] < 95
-    assert report["sparsity"] == {n: pytest.approx(100 * float((~m).double().mean())) for n, m in mask.items()}
+    assert report.summary["sparsity/all/last"] == pytest.approx(100 * (1 - kept / gates))
+    assert 5 < report.summary["sparsity/all/last"] < 95
+    assert report.sparsity == {n: pytest.approx(100 * float((~m).double().mean())) for n, m in mask.items()}
 
 
 def test_gates_start_open(run):
     """Logits start at 1.5, and three small steps of Adam take them nowhere near 0."""
     outcome = run("prune.learning_rate=0.01", "prune.steps=3", last="prune")
-    assert all(bool(kept.all()) for kept in outcome.artifacts["mask"].values())
+    assert all(bool(kept.all()) for kept in outcome.artifacts["mask"].kept.values())
     assert outcome.summary["sparsity/all/last"] == 0.0
 
 
@@ -83,7 +84,7 @@ def test_a_sparsity_weight_removes_more(run):
 
 def test_the_two_samplings_differ(run):
     textbook, reference = (
-        run(f"prune.sampling={name}", last="prune").artifacts["mask"] for name in ("textbook", "reference")
+        run(f"prune.sampling={name}", last="prune").artifacts["mask"].kept for name in ("textbook", "reference")
     )
     assert any(not torch.equal(textbook[name], reference[name]) for name in textbook)
 
@@ -92,10 +93,10 @@ def test_the_pruned_read_out_is_the_hard_mask(run, task):
     from training.evaluation import map_images
 
     outcome = run(last="prune")
-    model = build_classifier(outcome.artifacts["model"]["spec"])
+    model = build_classifier(outcome.artifacts["model"].spec)
     model.load_state_dict(state_of(outcome.artifacts["model"]))
     with torch.no_grad():
-        for name, kept in outcome.artifacts["mask"].items():
+        for name, kept in outcome.artifacts["mask"].kept.items():
             model.get_parameter(f"{name}.weight").mul_(kept)
     right = map_images(model.eval(), task, task.test).argmax(1) == task.test.target
     assert outcome.summary["pruned/average/last"] == pytest.approx(100 * float(right.double().mean()))
@@ -106,10 +107,10 @@ def test_pruned_weights_stay_exactly_zero(run, optimiser):
     words = (f"finetune.optimiser={optimiser}", "finetune.weight_decay=0.01", "finetune.epochs=3")
     source = run(last="prune").artifacts
     outcome = run(*words, "valid_fraction=0.2")
-    assert set(outcome.artifacts["model"]["states"]) == {"last", "mean", "valid", "oracle"}
-    for selection in outcome.artifacts["model"]["states"]:
+    assert set(outcome.artifacts["model"].states) == {"last", "mean", "valid", "oracle"}
+    for selection in outcome.artifacts["model"].states:
         now, was = state_of(outcome.artifacts["model"], selection), state_of(source["model"])
-        for name, kept in source["mask"].items():
+        for name, kept in source["mask"].kept.items():
             weight = now[f"{name}.weight"]
             assert not weight[~kept].any(), (selection, name)
             moved = weight[kept] != was[f"{name}.weight"][kept]
@@ -129,7 +130,7 @@ def test_pruned_weights_stay_zero_after_an_interruption(run, tmp_path):
     resumed = run(*words, say=said.append, store=tmp_path)
     assert any("resuming after epoch 1 of 3" in line for line in said)
     same(resumed.artifacts, run(*words).artifacts)
-    for name, kept in resumed.artifacts["mask"].items():
+    for name, kept in resumed.artifacts["mask"].kept.items():
         assert not state_of(resumed.artifacts["model"])[f"{name}.weight"][~kept].any()
 
 
@@ -139,7 +140,7 @@ def test_where_finetuning_starts(run, start):
     first = ("pretrain.learning_rate=0", "pretrain.weight_decay=0") if start == "initial" else ()
     source = state_of(run(*first, last="pretrain").artifacts["model"])
     outcome = run(*STILL, f"finetune.start={start}")
-    now, mask = state_of(outcome.artifacts["model"]), outcome.artifacts["mask"]
+    now, mask = state_of(outcome.artifacts["model"]), outcome.artifacts["mask"].kept
     for name, value in source.items():
         kept = mask.get(name.removesuffix(".weight"))
         assert torch.equal(now[name], value if kept is None or name.endswith("bias") else value * kept), name
@@ -168,13 +169,13 @@ def test_first_weights_are_those_of_the_stage_that_gave_the_model(run_tiny, task
 )
 def test_a_mask_of_another_network(run, context, change, says):
     given = dict(run(last="prune").artifacts)
-    mask = dict(given["mask"])
+    mask = dict(given["mask"].kept)
     if change == "missing":
         del mask["head"]
     else:
         mask["head" if change == "shape" else "other"] = mask["head"][:, :99]
     with pytest.raises(UserError, match=says):
-        STAGES["finetune"].run({**given, "mask": mask}, context("finetune", *short(METHOD)))
+        STAGES["finetune"].run({**given, "mask": Mask(mask)}, context("finetune", *short(METHOD)))
 
 
 def test_a_mask_that_a_later_network_does_not_fit(run_tiny, task):

@@ -1,7 +1,8 @@
 """Every recipe and every stage: they fit together, train, repeat, are reused, and read no bias labels unasked."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -12,6 +13,7 @@ from errors import UserError
 from stages.common.scores import report_of
 from stages.recipes import RECIPES, STAGES, check, stages_of
 from tests.pipeline import method_with, same, short
+from training.artifacts import Artifact, take
 from training.stage import Stage
 from training.store import Store
 from training.walk import run_stages, stage_key
@@ -55,22 +57,22 @@ def test_every_recipe_trains(run_tiny, task, shared, method):
     )
     assert tuple(outcome.stages) == RECIPES[method].stages
     for name, about in outcome.stages.items():
-        stage, report = STAGES[name], about["report"]
+        stage, report = STAGES[name], about.report
         assert set(stage.gives) <= set(outcome.artifacts)
         if "epochs" not in stage.settings:
-            assert report["history"] == [] and stage.read_outs == ()
+            assert not report.history and stage.read_outs == ()
             continue
-        assert [row["epoch"] for row in report["history"]] == [1, 2]
-        assert all(math.isfinite(value) for row in report["history"] for value in row.values())
-        assert set(report["matrices"]) == set(report["epochs"]) == SELECTIONS
-        read_outs = set(report["matrices"]["last"])
+        assert [row["epoch"] for row in report.history] == [1, 2]
+        assert all(math.isfinite(value) for row in report.history for value in row.values())
+        assert set(report.matrices) == set(report.epochs) == SELECTIONS
+        read_outs = set(report.matrices["last"])
         assert read_outs == set(stage.read_outs)
         for selection in SELECTIONS:
             for read_out in read_outs:
-                assert f"{read_out}/unbiased/{selection}" in report["summary"]
-                assert report["matrices"][selection][read_out].shape == (2, 10, 10)
-                assert report["matrices"][selection][read_out][1].sum() == len(task.test)
-            assert all(f"valid/{read_out}/average" in row for read_out in read_outs for row in report["history"])
+                assert f"{read_out}/unbiased/{selection}" in report.summary
+                assert report.matrices[selection][read_out].shape == (2, 10, 10)
+                assert report.matrices[selection][read_out][1].sum() == len(task.test)
+            assert all(f"valid/{read_out}/average" in row for read_out in read_outs for row in report.history)
         assert logged[f"{name}/loss"] == [1, 2]
     for name, value in outcome.summary.items():
         assert len(name.split("/")) == 3
@@ -82,7 +84,7 @@ def test_every_recipe_trains(run_tiny, task, shared, method):
 
 def test_oracle_is_the_best_on_the_test_set_and_never_worse_than_last(run_tiny, task, shared):
     outcome = run_tiny(*short("erm", 3), task=task, store=shared)
-    history = outcome.stages["pretrain"]["report"]["history"]
+    history = outcome.stages["pretrain"].report.history
     best = max(row["model/unbiased"] for row in history)
     assert outcome.summary["model/unbiased/oracle"] == best >= outcome.summary["model/unbiased/last"]
     assert outcome.summary["model/unbiased/last"] == history[-1]["model/unbiased"]
@@ -112,8 +114,16 @@ def test_bias_labels_of_training_images_change_nothing_unasked(run_tiny, task, s
     wrong = run_tiny(*short(method), task=lied, store=shared_lies)
     same(wrong.artifacts, true.artifacts)
     for name in true.stages:
-        same(wrong.stages[name]["report"]["history"], true.stages[name]["report"]["history"], name)
-        same(wrong.stages[name]["report"]["matrices"], true.stages[name]["report"]["matrices"], name)
+        same(wrong.stages[name].report.history, true.stages[name].report.history, name)
+        same(wrong.stages[name].report.matrices, true.stages[name].report.matrices, name)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen(Artifact):
+    """An artifact that the stage itself declares."""
+
+    target: torch.Tensor
+    bias: Sequence[torch.Tensor]
 
 
 class Spy(Stage):
@@ -124,7 +134,8 @@ class Spy(Stage):
     settings: ClassVar[dict] = {}
 
     def run(self, inputs, ctx):
-        return {"seen": {"bias": ctx.train.bias, "target": ctx.train.target}, "report": report_of({})}
+        bias = [] if ctx.train.bias is None else [ctx.train.bias]
+        return {"seen": Seen(ctx.train.target, bias), "report": report_of({})}
 
 
 class DeclaredSpy(Spy):
@@ -135,26 +146,27 @@ class DeclaredSpy(Spy):
 def test_bias_labels_only_for_those_who_declare_it(tiny, task, tmp_path, stage):
     settings = {**tiny(), "spy": {}}
     outcome = run_stages([stage], task, settings, torch.device("cpu"), Store(tmp_path), say=lambda line: None)
-    seen = outcome.artifacts["seen"]
-    assert torch.equal(seen["target"], task.train.target)
-    assert outcome.stages["spy"]["needs_bias_labels"] is stage.needs_bias_labels
+    again = run_stages([stage], task, settings, torch.device("cpu"), Store(tmp_path), say=lambda line: None)
+    seen = take(again.artifacts, "seen", Seen)
+    assert torch.equal(seen.target, task.train.target) and again.stages["spy"].reused
+    assert outcome.stages["spy"].needs_bias_labels is stage.needs_bias_labels
     if stage.needs_bias_labels:
-        assert torch.equal(seen["bias"], task.train.bias)
+        assert torch.equal(seen.bias[0], task.train.bias)
     else:
-        assert seen["bias"] is None
+        assert seen.bias == []
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(run_tiny):
     words = short("denetdm", 1)
     one, again = run_tiny(*words), run_tiny(*words, "fresh=True")
-    assert not any(about["reused"] for about in again.stages.values())
+    assert not any(about.reused for about in again.stages.values())
     same(again.artifacts, one.artifacts)
     assert again.summary == one.summary
     other = run_tiny(*words, "seed=2")
     assert other.summary != one.summary
     for artifact in one.artifacts:
-        for name, weights in one.artifacts[artifact]["states"]["last"].items():
-            assert not torch.equal(weights, other.artifacts[artifact]["states"]["last"][name]), name
+        for name, weights in one.artifacts[artifact].states["last"].items():
+            assert not torch.equal(weights, other.artifacts[artifact].states["last"][name]), name
 
 
 def test_the_second_time_nothing_is_computed(run_tiny, monkeypatch):
@@ -165,8 +177,8 @@ def test_the_second_time_nothing_is_computed(run_tiny, monkeypatch):
         monkeypatch.setattr(STAGES[stage], "run", None)
     said: list[str] = []
     second = run_tiny(*words, log=lambda *entry: logs[1].append(entry), say=said.append)
-    assert [about["reused"] for about in first.stages.values()] == [False, False]
-    assert [about["reused"] for about in second.stages.values()] == [True, True]
+    assert [about.reused for about in first.stages.values()] == [False, False]
+    assert [about.reused for about in second.stages.values()] == [True, True]
     assert [line.split(":")[0] for line in said] == ["branches", "distill"]
     assert logs[0] == logs[1] != []
     same(second.artifacts, first.artifacts)
@@ -177,7 +189,7 @@ def test_a_changed_stage_reuses_those_before_it(run_tiny):
     words = short("denetdm", 1)
     run_tiny(*words)
     reused = {
-        change: [about["reused"] for about in run_tiny(*words, change).stages.values()]
+        change: [about.reused for about in run_tiny(*words, change).stages.values()]
         for change in ("distill.temperature=3.0", "branches.weight_decay=0.01", "fresh=True")
     }
     assert list(reused.values()) == [[True, False], [False, False], [False, False]]
@@ -237,7 +249,7 @@ def test_the_keys_of_a_run(tiny, task):
     assert stage_key(stage, task, settings, cpu, {"branches": "two"}) != key
     assert stage_key(stage, task, settings, torch.device("cuda"), {"branches": "one"}) != key
     assert stage_key(stage, task, settings, cpu, {"branches": "one", "of no use": "x"}) == key
-    other_code = type("Other", (type(stage),), {"__module__": "stages.lff"})()
+    other_code = type("LfF", (type(stage),), {"__module__": "stages.lff"})()
     assert stage_key(other_code, task, settings, cpu, {"branches": "one"}) != key
 
 

@@ -37,7 +37,7 @@ def test_every_recipe_that_takes_it_learns_from_it(run_tiny, two, method):
     outcome = run_tiny(*words, *rates, task=two)
     last = next(name for name in outcome.summary if name.startswith("model/average/last"))
     assert outcome.summary[last] > 70
-    spec = outcome.artifacts["model"]["spec"]
+    spec = outcome.artifacts["model"].spec
     assert spec["vector"] == 10
     assert build_classifier(spec).head.in_features == 110
 

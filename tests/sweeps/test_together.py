@@ -81,7 +81,7 @@ def test_the_numbers_and_the_runs_of_trials_by_themselves(tmp_path, words, capfd
     assert replicas(store) == {4}
     assert all((run.folder / "weights.safetensors").exists() for run in read_runs(store))
     together = outcomes(plan, store / "stages")
-    assert all(about["reused"] for outcome in together for about in outcome.stages.values())
+    assert all(about.reused for outcome in together for about in outcome.stages.values())
     alone = outcomes(plan, tmp_path / "alone")
     same_to_float_tolerance(together, alone)
     assert differ(alone[0], alone[1]) > 2e-3, "and so are skews"

@@ -14,7 +14,8 @@ from torch.optim import SGD
 from data.batches import Batches
 from tests.pipeline import same
 from tests.stages.dial import TARGET, Dial, context_in, split, task_of, turn
-from training.loop import Fitted, Job, Update, fit
+from training.job import Fitted, Job, Update
+from training.loop import fit
 from training.stage import Context
 from training.store import StageFolder
 
@@ -113,7 +114,7 @@ def clock(monkeypatch) -> Iterator[list[float]]:
 
 def test_checkpoints_come_no_more_often_than_asked(context, clock, monkeypatch):
     written: list[float] = []
-    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state["history"])))
+    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state.history)))
     task = task_of()
     model = Dial([0] * 9)
 
@@ -127,7 +128,7 @@ def test_checkpoints_come_no_more_often_than_asked(context, clock, monkeypatch):
 def test_given_up_before_the_checkpoint_of_the_epoch(context, monkeypatch):
     """Who goes on from a checkpoint is not asked about its epoch again."""
     written: list[int] = []
-    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state["history"])))
+    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state.history)))
     task = task_of()
     asked: list[int] = []
 
@@ -143,7 +144,7 @@ def test_given_up_before_the_checkpoint_of_the_epoch(context, monkeypatch):
 
 def test_no_checkpoint_after_the_last_epoch(context, tmp_path, monkeypatch):
     written: list[int] = []
-    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state["history"])))
+    monkeypatch.setattr(StageFolder, "save_checkpoint", lambda folder, state: written.append(len(state.history)))
     task = task_of()
     fit(turn(Dial([0] * 9), task, 3), context(task))
     assert written == [1, 2]

@@ -64,12 +64,12 @@ def test_the_numbers_of_a_single_run(several, tmp_path, stage):
     said: list[str] = []
     assert at_once(given, tmp_path / "many", said.append) == [None] * 3
     together, alone = outcomes(given, tmp_path / "many"), outcomes(given, tmp_path / "alone")
-    assert all(about["reused"] for outcome in together for about in outcome.stages.values())
-    counts = {outcome.stages[stage]["report"]["replicas"] for outcome in together}
+    assert all(about.reused for outcome in together for about in outcome.stages.values())
+    counts = {outcome.stages[stage].report.replicas for outcome in together}
     why = [line for line in said if line.startswith(f"{stage}: the runs are trained one after another")]
     if stage in NOT_AT_ONCE:
         assert counts == {1} and len(why) == 1 and re.search(NOT_AT_ONCE[stage], why[0])
-        if all(about["report"].get("replicas", 1) == 1 for about in together[0].stages.values()):
+        if all(about.report.replicas == 1 for about in together[0].stages.values()):
             assert max(map(differ, together, alone)) == 0
     else:
         assert counts == {3} and not why
@@ -86,7 +86,7 @@ def test_every_optimiser_and_convolutions(several, tmp_path, optimiser, layout):
     given = several(*words, f"optimiser={optimiser}", "pretrain.weight_decay=0.01", "pretrain.batch_size=128")
     assert at_once(given, tmp_path / "many") == [None] * 3
     together = outcomes(given, tmp_path / "many")
-    assert {outcome.stages["pretrain"]["report"]["replicas"] for outcome in together} == {3}
+    assert {outcome.stages["pretrain"].report.replicas for outcome in together} == {3}
     same_to_float_tolerance(together, outcomes(given, tmp_path / "alone"))
 
 
@@ -95,7 +95,7 @@ def test_the_numbers_of_a_single_run_on_a_gpu(several, tmp_path):
     given, gpu = several(*short("denetdm", 1)), torch.device("cuda")
     assert at_once(given, tmp_path / "many", device=gpu) == [None] * 3
     together = outcomes(given, tmp_path / "many", gpu)
-    assert {outcome.stages["distill"]["report"]["replicas"] for outcome in together} == {3}
+    assert {outcome.stages["distill"].report.replicas for outcome in together} == {3}
     same_to_float_tolerance(together, outcomes(given, tmp_path / "alone", gpu))
 
 
@@ -139,7 +139,7 @@ def test_interrupted_and_gone_on_with(several, tmp_path, monkeypatch, left):
     assert at_once(given, tmp_path / "many", said.append) == [None] * 3
     assert [line[:6] for line in said if "resuming after epoch" in line] == [f"seed {n}" for n in SEEDS[left == 3 :]]
     together = outcomes(given, tmp_path / "many")
-    counts = [outcome.stages["branches"]["report"]["replicas"] for outcome in together]
+    counts = [outcome.stages["branches"].report.replicas for outcome in together]
     assert counts == ([1, 2, 2] if left == 3 else [3, 3, 3])
     same_to_float_tolerance(together, alone)
 
@@ -152,8 +152,8 @@ def test_seeds_that_start_anew_leave_the_others(several, tmp_path, below, starts
     given = several(*short("denetdm", 3), *words, last="branches")
     assert at_once(given, tmp_path / "many") == [None] * 3
     together, alone = outcomes(given, tmp_path / "many"), outcomes(given, tmp_path / "alone")
-    assert [outcome.stages["branches"]["report"]["starts"] for outcome in together] == starts
-    assert [outcome.stages["branches"]["report"]["starts"] for outcome in alone] == starts
+    assert [outcome.stages["branches"].report.starts for outcome in together] == starts
+    assert [outcome.stages["branches"].report.starts for outcome in alone] == starts
     same_to_float_tolerance(together, alone)
 
 

@@ -25,7 +25,7 @@ def undisturbed(tmp_path_factory):
 
 
 def stored(store, outcome, stage):
-    path = store / f"{stage}-{outcome.stages[stage]['key']}" / "result.pt"
+    path = store / f"{stage}-{outcome.stages[stage].key}" / "result.pt"
     return torch.load(path, weights_only=True)
 
 
@@ -55,8 +55,8 @@ def test_killed_in_a_stage(processes, cache_dir, run_tiny, tmp_path, undisturbed
     resumed = run_tiny(*words, last=stage, store=store / "stages", say=said.append)
     whole = run_tiny(*words, last=stage, store=undisturbed)
     assert f"{stage}: resuming after epoch 2 of {EPOCHS}" in said
-    assert all(about["reused"] for name, about in resumed.stages.items() if name != stage)
-    assert len(whole.stages[stage]["report"]["history"]) == EPOCHS
+    assert all(about.reused for name, about in resumed.stages.items() if name != stage)
+    assert len(whole.stages[stage].report.history) == EPOCHS
     same(stored(store / "stages", resumed, stage), stored(undisturbed, whole, stage))
 
 
@@ -70,7 +70,7 @@ def test_killed_around_a_restart_of_the_branches(processes, cache_dir, run_tiny,
     kill(processes, "branches", checkpoints, 0, line, tmp_path)
     resumed = run_tiny(*words, last="branches", store=store / "stages")
     whole = run_tiny(*words, last="branches", store=undisturbed)
-    assert whole.stages["branches"]["report"]["starts"] == 2
+    assert whole.stages["branches"].report.starts == 2
     same(stored(store / "stages", resumed, "branches"), stored(undisturbed, whole, "branches"))
 
 

@@ -126,7 +126,7 @@ def test_a_run_says_what_was_on_and_resumes_with_it(run_tiny, task, tmp_path):
     words = (*short("erm", 3), "pretrain.network=cnn", "channels_last=on", "bfloat16=on", "checkpoint_seconds=0.0")
     small = type(task)(**{**vars(task), "train": task.train.subset(torch.arange(200))})
     whole = run_tiny(*words, task=small, store=tmp_path / "whole")
-    assert whole.stages["pretrain"]["report"]["speed"] == on("channels_last", "bfloat16") | {"graph": False}
+    assert whole.stages["pretrain"].report.speed == on("channels_last", "bfloat16") | {"graph": False}
 
     def stop(name, value, epoch):
         if name == "pretrain/loss" and epoch == 2:
@@ -137,8 +137,8 @@ def test_a_run_says_what_was_on_and_resumes_with_it(run_tiny, task, tmp_path):
     resumed = run_tiny(*words, task=small, store=tmp_path / "cut")
     same(resumed.artifacts, whole.artifacts)
     plain = run_tiny(*words[:-3], task=small, store=tmp_path / "whole")
-    assert not plain.stages["pretrain"]["reused"]
-    assert plain.stages["pretrain"]["report"]["speed"] == on() | {"graph": False}
+    assert not plain.stages["pretrain"].reused
+    assert plain.stages["pretrain"].report.speed == on() | {"graph": False}
 
 
 def test_the_settings_are_in_every_key(tiny, task):

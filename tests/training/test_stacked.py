@@ -13,7 +13,7 @@ from data.batches import Batch, Batches
 from data.gathered import side_by_side
 from data.split import Split
 from tests.training.test_sync import Refusing
-from training.loop import Job, Update
+from training.job import Job, Update
 from training.stacked import Stacked, Unstackable, _sizes
 
 

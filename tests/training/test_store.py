@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +11,21 @@ import torch
 from errors import UserError
 from stages.pretrain import Pretrain
 from tests.pipeline import TINY, run_command, same, short
-from training.store import StageFolder, Store, digest
+from training.artifacts import Checkpoint, Mask, Report, Selected, TrainedModel, to_plain
+from training.store import Store
 
-RESULT = {"model": {"weight": torch.arange(6.0).view(2, 3)}, "report": {"history": [{"loss": 0.5}]}}
+STATE = {"weight": torch.arange(6.0).view(2, 3)}
+RESULT = {
+    "model": TrainedModel({"backbone": "mlp3", "shape": [3, 28, 28]}, {"last": STATE}, "model", "pretrain"),
+    "report": Report(history=[{"loss": 0.5}], summary={"model/average/last": 50.0}, matrices={"last": {}}),
+}
+
+
+def checkpoint(epochs: int) -> Checkpoint:
+    """After so many epochs."""
+    chosen = Selected(epochs, STATE, {"model": {"average": 50.0}}, {}, {})
+    history = [{"epoch": float(number)} for number in range(epochs)]
+    return Checkpoint(STATE, [{"state": {0: STATE}}], {}, history, {"last": chosen}, {})
 
 
 @pytest.fixture
@@ -24,7 +35,7 @@ def folder(tmp_path):
 
 def test_a_result_comes_back_as_it_was(folder):
     assert folder.load_result() is None
-    folder.save_checkpoint({"epoch": 3})
+    folder.save_checkpoint(checkpoint(3))
     folder.save_result(RESULT, {"seed": 1})
     same(folder.load_result(), RESULT)
     assert folder.load_checkpoint() is None
@@ -40,9 +51,9 @@ def test_a_result_without_its_mark_does_not_count(folder):
 
 
 def test_the_last_checkpoint_counts(folder):
-    folder.save_checkpoint({"epoch": 1})
-    folder.save_checkpoint({"epoch": 2})
-    assert folder.load_checkpoint() == {"epoch": 2}
+    folder.save_checkpoint(checkpoint(1))
+    folder.save_checkpoint(checkpoint(2))
+    same(folder.load_checkpoint(), checkpoint(2))
     assert folder.load_result() is None
 
 
@@ -50,7 +61,7 @@ def test_the_last_checkpoint_counts(folder):
 @pytest.mark.parametrize("name", ["result.pt", "checkpoint.pt"])
 def test_a_damaged_file_is_not_used_and_says_so(folder, name, content):
     folder.save_result(RESULT, {})
-    folder.save_checkpoint(RESULT)
+    folder.save_checkpoint(checkpoint(1))
     path = folder.path / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
     with pytest.warns(UserWarning, match=f"{name} (cannot be read|is lost or damaged)"):
@@ -82,6 +93,60 @@ def test_nothing_in_a_stored_file_is_executed(folder, tmp_path):
     assert not (tmp_path / "trapped").exists()
 
 
+def other_shapes():
+    """Stored results of which each differs from what an artifact is today."""
+    plain = to_plain(RESULT["model"])
+    yield "a field less", {"model": {name: value for name, value in plain.items() if name != "initial"}}
+    yield "a field more", {"model": {**plain, "colour": "red"}}
+    yield "another type", {"model": {**plain, "read_out": 3}}
+    yield "no kind", {"model": {name: value for name, value in plain.items() if name != "artifact"}}
+    yield "unknown kind", {"model": {**plain, "artifact": "Painting"}}
+    yield "no artifact", {"model": torch.zeros(3)}
+    yield "no names", [plain]
+
+
+@pytest.mark.parametrize("stored", [pytest.param(stored, id=name) for name, stored in other_shapes()])
+def test_a_result_of_another_shape_is_not_used_and_says_so(folder, stored):
+    folder.save_result(RESULT, {})
+    path = folder.path / "result.pt"
+    torch.save(stored, path)
+    about = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (folder.path / "done.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"result\.pt cannot be read .* and is not used"):
+        assert folder.load_result() is None
+
+
+def test_a_checkpoint_of_another_shape_is_not_used_and_says_so(folder):
+    plain = to_plain(checkpoint(2))
+    figures = plain["selected"]["last"].pop("figures")
+    assert figures
+    for stored in (plain, to_plain(RESULT["report"]), {"epoch": 2}):
+        torch.save(stored, folder.path / "checkpoint.pt")
+        with pytest.warns(UserWarning, match=r"checkpoint\.pt cannot be read .* and is not used"):
+            assert folder.load_checkpoint() is None
+
+
+@pytest.mark.recipe
+def test_a_stage_whose_stored_artifact_has_another_shape_is_computed_again(run_tiny, tmp_path):
+    first = run_tiny(*short("erm"))
+    path = tmp_path / "stages" / f"pretrain-{first.stages['pretrain'].key}"
+    stored = torch.load(path / "result.pt", weights_only=True)
+    del stored["model"]["initial"]
+    torch.save(stored, path / "result.pt")
+    about = {"sha256": hashlib.sha256((path / "result.pt").read_bytes()).hexdigest()}
+    (path / "done.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.warns(UserWarning, match="cannot be read .*ValueError.* is not used"):
+        second = run_tiny(*short("erm"))
+    assert not second.stages["pretrain"].reused
+    same(second.artifacts, first.artifacts)
+
+
+def test_what_is_no_artifact_is_not_stored(folder):
+    with pytest.raises(TypeError, match="dict is not an artifact"):
+        folder.save_result({"model": {"weights": torch.zeros(3)}}, {})
+    assert folder.load_result() is None
+
+
 def test_what_a_killed_process_left_half_written_is_ignored(folder):
     (folder.path / ".result.pt.4711").write_bytes(b"half")
     (folder.path / ".checkpoint.pt.4711").write_bytes(b"half")
@@ -92,7 +157,7 @@ def test_what_a_killed_process_left_half_written_is_ignored(folder):
 
 
 def test_a_failed_write_keeps_what_was_there(folder, monkeypatch):
-    folder.save_checkpoint({"epoch": 1})
+    folder.save_checkpoint(checkpoint(1))
 
     def full_disk(value, handle):
         handle.write(b"some of it")
@@ -100,8 +165,8 @@ def test_a_failed_write_keeps_what_was_there(folder, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(UserError, match=r"checkpoint\.pt cannot be written \(No space left on device\)"):
-        folder.save_checkpoint({"epoch": 2})
-    assert folder.load_checkpoint() == {"epoch": 1}
+        folder.save_checkpoint(checkpoint(2))
+    same(folder.load_checkpoint(), checkpoint(1))
     assert [path.name for path in folder.path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -112,15 +177,8 @@ def test_a_store_that_cannot_be_written(tmp_path, below):
         Store(tmp_path / "file" / below)
 
 
-def test_digest():
-    assert digest({"a": 1, "b": [1.5, None]}) == digest({"b": [1.5, None], "a": 1})
-    values = [{"a": 1}, {"a": 2}, {"a": "1"}, {"a": True}, {"a": None}, {"b": 1}, {"a": [1]}, {"a": {"a": 1}}, {}]
-    assert len({digest(value) for value in values}) == len(values)
-    assert digest({}).isalnum()
-
-
 def test_a_single_flipped_bit_is_noticed(folder):
-    folder.save_result({"weights": torch.zeros(1000)}, {})
+    folder.save_result({"mask": Mask({"weights": torch.zeros(1000)})}, {})
     path = folder.path / "result.pt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -132,13 +190,13 @@ def test_a_single_flipped_bit_is_noticed(folder):
 @pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "half"])
 def test_a_damaged_stage_is_computed_again(run_tiny, tmp_path, damage):
     first = run_tiny(*short("erm"))
-    path = tmp_path / "stages" / f"pretrain-{first.stages['pretrain']['key']}" / "result.pt"
+    path = tmp_path / "stages" / f"pretrain-{first.stages['pretrain'].key}" / "result.pt"
     path.write_bytes(path.read_bytes()[:1000] if damage is None else damage)
     with pytest.warns(UserWarning, match="is not used"):
         second = run_tiny(*short("erm"))
-    assert not second.stages["pretrain"]["reused"]
+    assert not second.stages["pretrain"].reused
     same(second.artifacts, first.artifacts)
-    assert run_tiny(*short("erm")).stages["pretrain"]["reused"]
+    assert run_tiny(*short("erm")).stages["pretrain"].reused
 
 
 def test_of_two_processes_on_one_stage_the_second_waits_and_reuses(
@@ -161,7 +219,7 @@ def test_of_two_processes_on_one_stage_the_second_waits_and_reuses(
     mine = run_tiny(*short("erm"), store=tmp_path / "runs" / "stages")
     other.join(120)
     assert other.exitcode == 0
-    assert not mine.stages["pretrain"]["reused"]
+    assert not mine.stages["pretrain"].reused
     assert "pretrain: finished before, reused" in output.read_text()
 
 
@@ -178,6 +236,4 @@ def test_store_folders_of_stages_are_apart(tmp_path):
     one, other = store.folder("pretrain", "a"), store.folder("pretrain", "b")
     one.save_result(RESULT, {})
     assert other.load_result() is None
-    store.remove("pretrain", "a")
-    assert not Path(one.path).exists()
-    assert isinstance(store.folder("pretrain", "a"), StageFolder)
+    assert store.folder("pretrain", "a").load_result() is not None

@@ -4,7 +4,6 @@ Records are in the form of Sacred's own observer, which Omniboard reads. Sacred'
 appends, so that what is brought twice is there twice, and what a lost server missed is lost.
 """
 
-import hashlib
 import json
 import math
 import mimetypes
@@ -18,6 +17,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from digests import digest_of, digest_of_file
 from tracking.curves import final_curves
 from tracking.folders import run_uid
 
@@ -150,8 +150,7 @@ class Mirror:
         about = path.stat()
         key = (str(path), about.st_size, about.st_mtime_ns)
         if key not in self._digests:
-            with path.open("rb") as handle:
-                self._digests[key] = hashlib.file_digest(handle, "sha256").hexdigest()
+            self._digests[key] = digest_of_file(path)
         return self._digests[key]
 
     def _state(self, folder: Path, run: Document, *parts: Any) -> str:
@@ -159,7 +158,7 @@ class Mirror:
         paths = [path for name in run.get("artifacts", []) if (path := _inside(folder, name)) is not None]
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         text = json.dumps([self.file_limit, run, parts, files], sort_keys=True)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return digest_of([text.encode("utf-8", "surrogatepass")])
 
 
 def _record(run: Document, config: Document) -> Document:

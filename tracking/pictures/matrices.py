@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from metrics import FIGURES, GroupMatrix
+from metrics import GroupMatrix
 from tracking.pictures import canvas as page
 from tracking.pictures.canvas import DPI, GREY, LINE, MARGIN, OUTLINE, STYLE, WIDTH
+from vocabulary import GROUP_FIGURES
 
 
 def plot_matrix(
@@ -29,7 +30,7 @@ def plot_matrix(
     `bias_colours` is float [B, 3] in [0, 1], drawn as swatches along the bias axis. Aligned cells are outlined, empty
     cells hatched. Raises ValueError when names or colours do not fit the matrix.
     """
-    values = {name: getattr(matrix, name) for name in (FIGURES if matrix.has_bias else ("average",))}
+    values = {name: getattr(matrix, name) for name in (GROUP_FIGURES if matrix.has_bias else ("average",))}
     shown = [f"{name}\u00a0{'-' if value is None else format(value, '.1f')}" for name, value in values.items()]
     notes = ["accuracy in %", *(["outlined: aligned"] if matrix.has_bias else [])]
     axes = ("target", "bias" if matrix.has_bias else "")

@@ -1,19 +1,18 @@
 """What a miner found, for the user to look at: a table of suspects and a contact sheet."""
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from data.split import Split, Task
-from stages.common.scores import values_for
+from stages.common.scores import scores_for
 from tracking.pictures.plots import plot_images
+from training.artifacts import ConflictScore
 
 
-def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: int = 10) -> list[Path]:
+def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int = 10) -> list[Path]:
     """Write suspects.csv and suspects.png (the top ones per class).
 
     The table has every training image: id, target, score, suspect and, where it comes from a file, the file's path and
@@ -26,14 +25,14 @@ def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: 
     task
         The data that was mined.
     artifact
-        A `conflict_score`.
+        What was mined.
     each
         Images of each class on the sheet.
     """
     train = task.train
-    score = values_for(artifact, "score", train, "suspects").cpu()
+    score = scores_for(artifact, train, "suspects").cpu()
     # Compared as tensors, as `flags_for` does: a float32 score is not the Python number that it prints as.
-    flags = (score > artifact["threshold"]).tolist()
+    flags = (score > artifact.threshold).tolist()
     table = folder / "suspects.csv"
     ids, targets = train.ids.tolist(), train.target.tolist()
     with table.open("w", newline="", encoding="utf-8") as handle:
@@ -50,7 +49,7 @@ def write_suspects(folder: Path, task: Task, artifact: Mapping[str, Any], each: 
     sheet = plot_images(
         train.images[chosen],
         captions,
-        title=f"{task.name}: highest conflict scores per class ({artifact['miner']})",
+        title=f"{task.name}: highest conflict scores per class ({artifact.miner})",
         path=folder / "suspects.png",
         columns=each,
     )

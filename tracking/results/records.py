@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from catalogue import decides
 from errors import UserError
 from tracking.folders import RunRecord
+from tracking.results.roles import roles_of
 
 # Columns of a run itself; those with a slash are figures, all others settings.
 ABOUT = ("run", "started", "status", "command", "device")
@@ -19,11 +19,11 @@ FACTS = ("final", "conflicting", "content", "folder")
 def settings_of(record: RunRecord) -> dict[str, Any]:
     """The settings that decide a run's figures, by dotted name: those of the run and of the stages it went through."""
     stages = set(record.info.get("stages", {})) or {n for n, v in record.config.items() if isinstance(v, Mapping)}
-    settings: dict[str, Any] = {}
+    roles, settings = roles_of(record), dict[str, Any]()
     for name, value in record.config.items():
         if isinstance(value, Mapping):
             settings |= {f"{name}.{own}": setting for own, setting in value.items()} if name in stages else {}
-        elif decides(name):
+        elif name in roles:
             settings[name] = value
     return settings
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from catalogue import RUN_SETTINGS, concerns
 from tracking.folders import RunRecord
 from tracking.results.records import settings_of
+from tracking.results.roles import roles_of, told_of
 from tracking.results.tables import NOTHING, Table
 from vocabulary import SELECTIONS, TAINT
 
@@ -80,24 +80,13 @@ def data_of(record: RunRecord) -> tuple[tuple[str, Any], ...]:
 
     Runs in which any of it differs never share a table.
     """
-    dataset = str(record.config.get("dataset", ""))
-    about = record.info.get("data", {})
+    roles, about = roles_of(record), record.info.get("data", {})
     brought = [(name, about[name]) for name in ("folder", "content") if about.get(name) is not None]
     return tuple(brought) + tuple(
         (name, tuple(value) if isinstance(value, list) else value)
         for name, value in sorted(record.config.items())
-        if not isinstance(value, Mapping) and makes_data(name, dataset)
+        if name != "skew" and roles.get(name) == "data"
     )
-
-
-def makes_data(name: str, dataset: str) -> bool:
-    """Whether a run's setting decides what its images are; the skew, which has a column, is left out."""
-    setting = RUN_SETTINGS.get(name)
-    return name != "skew" and (setting is None or (setting.role == "data" and concerns(name, (), dataset)))
-
-
-def _told(name: str) -> bool:
-    return name in RUN_SETTINGS and RUN_SETTINGS[name].told
 
 
 def tables_of(
@@ -120,7 +109,7 @@ def tables_of(
     for record in records:
         if record.finished:
             made.setdefault(data_of(record), []).append(record)
-    titles = _titles(list(made))
+    titles = _titles(made)
     tables = []
     for (_, runs), title in zip(made.items(), titles, strict=True):
         lines = lines_of(runs)
@@ -193,11 +182,11 @@ def _varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return varying
 
 
-def _titles(made: Sequence[tuple[tuple[str, Any], ...]]) -> list[str]:
+def _titles(made: Mapping[tuple[tuple[str, Any], ...], Sequence[RunRecord]]) -> list[str]:
     """The data set, and of the settings that make it those that differ between tables or are not plainly off."""
     titles = []
-    for data in made:
-        settings = dict(data)
+    for data, runs in made.items():
+        settings, told = dict(data), told_of(runs[0])
         others = [dict(other) for other in made if dict(other).get("dataset") == settings["dataset"]]
         shown = []
         for name, value in settings.items():
@@ -207,7 +196,7 @@ def _titles(made: Sequence[tuple[tuple[str, Any], ...]]) -> list[str]:
                     shown.append(f"images {value[:8]}")
             elif name == "folder":
                 shown.append(f"{value}/")
-            elif name != "dataset" and (divides or (_told(name) and value not in (None, False))):
+            elif name != "dataset" and (divides or (name in told and value not in (None, False))):
                 shown.append(name if value is True else f"not {name}" if value is False else f"{name} {value}")
         titles.append(settings["dataset"] + (f" ({', '.join(shown)})" if shown else ""))
     return titles

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.generated.colored import PALETTE, PLACEMENTS, assign_bias, build, build_arrays, colour_images, data_key
+from data.generated.colored import PALETTE, PLACEMENTS, as_task, assign_bias, build_arrays, colour_images, data_key
 from data.sources.idx import MNIST_NAMES, Source
+from data.split import Task
 from errors import UserError
 
 # Training images of MNIST by digit.
@@ -19,6 +20,11 @@ def source(n: int = 200) -> Source:
     images = rng.integers(0, 256, (2 * n, 28, 28), dtype=np.uint8)
     labels = np.arange(n) % 10
     return Source(images[:n], labels, images[n:], labels, MNIST_NAMES, np.arange(n) + 7, np.arange(n))
+
+
+def build(skew: float, severity: int, seed: int, reverse: bool = False) -> Task:
+    arrays, key = build_arrays(source(), skew, severity, seed), data_key(source(), skew, severity, seed)
+    return as_task(arrays, name="colored", names=MNIST_NAMES, key=key, reverse=reverse)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +128,7 @@ def test_batched_equals_one_image_at_a_time():
 
 
 def test_same_seed_same_images_other_seed_other_noise():
-    first, again, other = (build(source(), 0.1, 1, seed, reverse=False) for seed in (0, 0, 1))
+    first, again, other = (build(0.1, 1, seed) for seed in (0, 0, 1))
     assert torch.equal(first.train.images, again.train.images)
     assert first.key == again.key
     assert not torch.equal(first.train.images, other.train.images)
@@ -143,7 +149,7 @@ def test_train_and_test_noise_differ():
 
 
 def test_test_set_is_a_tenth_aligned():
-    task = build(source(), 0.01, 4, 0, reverse=False)
+    task = build(0.01, 4, 0)
     for split, aligned in ((task.train, 200), (task.test, 20)):
         # 20 images a class: round(19.8) = 20 and round(2) = 2 aligned.
         assert split.bias is not None
@@ -151,7 +157,7 @@ def test_test_set_is_a_tenth_aligned():
 
 
 def test_task_carries_names_colours_and_ids():
-    task = build(source(), 0.1, 2, 0, reverse=False)
+    task = build(0.1, 2, 0)
     assert task.target_names == MNIST_NAMES
     assert (task.n_targets, task.n_biases, task.image_shape) == (10, 10, (3, 28, 28))
     assert task.bias_colours is not None
@@ -161,7 +167,7 @@ def test_task_carries_names_colours_and_ids():
 
 
 def test_reverse_exchanges_target_and_bias():
-    task, back = (build(source(), 0.1, 2, 0, reverse=reverse) for reverse in (False, True))
+    task, back = (build(0.1, 2, 0, reverse) for reverse in (False, True))
     assert torch.equal(task.train.images, back.train.images)
     assert back.train.bias is not None
     assert task.train.bias is not None

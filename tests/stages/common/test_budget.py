@@ -8,7 +8,8 @@ from torch.optim import SGD
 
 from errors import UserError
 from stages.common.budget import training_batches
-from training.loop import Job, Update, fit
+from training.job import Job, Update
+from training.loop import fit
 
 OWN = {"batch_size": 32, "epochs": 7, "steps": 0, "evaluate_every": 5}
 

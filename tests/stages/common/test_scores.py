@@ -10,7 +10,15 @@ from data.batches import Batches
 from data.split import Split
 from errors import UserError
 from stages.common.classifier import difficulty
-from stages.common.scores import bias_artifact, flags_for, mining_figures, report_of, score_artifact, values_for
+from stages.common.scores import (
+    bias_artifact,
+    flags_for,
+    labels_for,
+    mining_figures,
+    report_of,
+    score_artifact,
+    scores_for,
+)
 from training.loop import fit_alone
 
 
@@ -26,7 +34,7 @@ ARTIFACT = score_artifact(torch.tensor([40, 10, 30, 20]), torch.tensor([0.4, 0.1
 
 @pytest.mark.parametrize("ids", [[40, 10, 30, 20], [10, 20, 30, 40], [30, 10], [20], [20, 20, 40], []])
 def test_values_follow_the_ids_of_the_split(ids):
-    values = values_for(ARTIFACT, "score", split_of(ids), "prune")
+    values = scores_for(ARTIFACT, split_of(ids), "prune")
     assert torch.equal(values, torch.tensor([i / 100 for i in ids], dtype=torch.float32))
 
 
@@ -40,23 +48,23 @@ def test_values_follow_the_ids_of_the_split(ids):
 )
 def test_unknown_images(ids, says):
     with pytest.raises(UserError, match=says):
-        values_for(ARTIFACT, "score", split_of(ids), "prune")
+        scores_for(ARTIFACT, split_of(ids), "prune")
 
 
 def test_an_artifact_of_no_images():
     empty = bias_artifact(torch.tensor([], dtype=torch.int64), torch.tensor([]), 3, "true")
-    assert values_for(empty, "label", split_of([]), "group_dro").shape == (0,)
+    assert labels_for(empty, split_of([]), "group_dro").shape == (0,)
     with pytest.raises(UserError, match=r"group_dro: 2 of 2 training images have no label .first id 7."):
-        values_for(empty, "label", split_of([7, 8]), "group_dro")
+        labels_for(empty, split_of([7, 8]), "group_dro")
 
 
 def test_artifacts_are_plain_and_on_the_cpu():
     artifact = score_artifact(torch.tensor([1, 2, 3]), torch.tensor([-0.1, 0.5, 1.2]).double(), 0.5, "test")
-    assert artifact["score"].dtype == torch.float32
-    assert artifact["score"].tolist() == [0.0, 0.5, 1.0]
-    assert artifact["threshold"] == 0.5 and artifact["miner"] == "test"
+    assert artifact.score.dtype == torch.float32
+    assert artifact.score.tolist() == [0.0, 0.5, 1.0]
+    assert artifact.threshold == 0.5 and artifact.miner == "test"
     labels = bias_artifact(torch.tensor([1, 2]), torch.tensor([1.0, 0.0]), 2, "pseudo")
-    assert labels["label"].dtype == torch.int64 and labels["n_biases"] == 2 and labels["kind"] == "pseudo"
+    assert labels.label.dtype == torch.int64 and labels.n_biases == 2 and labels.kind == "pseudo"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -149,7 +157,7 @@ def test_mining_figures_by_hand():
         }
     )
     assert mining_figures(score, 0.5, train.without_bias()) == {"mined/share/train": 50.0}
-    assert report_of(figures)["summary"] == figures
+    assert report_of(figures).summary == figures
 
 
 @pytest.mark.parametrize(
@@ -170,4 +178,4 @@ def test_values_of_a_held_out_subset(task):
     artifact = score_artifact(task.train.ids, torch.rand(len(task.train)), 0.5, "test")
     chosen = torch.randperm(len(task.train))[:50]
     part = replace(task.train.subset(chosen), bias=None)
-    assert torch.equal(values_for(artifact, "score", part, "prune"), artifact["score"][chosen])
+    assert torch.equal(scores_for(artifact, part, "prune"), artifact.score[chosen])

@@ -86,7 +86,7 @@ def test_given_up_in_another_process(tmp_path, words, experiment, storage, proce
     states = run_search(experiment, search, Here(), lambda line: None)
     assert states == [] and len(runs_in(tmp_path / "runs")) == 1
     assert counts_of(study)["pruned"] == 1
-    assert search.journal.exists() == (storage is None)
+    assert (search.folder / f"{search.name}.journal").exists() == (storage is None)
     [table] = all_tables([tmp_path / "runs"], None, None, 3)
     assert table.rows[0][:4] == ["mine", "5", "1", "0"]
 

@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -136,7 +137,7 @@ def test_a_damaged_storage_is_one_line(experiment, words, tmp_path):
     search = read_search(experiment, "mine", words, GIVEN)
     search.folder.mkdir(parents=True)
     for content in ("what?\n", '{"op_code": 0}\n', "[]\n"):
-        search.journal.write_text(content)
+        Path(search.storage).write_text(content)
         with pytest.raises(UserError, match="no search can be read from it"):
             open_study(search)
     search = read_search(experiment, "mine", words, GIVEN | {"storage": f"sqlite:///{tmp_path / 'x.db'}"})
@@ -150,7 +151,7 @@ def test_a_line_that_was_written_in_part_is_dropped(experiment, words):
     search = read_search(experiment, "mine", words, GIVEN)
     search.folder.mkdir(parents=True)
     open_study(search)
-    with search.journal.open("a") as file:
+    with Path(search.storage).open("a") as file:
         file.write('{"op_code":4,"wor')
     open_study(search).ask()
     assert len(open_study(search).trials) == 1

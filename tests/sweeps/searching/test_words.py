@@ -30,7 +30,7 @@ def test_words_say_what_a_file_says(experiment, tmp_path):
         "seed": 3,
     }
     assert found == read_search(experiment, "mine", words, file)
-    assert found.journal == tmp_path / "sweeps" / "mine.journal"
+    assert found.storage == str(tmp_path / "sweeps" / "mine.journal")
 
 
 @pytest.mark.recipe
