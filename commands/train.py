@@ -12,6 +12,7 @@ from commands.common import load_data, prepare, say_where
 from commands.console import figures_table, other_figures, say, show
 from commands.leavings import leave
 from commands.replicas import train_at_once
+from data.cache import noting
 from data.registry import DATASETS
 from data.split import Task
 from stages.recipes import final_stage, stages_of
@@ -38,10 +39,11 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         train_at_once(stages, settings, device, store, load_data)
         # What has just been computed is not computed again.
         settings["fresh"] = False
-    task = load_data(settings)
+    with noting() as cached:
+        task = load_data(settings)
     check_bias_labels(task, stages, settings["method"])
     _describe(task, settings, device)
-    run.info["data"] = about_data(task, settings)
+    run.info["data"] = about_data(task, settings) | {"cached": sorted(cached)}
     final = final_stage(stages)
     if final is not None:
         run.info["final"] = {"stage": final.name, "read_out": final.read_outs[0]}
@@ -50,9 +52,19 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         run.log_scalar(name, float(value), int(epoch))
         tell_listener(name, float(value), int(epoch))
 
+    # Stages that were begun belong to a run that does not come to its end, too (`results.py clean`).
+    run.info["begun"] = {}
+
+    def begin(stage: str, key: str) -> None:
+        # Another dict each time: Sacred's timer may be writing the one before.
+        run.info["begun"] = {**run.info["begun"], stage: key}
+
     wanted = {"csv_file": settings["csv_metrics"], "tensorboard": settings["tensorboard"]}
     with also_written(record, _folder(run), **wanted) as log:
-        outcome = run_stages(stages, task, settings, device, store, log=log, say=say, progress=settings["progress"])
+        outcome = run_stages(
+            stages, task, settings, device, store,
+            log=log, say=say, progress=settings["progress"], begun=begin,
+        )  # fmt: skip
     run.info["summary"] = {name: float(value) for name, value in outcome.summary.items()}
     run.info["stages"] = {
         name: {
@@ -66,6 +78,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         }
         for name, about in outcome.stages.items()
     }
+    del run.info["begun"]
     run.info["device"] = device_name(device)
     # On this device, with as many threads of a CPU: as far as torch knows of its operations.
     run.info["repeatable"] = not any(about["nondeterministic"] for about in run.info["stages"].values())

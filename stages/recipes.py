@@ -28,6 +28,7 @@ MODULES = (
     "stages.end",
     "stages.lntl",
     "stages.fisher",
+    "stages.shortcut",
 )
 
 

@@ -55,8 +55,8 @@ def test_commands_about_results_parse():
     for line in lines:
         words = shlex.split(re.split(r"\s{2,}", line)[0])[2:]
         if words != ["--help"]:
-            options = results._parse(words)
-            assert all(Filter.parse(word) for word in options.words if "=" in word)
+            _, options = results.PROGRAM.parse(words)
+            assert all(Filter.parse(word) for word in getattr(options, "filters", ()))
 
 
 def test_scripts_and_linked_folders_exist():

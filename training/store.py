@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -72,15 +73,49 @@ class StageFolder:
         for name in ("done.json", "result.pt", "checkpoint.pt"):
             (self.path / name).unlink(missing_ok=True)
 
+    @property
+    def finished(self) -> bool:
+        """Whether there is a result, as far as its folder says."""
+        return (self.path / "done.json").exists()
+
+    def leftovers(self) -> list[Path]:
+        """Files that a killed process was writing; while the stage is locked they may be a living one's."""
+        return [path for path in self.path.glob(".*.pt.*") if path.is_file() and not path.is_symlink()]
+
+    @contextlib.contextmanager
+    def free(self) -> Iterator[bool]:
+        """Keep every other process out of this stage, and say whether that was possible simultaneously."""
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def discard(self) -> None:
+        """Delete the folder, which the caller has locked; who waits for the lock makes it again."""
+        shutil.rmtree(self.path)
+
     @contextlib.contextmanager
     def locked(self, say: Any = print) -> Iterator[None]:
         """Keep every other process out of this stage; wait, with a line saying so, while another one is in it."""
         lock = FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"another process is computing this stage; waiting for it ({self.path})")
-            lock.acquire()
+        timeout = 0
+        while True:
+            # The folder may have been discarded while this process waited.
+            self.path.mkdir(exist_ok=True)
+            try:
+                lock.acquire(timeout=timeout)
+                break
+            except Timeout:
+                say(f"another process is computing this stage; waiting for it ({self.path})")
+                timeout = -1
+            except FileNotFoundError:
+                continue
         try:
             yield
         finally:

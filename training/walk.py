@@ -66,6 +66,7 @@ def run_stages(
     log: Callable[[str, float, int], None] = lambda name, value, step: None,
     say: Callable[[str], None] = print,
     progress: bool = True,
+    begun: Callable[[str, str], None] = lambda stage, key: None,
 ) -> Outcome:
     """Run stages in order, each at most once for its key.
 
@@ -81,13 +82,15 @@ def run_stages(
         Where finished stages are looked up and stored.
     log, say, progress
         Take metrics and lines for the user; whether to draw progress bars.
+    begun
+        Takes name and key of each stage before it is looked up or computed.
 
     Raises
     ------
     UserError
         The data has a second modality and a stage cannot use it.
     """
-    walk = Walk(stages, task, settings, device, store, log=log, say=say, progress=progress)
+    walk = Walk(stages, task, settings, device, store, log=log, say=say, progress=progress, begun=begun)
     for stage in stages:
         walk.advance(stage)
     return walk.outcome
@@ -110,6 +113,7 @@ class Walk:
         log: Callable[[str, float, int], None] = lambda name, value, step: None,
         say: Callable[[str], None] = print,
         progress: bool = True,
+        begun: Callable[[str, str], None] = lambda stage, key: None,
         together: Together | None = None,
     ) -> None:
         if task.vector_size and (blind := [stage.name for stage in stages if not stage.takes_vector]):
@@ -122,6 +126,7 @@ class Walk:
         self.outcome = Outcome()
         self._task, self._device, self._store = task, device, store
         self._log, self._say, self._progress, self._together = log, say, progress, together
+        self._begun = begun
         # Before anything is trained: the last stage may be the one that needs them.
         self._weights = imagenet_weights(stages, settings)
         if settings.get("compile") == "on":
@@ -134,6 +139,7 @@ class Walk:
         """Reuse, continue or compute one stage, and take its artifacts into the outcome."""
         settings, say = self.settings, self._say
         key = stage_key(stage, self._task, settings, self._device, self._keys, self._weights)
+        self._begun(stage.name, key)
         folder = self._store.folder(stage.name, key)
         started = time.monotonic()
         with folder.locked(say):

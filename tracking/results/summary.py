@@ -52,7 +52,7 @@ class Line:
     def selections(self, figure: str) -> list[str]:
         """Those for which every run has the figure."""
         common = set.intersection(*(set(final_figures(run, figure)) for run in self.runs))
-        return in_order(common)
+        return in_usual_order(common)
 
     def spread(self, figure: str, selection: str) -> Spread | None:
         """None when some run lacks the figure."""
@@ -69,7 +69,7 @@ def final_figures(run: RunRecord, figure: str) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in run.summary.items() if name.startswith(prefix)}
 
 
-def in_order(selections: Set[str]) -> list[str]:
+def in_usual_order(selections: Set[str]) -> list[str]:
     """As in `SELECTIONS`, then those of an oracle teacher, then any others."""
     known = [*SELECTIONS, *(name + TAINT for name in SELECTIONS)]
     return [*(name for name in known if name in selections), *sorted(selections - set(known))]
@@ -116,7 +116,7 @@ def tables_of(
         # Without bias labels there is no other.
         shows = figure if figure != "unbiased" or any(line.selections(figure) for line in lines) else "average"
         shown = [(line, published(line, shows)) for line in lines]
-        columns = in_order({name for line in lines for name in line.selections(shows)})
+        columns = in_usual_order({name for line in lines for name in line.selections(shows)})
         theirs = sorted({name for _, cells in shown for name in cells})
         settings = ["settings"] if any(line.differs for line in lines) else []
         rows = []
