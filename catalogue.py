@@ -20,7 +20,7 @@ RUN_SETTINGS: dict[str, Setting] = {
     "quick": Setting(False, "small budgets, to see the whole thing in minutes"),
     "replicas": Setting(
         1, "number of seeds trained simultaneously, from `seed` on; each has a run of its own",
-        low=1, high=1000, role="machine",
+        low=1, high=256, role="machine",
     ),
     **SPEED_SETTINGS,
     "imagenet_weights": Setting(
@@ -30,7 +30,9 @@ RUN_SETTINGS: dict[str, Setting] = {
     # Where a run works, and how fast.
     "device": Setting("auto", "auto (a GPU when there is one), cpu, cuda, cuda:1, mps, ...", role="machine"),
     "graph": GRAPH,
-    "threads": Setting(None, "CPU threads; None leaves it to torch", low=1, optional=True, kind=int, role="machine"),
+    "threads": Setting(
+        None, "CPU threads; None leaves it to torch", low=1, high=4096, optional=True, kind=int, role="machine"
+    ),
     "store": Setting("runs", "folder for runs, and for finished stages in its subfolder stages", role="machine"),
     "fresh": Setting(False, "compute every stage again, whatever is stored", role="machine"),
     "checkpoint_seconds": Setting(
@@ -44,7 +46,8 @@ RUN_SETTINGS: dict[str, Setting] = {
         False, "stop when that server does not answer at the start; False: continue with files only", role="machine"
     ),
     "mongo_file_mb": Setting(
-        16.0, "larger files stay on disk, with path and digest in the database", low=0.0, role="machine"
+        16.0, "larger files stay on disk, with path and digest in the database",
+        low=0.0, high=2.0**20, role="machine",
     ),
     # What is shown, read or written beside.
     "progress": Setting(True, "progress bars", role="view"),

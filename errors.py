@@ -1,5 +1,34 @@
 """Exceptions that end a run without a traceback: one is meant for users, one says that a run was pruned."""
 
+import errno
+
+# What disks and folders refuse; anything else is an error of the program.
+_OF_DISKS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EFBIG: "the file may not become larger",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EEXIST: "a file is in the way",
+    errno.ENOTDIR: "a file is where a folder belongs",
+    errno.EISDIR: "a folder is where a file belongs",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "links lead in a circle",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
+    errno.EIO: "the disk does not answer",
+    errno.ESTALE: "the disk does not answer",
+}
+
+
+def told_of_system(error: OSError) -> str | None:
+    """One line for a fault of a disk or a folder, which the user can mend; None for any other."""
+    if error.errno not in _OF_DISKS:
+        return None
+    place = error.filename2 or error.filename or "a file"
+    return f"{place} cannot be used: {_OF_DISKS[error.errno]}; fix that and repeat the command"
+
 
 class GivenUp(Exception):
     """A run that is not worth continuing; it is never resumed."""

@@ -16,6 +16,7 @@ python main.py help                                          data sets, methods,
 
 import waiting  # noqa: F401 - before torch
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,12 +25,17 @@ from docopt import DocoptExit
 
 from commands import console
 from commands.experiment import build, check_words, run_words
-from errors import UserError
+from errors import UserError, told_of_system
+from harmless import plain
 from redaction import redact
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; the exit status (0 done, 1 an error of the program, 2 a user error, 130 interrupted)."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files need not be text in any encoding.
+            stream.reconfigure(errors="backslashreplace")
     experiment = build()
     words = list(arguments)
     try:
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         check_words(experiment, words)
         run_words(experiment, words)
     except UserError as error:
-        print(f"error: {redact(str(error))}", file=sys.stderr)
+        print(f"error: {plain(redact(str(error)))}", file=sys.stderr)
         return 2
     except DocoptExit:
         print(f"error: cannot make sense of {redact(' '.join(words))}; see `python main.py help`", file=sys.stderr)
@@ -50,6 +56,12 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        told = told_of_system(error)
+        if told is None:
+            raise
+        print(f"error: {plain(redact(told))}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -50,21 +50,19 @@ def prediction_counts(prediction: Tensor, target: Tensor, bias: Tensor | None, n
 class GroupMatrix:
     """Hits and counts, int64 [T, B], of one model on one data set; where they are known its predictions, [T, B, T].
 
-    A cell is aligned when its bias is the one its target is tied to: the bias of the same index, or
-    `aligned_bias[target]` where a data set ties them otherwise. Figures are in percent, and None when no cell they
-    are made of holds an image. With one bias column there are no bias labels, and only `average` has a value.
+    A cell is aligned when its bias is one its target is tied to: the bias of the same index, or what `ties` says, int8
+    [T, B]: 1 aligned, -1 conflicting, 0 neither. Figures are in percent, and None when no cell they are made of holds
+    an image. With one bias column there are no bias labels, and only `average` has a value.
 
     Raises
     ------
     ValueError
-        Hits and counts do not fit each other.
-    UserError
-        `aligned_bias` does not name one existing bias per target.
+        Hits, counts and ties do not fit each other.
     """
 
     hits: NDArray[np.int64]
     counts: NDArray[np.int64]
-    aligned_bias: tuple[int, ...] | None = None
+    ties: NDArray[np.int8] | None = None
     predictions: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
@@ -72,26 +70,22 @@ class GroupMatrix:
             raise ValueError(f"hits {self.hits.shape} and counts {self.counts.shape} must both be [targets, biases]")
         if (self.hits < 0).any() or (self.hits > self.counts).any():
             raise ValueError("a cell has fewer than 0 hits, or more hits than images")
-        n_targets, n_biases = self.counts.shape
-        tied = self.aligned_bias
-        if tied is not None and (len(tied) != n_targets or not all(0 <= bias < n_biases for bias in tied)):
-            raise UserError(
-                f"aligned_bias is {tuple(tied)}, but there are {n_targets} targets and {n_biases} biases: "
-                f"give one bias index from 0 to {n_biases - 1} for each target"
-            )
+        if self.ties is not None and self.ties.shape != self.counts.shape:
+            raise ValueError(f"ties are {self.ties.shape}, but there are {self.counts.shape} cells")
 
     @classmethod
-    def from_counts(cls, counts: Tensor, aligned_bias: Sequence[int] | None = None) -> GroupMatrix:
+    def from_counts(cls, counts: Tensor, ties: Tensor | None = None) -> GroupMatrix:
         """From int64 [2, T, B], hits and counts. A CPU-GPU sync point."""
         # A copy, as on the CPU .numpy() shares memory with a tensor that may still be accumulated into.
         hits, images = counts.cpu().numpy().copy()
-        return cls(hits, images, None if aligned_bias is None else tuple(int(bias) for bias in aligned_bias))
+        return cls(hits, images, _on_host(ties, images))
 
     @classmethod
-    def from_predictions(cls, predictions: Tensor) -> GroupMatrix:
+    def from_predictions(cls, predictions: Tensor, ties: Tensor | None = None) -> GroupMatrix:
         """From the int64 [T, B, T] of `prediction_counts`, summed over batches. A CPU-GPU sync point."""
         found = predictions.cpu().numpy().copy()
-        return cls(found.diagonal(axis1=0, axis2=2).T.copy(), found.sum(axis=2), predictions=found)
+        counts = found.sum(axis=2)
+        return cls(found.diagonal(axis1=0, axis2=2).T.copy(), counts, _on_host(ties, counts), predictions=found)
 
     @property
     def has_bias(self) -> bool:
@@ -101,9 +95,15 @@ class GroupMatrix:
     @property
     def aligned_cells(self) -> NDArray[np.bool_]:
         """Bool [T, B], all False without bias labels."""
+        if self.ties is not None:
+            return self.ties == 1
         n_targets, n_biases = self.counts.shape
-        tied = np.arange(n_targets) if self.aligned_bias is None else np.array(self.aligned_bias)
-        return (tied[:, None] == np.arange(n_biases)) & self.has_bias
+        return (np.arange(n_targets)[:, None] == np.arange(n_biases)) & self.has_bias
+
+    @property
+    def conflicting_cells(self) -> NDArray[np.bool_]:
+        """Bool [T, B], all False without bias labels."""
+        return ~self.aligned_cells & self.has_bias if self.ties is None else self.ties == -1
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
@@ -129,7 +129,7 @@ class GroupMatrix:
     @property
     def conflicting(self) -> float | None:
         """Mean over the non-empty conflicting cells."""
-        return self._mean(~self.aligned_cells & self.has_bias)
+        return self._mean(self.conflicting_cells)
 
     @property
     def worst(self) -> float | None:
@@ -173,6 +173,11 @@ class GroupMatrix:
     def _mean(self, cells: NDArray[np.bool_]) -> float | None:
         filled = self.accuracy[cells & (self.counts > 0)]
         return float(filled.mean()) if filled.size else None
+
+
+def _on_host(ties: Tensor | None, counts: NDArray[np.int64]) -> NDArray[np.int8] | None:
+    """Ties of a matrix of these counts; there are none without bias labels."""
+    return None if ties is None or counts.shape[1] == 1 else ties.cpu().numpy()
 
 
 def average_precision(score: Tensor, positive: Tensor) -> float:

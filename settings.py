@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from errors import UserError
 
+# Whole numbers without a bound of their own: what programs in C count with.
+MOST = 2**31 - 1
+
 Role = Literal["data", "method", "machine", "view"]
 # Settings of these decide a run's figures.
 DECIDING: tuple[Role, ...] = ("data", "method")
@@ -69,12 +72,15 @@ class Setting:
             value = float(value)
         if kind in (bool, int, float, str) and (type(value) is not kind):
             raise UserError(f"setting {name}: {value!r} is not accepted; {self.accepted()}")
+        if kind is str and ("\0" in value or not value.strip()):
+            raise UserError(f"setting {name}: {value!r} is not accepted; leave it out, or give {self.accepted()}")
         if self.choices is not None and value not in self.choices:
             near = nearest(str(value), [str(choice) for choice in self.choices])
             raise UserError(f"setting {name}: {value!r} is not accepted; {self.accepted()}{near}")
         if kind in (int, float):
+            high = MOST if self.high is None and kind is int else self.high
             above = self.low is None or value >= self.low
-            below = self.high is None or value <= self.high
+            below = high is None or value <= high
             # NaN compares with nothing, so it is refused here too
             if not (above and below and abs(value) < math.inf):
                 raise UserError(f"setting {name}: {value!r} is out of range; {self.accepted()}")

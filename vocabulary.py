@@ -7,10 +7,13 @@ GROUP_FIGURES = ("unbiased", "average", "aligned", "conflicting", "worst")
 FIGURES = (*GROUP_FIGURES, "reweighted", "balanced", "worst_class", "auroc", "average_precision")
 
 # Which epoch's weights a figure is of; `oracle` was chosen on the test set.
-SELECTIONS = ("last", "mean", "valid", "valid_unbiased", "valid_overlapping", "oracle")
+SELECTIONS = ("last", "mean", "valid", "valid_pseudo", "valid_unbiased", "valid_overlapping", "oracle")
 
 # Behind a selection: the run was taught by weights that had been chosen on the test set.
 TAINT = "_of_oracle_teacher"
+
+# How images of any shape become squares: the middle, stretched, or whole with black bars.
+FRAMINGS = ("crop", "stretch", "pad")
 
 # The read-out that is the final model in records that do not say: the first of these that a run has.
 FINAL_READ_OUTS = ("target", "model", "shallow", "poe")

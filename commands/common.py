@@ -1,17 +1,19 @@
 """What all commands do: settings resolved, data loaded, and a line that says where the run is."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sacred.run import Run
 
 from catalogue import roles_in
 from commands.console import say
+from commands.unused import say_unused
 from config import resolve
 from data.loading import load_task
 from data.split import Task
 from training.machine import prepare_cpu
+from training.stage import Stage
 
 
 def prepare(run: Run) -> dict[str, Any]:
@@ -22,9 +24,11 @@ def prepare(run: Run) -> dict[str, Any]:
     return settings
 
 
-def load_data(settings: Mapping[str, Any]) -> Task:
-    """The data set, and a line that says how large it is."""
+def load_data(settings: Mapping[str, Any], *, command: str = "", stages: Sequence[Stage] = ()) -> Task:
+    """The data set, and a line that says how large it is; for a `command`, one that names settings it does not use."""
     started = time.monotonic()
+    if command:
+        say_unused(settings, stages, command)
     task = load_task(settings)
     seconds = time.monotonic() - started
     say(f"{task.name}: {len(task.train)} training and {len(task.test)} test images in {seconds:.1f} s")

@@ -13,6 +13,7 @@ from catalogue import documentation
 from config import NAMED_CONFIGS
 from data.registry import DATASETS
 from errors import UserError
+from harmless import plain
 from settings import nearest
 from stages.recipes import RECIPES, STAGES
 from vocabulary import FIGURES
@@ -20,7 +21,7 @@ from vocabulary import FIGURES
 
 def say(line: str) -> None:
     """A progress line; not captured into the record."""
-    print(line, file=sys.__stderr__, flush=True)
+    print(plain(line), file=sys.__stderr__, flush=True)
 
 
 def named_configs() -> list[Collection[str]]:
@@ -73,6 +74,8 @@ def show(*parts: Any) -> None:
     """Print tables and texts to standard output, as wide as the terminal allows and at least 100 columns in a file."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 110)
     for part in parts:
+        if isinstance(part, Text) and plain(part.plain) != part.plain:
+            part = Text(plain(part.plain))
         console.print(part)
 
 

@@ -9,8 +9,10 @@ from sacred.run import Run
 from commands.common import load_data, prepare, say_where
 from commands.console import figures_table, show
 from commands.leavings import leave_matrix
+from commands.weights import as_trained, check_weights
 from models.checkpoint import load_read_outs
 from tracking.folders import likely_read_out, main_figure
+from tracking.observers import check_kept
 from training.evaluation import evaluate_on_tests
 from training.machine import device_name, pick_device
 
@@ -20,7 +22,8 @@ def evaluate_checkpoint(run: Run) -> float | None:
     settings = prepare(run)
     path = Path(settings["checkpoint"])
     device = pick_device(settings["device"])
-    task = load_data(settings)
+    about = check_weights(path)
+    task = as_trained(load_data(settings, command="evaluate"), about, path)
     model, read_outs = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
     model.to(device)
     extra = {name: split.to(device) for name, split in task.extra_tests.items()}
@@ -32,5 +35,6 @@ def evaluate_checkpoint(run: Run) -> float | None:
         for name, one in found.items():
             leave_matrix(run, Path(folder), task, name, "given", one.matrix)
     show(figures_table(summary, f"{path.name} on {task.name}: test accuracy, %"))
+    check_kept(run)
     say_where(run)
     return main_figure(summary, likely_read_out(summary))

@@ -11,13 +11,14 @@ from sacred.run import Run
 from commands import console
 from commands.diagnose import diagnose_data
 from commands.evaluate import evaluate_checkpoint
+from commands.options import check_options
 from commands.predict import export_checkpoint, predict_folder
 from commands.probe import probe_checkpoint
 from commands.replicas import seeds_of, show_seeds
 from commands.samples import show_samples
 from commands.sync import sync_runs
 from commands.train import train_recipe
-from commands.words import as_given
+from commands.words import as_given, check_words_agree
 from config import DebiasExperiment, build_experiment
 from errors import UserError
 from settings import nearest
@@ -96,7 +97,7 @@ def run_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
     words = as_given(words)
     before, failure = experiment.current_run, None
     try:
-        experiment.run_commandline(["main.py", *words, "--debug"])
+        experiment.run_commandline(["main.py", "--debug", *words])
     except UserError as error:
         failure = error
     first = experiment.current_run
@@ -108,7 +109,7 @@ def run_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
     for seed in seeds_of(first.config)[1:]:
         own = [*([] if "with" in words else ["with"]), f"seed={seed}", "replicas=1", "fresh=False"]
         try:
-            run = experiment.run_commandline(["main.py", *words, *own, "--debug"])
+            run = experiment.run_commandline(["main.py", "--debug", *words, *own])
             runs += [] if run is None else [str(run._id)]
         except UserError as error:
             failure = failure or error
@@ -124,7 +125,7 @@ def _name(run: Run) -> str:
 
 def check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
     """Refuse what Sacred would answer with its whole usage: unknown commands, and settings without `with`."""
-    if words and not words[0].startswith("-") and words[0] != "with":
+    if words and (not words[0].startswith("-") or words[0] == "-") and words[0] != "with":
         commands = dict(experiment.gather_commands())
         if words[0] not in commands:
             named = "=" in words[0] or any(words[0] in group for group in console.named_configs())
@@ -132,6 +133,8 @@ def check_words(experiment: DebiasExperiment, words: Sequence[str]) -> None:
             raise UserError(f"no command is called {words[0]!r}{hint}")
         if len(words) > 1 and words[1] != "with" and not words[1].startswith("-"):
             raise UserError(f"after the command comes `with`: python main.py {words[0]} with {' '.join(words[1:])}")
+    check_words_agree(words)
+    check_options(experiment, words)
     if words and words[-1] == "with":
         raise UserError(f"after `with` come settings: python main.py {' '.join(words)} seed=2")
     try:

@@ -20,6 +20,10 @@ from tracking.pictures.suspects import write_suspects
 from training.artifacts import ConflictScore, TrainedBranches, TrainedModel, take
 from training.walk import Outcome
 
+# Classes whose cells are drawn, and classes of which images are shown: pictures of more take minutes and gigabytes, and
+# nobody can read them. Files have the numbers of all.
+MOST_DRAWN, MOST_SHOWN = 100, 40
+
 
 def leave(run: Run, outcome: Outcome, task: Task) -> None:
     with tempfile.TemporaryDirectory() as temporary:
@@ -34,17 +38,17 @@ def leave(run: Run, outcome: Outcome, task: Task) -> None:
             for selection, counts in report.matrices.items():
                 for name, pair in counts.items():
                     matrices.setdefault(stage, {}).setdefault(selection, {})[name] = pair.tolist()
-                    matrix = GroupMatrix.from_counts(pair)
+                    matrix = GroupMatrix.from_counts(pair, task.ties)
                     if selection == "last":
                         leave_matrix(run, folder, task, name, f"{stage}, {selection}", matrix)
                         _leave_confusion(run, folder, task, name, stage, report.predictions[selection][name])
         _attach(run, folder / "matrices.json", json.dumps(matrices))
-        chosen = examples(task.train)
+        chosen = examples(task, task.train)
         plot_images(
             task.train.images[chosen],
             [task.target_names[i] for i in task.train.target[chosen].tolist()],
             title=f"{task.name}: training images"
-            + (", the last ones conflicting" if any_conflicting(task.train) else ""),
+            + (", the last ones conflicting" if any_conflicting(task, task.train) else ""),
             path=folder / "examples.png",
         )
         run.add_artifact(folder / "examples.png")
@@ -69,16 +73,18 @@ def _about(run: Run, task: Task) -> dict[str, str]:
     }
 
 
-def any_conflicting(split: Split) -> bool:
-    """Whether bias labels are known and go against the target in any image."""
-    return split.bias is not None and bool((split.bias != split.target).any())
+def any_conflicting(task: Task, split: Split) -> bool:
+    """Whether the bias is known to go against the target in any image."""
+    conflicting = task.conflicting(split)
+    return conflicting is not None and bool(conflicting.any())
 
 
-def examples(split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor:
-    """`each` images of every target, target by target; where bias labels exist the last few are conflicting ones."""
+def examples(task: Task, split: Split, each: int = 10, conflicting: int = 3) -> torch.Tensor:
+    """`each` images of every target, target by target; the last few are conflicting ones where these are known."""
     places = []
-    against = torch.zeros_like(split.target, dtype=torch.bool) if split.bias is None else split.bias != split.target
-    for label in split.target.unique():
+    conflicting_ones = task.conflicting(split)
+    against = torch.zeros_like(split.target, dtype=torch.bool) if conflicting_ones is None else conflicting_ones
+    for label in split.target.unique()[:MOST_SHOWN]:
         own = split.target == label
         some = torch.nonzero(own & against).flatten()[:conflicting]
         places += [torch.nonzero(own & ~against).flatten()[: each - len(some)], some]
@@ -115,6 +121,8 @@ def accuracy_series(history: Sequence[Mapping[str, float]]) -> dict[str, list[tu
 
 def _leave_confusion(run: Run, folder: Path, task: Task, read_out: str, stage: str, predictions: torch.Tensor) -> None:
     """Target x prediction, with the colours that the classes are tied to where the bias is a colour."""
+    if task.n_targets > MOST_DRAWN:
+        return
     coloured = task.bias_colours is not None and len(task.bias_colours) == task.n_targets
     path = plot_confusion(
         predictions.sum(dim=1).numpy(),
@@ -132,6 +140,8 @@ def _attach(run: Run, path: Path, text: str) -> None:
 
 
 def leave_matrix(run: Run, folder: Path, task: Task, read_out: str, what: str, matrix: GroupMatrix) -> None:
+    if max(matrix.counts.shape) > MOST_DRAWN:
+        return
     path = folder / f"matrix-{what.split(',')[0]}-{read_out}.png"
     plot_matrix(
         matrix,

@@ -1,6 +1,8 @@
 """The commands `predict` and `export`: a trained model on new images, and the model alone."""
 
+import contextlib
 import csv
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,11 +22,14 @@ from data.photos.decode import fill
 from data.photos.listing import Problem, settle
 from data.preparation import Preparation
 from errors import UserError
+from harmless import cell
 from models.export import Deployed, final_model, write_model
+from tracking.observers import check_kept
 from training.machine import pick_device
 
 TABLE = "predictions.csv"
 _BATCH = 64
+_SHOWN = 20
 
 
 def predict_folder(run: Run) -> None:
@@ -33,6 +38,7 @@ def predict_folder(run: Run) -> None:
     model = final_model(Path(settings["checkpoint"])).to(pick_device(settings["device"]))
     files = open_files(Path(settings["folder"]))
     names = [name for name in files.names if is_image_name(name)]
+    left = [name for name in files.names if not is_image_name(name)]
     if not names:
         raise UserError(f"folder={settings['folder']}: there are no images in it")
     problems: list[Problem] = []
@@ -44,13 +50,23 @@ def predict_folder(run: Run) -> None:
         path = Path(temporary) / TABLE
         with path.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle)
-            writer.writerow(["path", "class", *model.classes])
-            writer.writerows(rows)
+            writer.writerow(["path", "class", *map(cell, model.classes)])
+            writer.writerows([cell(row[0]), cell(row[1]), *row[2:]] for row in rows)
         _leave(run, settings, [path])
     counts = {name: sum(row[1] == name for row in rows) for name in model.classes}
     shares = ", ".join(f"{count} {name}" for name, count in counts.items())
+    notes += _left_out(files, left)
     show(*(Text(note) for note in notes), Text(f"{len(rows)} images: {shares}"))
+    check_kept(run)
     say_where(run)
+
+
+def _left_out(files: Files, names: list[str]) -> list[str]:
+    """Lines about files that are skipped for their ending."""
+    if not names:
+        return []
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return [f"{len(names)} files of {files.root} left out, as their ending is not that of an image: {shown}"]
 
 
 def _rows(
@@ -86,6 +102,7 @@ def export_checkpoint(run: Run) -> None:
         _leave(run, settings, write_model(model, Path(temporary)))
     side, classes = model.description["input"]["size"], ", ".join(model.classes)
     show(Text(f"{model.description['read_out']} of {settings['checkpoint']}: images of {side} x {side} to {classes}"))
+    check_kept(run)
     say_where(run)
 
 
@@ -96,12 +113,16 @@ def _leave(run: Run, settings: dict[str, Any], paths: list[Path]) -> None:
             run.add_artifact(path)
         return
     folder = Path(settings["output"])
+    partials = [folder / f".{path.name}.partial" for path in paths]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            partial = folder / f".{path.name}.partial"
-            partial.write_bytes(path.read_bytes())
+        for path, partial in zip(paths, partials, strict=True):
+            shutil.copyfile(path, partial)
+        for path, partial in zip(paths, partials, strict=True):
             partial.replace(folder / path.name)
     except OSError as error:
+        for partial in partials:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
         raise UserError(f"output={folder}: cannot be written to ({error.strerror or error})") from error
     say(f"written: {', '.join(str(folder / path.name) for path in paths)}")

@@ -9,7 +9,9 @@ from sacred.run import Run
 
 from commands.common import load_data, prepare, say_where
 from commands.console import say, show
+from commands.weights import as_trained, check_weights
 from models.checkpoint import load_read_outs
+from tracking.observers import check_kept
 from training.linear_probe import chance, probe
 from training.machine import device_name, pick_device
 
@@ -19,7 +21,8 @@ def probe_checkpoint(run: Run) -> None:
     settings = prepare(run)
     path = Path(settings["checkpoint"])
     device = pick_device(settings["device"])
-    task = load_data(settings)
+    about = check_weights(path)
+    task = as_trained(load_data(settings, command="probe"), about, path)
     bundle, _ = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
     found = probe(bundle.to(device), task.to(device), settings["probe_on"], settings["seed"])
     run.info["summary"] = {
@@ -32,6 +35,7 @@ def probe_checkpoint(run: Run) -> None:
     show(probe_table(found, chance(task), f"{path.name} on {task.name}: linear classifiers fitted on {half}, %"))
     if task.test.bias is None or task.train.bias is None:
         say(f"{task.name} has no bias labels: only the target is probed")
+    check_kept(run)
     say_where(run)
 
 

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from rich.text import Text
 from sacred.run import Run
 from torch import Tensor
 
 from commands.common import load_data, prepare, say_where
-from commands.console import say
-from commands.leavings import any_conflicting, examples
+from commands.console import say, show
+from commands.leavings import MOST_SHOWN, any_conflicting, examples
 from data.mapped import in_memory
 from data.split import Split, Task
+from tracking.observers import check_kept
 from tracking.pictures.plots import plot_images
 
 # A colour that travels beside an image is shown below it, in a strip of the image's height over this number.
@@ -27,9 +29,11 @@ _TITLES = {
 def show_samples(run: Run) -> None:
     """Leave a sheet of every part of the data set in the run's folder."""
     task = load_data(prepare(run))
+    show(*(Text(note) for note in task.notes))
     with tempfile.TemporaryDirectory() as folder:
         for path in sample_sheets(task, Path(folder)):
             run.add_artifact(path)
+    check_kept(run)
     say_where(run)
     if not any(getattr(observer, "dir", None) for observer in run.observers):
         say("nothing was kept: runs are not recorded in files")
@@ -46,12 +50,12 @@ def sample_sheets(task: Task, folder: Path) -> Iterator[Path]:
         if split is None or len(split) == 0:
             continue
         each = min(10, int(torch.unique(split.target, return_counts=True)[1].min()))
-        chosen = examples(split, each) if part == "train" else in_turn(split, each)
+        chosen = examples(task, split, each) if part == "train" else in_turn(split, each)
         yield plot_images(
             shown(split.subset(chosen)),
             captions(task, split.subset(chosen)),
             title=f"{task.name}: {_TITLES.get(part, f'test images, {part}')}"
-            + (", the last of a row conflicting" if part == "train" and any_conflicting(split) else ""),
+            + (", the last of a row conflicting" if part == "train" and any_conflicting(task, split) else ""),
             path=folder / f"samples-{part}.png",
             columns=each,
         )
@@ -61,7 +65,7 @@ def in_turn(split: Split, each: int = 10) -> Tensor:
     """Positions of `each` images of every target, target by target: one of every bias, then a second one, and so on."""
     bias = torch.zeros_like(split.target) if split.bias is None else split.bias
     places = []
-    for label in split.target.unique():
+    for label in split.target.unique()[:MOST_SHOWN]:
         own = torch.nonzero(split.target == label).flatten()
         by_bias = own[torch.argsort(bias[own], stable=True)]
         count = torch.bincount(bias[own])

@@ -15,8 +15,10 @@ from commands.replicas import train_at_once
 from data.cache import noting
 from data.registry import DATASETS
 from data.split import Task
+from errors import UserError
 from stages.recipes import final_stage, stages_of
 from tracking.folders import main_figure
+from tracking.observers import check_kept
 from tracking.overview import check_bias_labels, overview
 from tracking.scalars import also_written, tell_listener
 from training.machine import device_name, pick_device
@@ -40,11 +42,13 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         # What has just been computed is not computed again.
         settings["fresh"] = False
     with noting() as cached:
-        task = load_data(settings)
+        task = load_data(settings, command="train", stages=stages)
     check_bias_labels(task, stages, settings["method"])
     _describe(task, settings, device)
     run.info["data"] = about_data(task, settings) | {"cached": sorted(cached)}
     final = final_stage(stages)
+    if final is None and last is None:
+        raise UserError(f"method={settings['method']}: none of its stages trains, so there is nothing to measure")
     if final is not None:
         run.info["final"] = {"stage": final.name, "read_out": final.read_outs[0]}
 
@@ -75,14 +79,21 @@ def train_recipe(run: Run, last: str | None) -> float | None:
             "speed": about.report.speed,
             "replicas": about.report.replicas,
             "nondeterministic": list(about.report.nondeterministic),
+            "starts": about.report.starts,
         }
+        | ({"operator": dict(about.report.operator)} if about.report.operator else {})
         for name, about in outcome.stages.items()
     }
     del run.info["begun"]
+    # Figures of a model whose training images were changed on purpose are not figures of the method alone.
+    changed = [about.report.augmentation for about in outcome.stages.values() if about.report.augmentation]
+    if changed:
+        run.info["augmentation"] = ", ".join(changed)
     run.info["device"] = device_name(device)
     # On this device, with as many threads of a CPU: as far as torch knows of its operations.
     run.info["repeatable"] = not any(about["nondeterministic"] for about in run.info["stages"].values())
     leave(run, outcome, task)
+    check_kept(run)
     show(
         figures_table(
             outcome.summary, f"{settings['method']} on {task.name}, seed {settings['seed']}: test accuracy, %"
@@ -101,8 +112,9 @@ def _folder(run: Run) -> Path | None:
 
 def _describe(task: Task, settings: Mapping[str, Any], device: torch.device) -> None:
     share = ""
-    if task.train.bias is not None:
-        share = f", {100 * float((task.train.bias != task.train.target).float().mean()):.2f} % conflicting"
+    conflicting = task.conflicting(task.train)
+    if conflicting is not None:
+        share = f", {100 * float(conflicting.float().mean()):.2f} % conflicting"
     if task.files is not None:
         show(*overview(task))
     say(f"{task.n_targets} classes{share}; method {settings['method']}; seed {settings['seed']}; {device_name(device)}")
@@ -112,13 +124,13 @@ def about_data(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What tables need to know of a run's data.
 
     conflicting : share of conflicting training images: as chosen by `skew` or, where nothing chooses it, as measured;
-        None where there are no bias labels. content, folder : digest and name of images that a user brought.
+        None where it cannot be said. content, folder : digest and name of images that a user brought.
     """
     about: dict[str, Any] = {"conflicting": None}
     if DATASETS[settings["dataset"]].has_skew:
         about["conflicting"] = settings["skew"]
-    elif task.train.bias is not None:
-        about["conflicting"] = round(float((task.train.bias != task.train.target).float().mean()), 4)
+    elif (conflicting := task.conflicting(task.train)) is not None:
+        about["conflicting"] = round(float(conflicting.float().mean()), 4)
     if task.content is not None:
         about["content"] = task.content
     if settings["data_dir"] is not None and settings["dataset"] == "own_images":

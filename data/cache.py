@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from digests import digest_of
 from errors import UserError
@@ -75,6 +75,7 @@ def cached_files(
         names.add(folder.name)
     found = _open(folder, key, check)
     if isinstance(found, dict):
+        _clear_partial(folder)
         return found
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +87,14 @@ def cached_files(
         return _build(folder, key, write, check)
     finally:
         lock.release()
+
+
+def _clear_partial(folder: Path) -> None:
+    """Remove what a killed process has left beside a finished cache, unless somebody is building there."""
+    partial = folder.with_name(folder.name + ".partial")
+    if partial.exists():
+        with contextlib.suppress(OSError, Timeout), FileLock(folder.with_name(folder.name + ".lock"), timeout=0):
+            _remove(partial)
 
 
 def new_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -168,7 +177,7 @@ def _open(folder: Path, key: str, check: Callable[[Arrays], str | None]) -> Arra
             if list(array.shape) != entry["shape"] or array.dtype.str != entry["dtype"]:
                 return f"{file.name} is {array.dtype} {list(array.shape)}"
             arrays[name] = array
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return check(arrays) or arrays
 

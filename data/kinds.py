@@ -83,7 +83,7 @@ CIFAR = Kind(
 # Files of photographs (BFFHQ, CelebA, BAR), a user's own among them.
 PHOTOGRAPHS = Kind(
     "photographs",
-    settings=("image_size", "bad_files", "duplicates", "own_valid", "streaming"),
+    settings=("image_size", "bad_files", "duplicates", "own_valid", "streaming", "similar"),
     defaults={
         "network": "resnet18_imagenet",
         "image_size": 224,
@@ -108,6 +108,6 @@ PHOTOGRAPHS = Kind(
 )
 
 # Small images in files, made beforehand (DisEnt's Colored MNIST).
-DIGIT_FILES = Kind("digit_files", settings=("bad_files", "duplicates", "own_valid", "streaming"))
+DIGIT_FILES = Kind("digit_files", settings=("bad_files", "duplicates", "own_valid", "streaming", "similar"))
 
 KINDS = {kind.name: kind for kind in (COLORED, BIASED, JITTER, BIMODAL, CIFAR, PHOTOGRAPHS, DIGIT_FILES)}

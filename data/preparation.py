@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FRAMINGS = ("crop", "stretch", "pad")
+from vocabulary import FRAMINGS as FRAMINGS
 
 
 @dataclass(frozen=True)

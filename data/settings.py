@@ -95,6 +95,9 @@ DATA_SETTINGS: dict[str, Setting] = {
         "keep", "image files with equal contents: stop, skip all but one, or keep",
         choices=("stop", "skip", "keep"), role="data",
     ),
+    "similar": Setting(
+        False, "look for test images that look like training images, such as one photograph saved twice", role="view"
+    ),
     "streaming": Setting(
         "auto", "read image files' batches from the cache: auto (where they do not fit on the device), always, never",
         choices=STREAMING, role="machine",

@@ -98,6 +98,8 @@ class Task:
     digests : hex digest of the content of each of these files
     preparation : how image files become images of this size; None where images do not come from files
     notes : lines for the user, about files that were left out
+    ties : int8 [T, B] on the CPU: whether the images of a cell are aligned (1), conflicting (-1) or neither (0); None
+        where the images of class i are aligned with bias i and conflicting with all others
     """
 
     name: str
@@ -118,6 +120,7 @@ class Task:
     digests: tuple[str, ...] | None = None
     preparation: Preparation | None = None
     notes: tuple[str, ...] = ()
+    ties: Tensor | None = None
 
     def __post_init__(self) -> None:
         # Names stand in figures as <read-out>@<test>/<figure>/<selection>.
@@ -158,6 +161,23 @@ class Task:
     def vector_size(self) -> int:
         """Length of the second modality's vector, 0 where there is no second modality."""
         return 0 if self.train.vector is None else self.train.vector.shape[1]
+
+    def conflicting(self, split: Split) -> Tensor | None:
+        """Which images of one of the splits conflict, bool [N] on its device; None where it cannot be said of any."""
+        return self._tied(split, -1)
+
+    def aligned(self, split: Split) -> Tensor | None:
+        """Which images of one of the splits are aligned, bool [N] on its device; None as for `conflicting`."""
+        return self._tied(split, 1)
+
+    def _tied(self, split: Split, how: int) -> Tensor | None:
+        if split.bias is None:
+            return None
+        if self.ties is None:
+            return (split.bias == split.target) == (how == 1)
+        if not bool(self.ties.any()):
+            return None
+        return self.ties.to(split.device)[split.target, split.bias] == how
 
     def to(self, device: torch.device | str) -> Task:
         valid = None if self.valid is None else self.valid.to(device)

@@ -19,7 +19,6 @@ from models.registry import build_classifier
 from randomness import stream
 from stages.common.scores import labels_for, scores_for
 from stages.recipes import STAGES
-from stages.shortcut import ShortcutNetwork, shortcut_network
 from training.artifacts import BiasLabels, ConflictScore, TrainedModel, take
 from training.walk import Walk
 
@@ -90,9 +89,9 @@ def look(walk: Walk, task: Task, seed: int, bar: Callable[[int], object] = lambd
     walk.advance(STAGES["shortcut"])
     artifacts = walk.outcome.artifacts
     cpu = torch.device("cpu")
-    easy = take(artifacts, "shortcut", ShortcutNetwork)
+    easy = take(artifacts, "shortcut", TrainedModel)
     score = take(artifacts, "conflict_score", ConflictScore)
-    network = shortcut_network(easy, cpu)
+    network = rebuilt(easy, cpu)
     walk.settings["bias_balanced"]["network"] = easy.spec["backbone"]
     walk.advance(STAGES["bias_balanced"])
     reader = rebuilt(take(walk.outcome.artifacts, "model", TrainedModel), cpu)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from errors import UserError
 from models.branches import Branches, build_branches
+from models.description import Description, read_texts
 from models.registry import Classifier, build_classifier
 from models.released import convert_released
 
@@ -94,7 +95,21 @@ def save_weights(
         specs["model"] = {**model.spec, "read_out": model.read_out}
         tensors |= _above("model", model.states[selection])
     metadata = {"format": FORMAT, "specs": json.dumps(specs), "selection": selection, **about}
-    save_file(tensors, path, metadata=metadata)
+    write_tensors(tensors, path, metadata)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file.
+
+    Raises
+    ------
+    UserError
+        The disk is full, or cannot be written to.
+    """
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be written ({error}); is the disk full?") from error
 
 
 def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int, vector: int = 0) -> tuple[Bundle, ReadOuts]:
@@ -119,12 +134,13 @@ def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int, vector
     """
     if not path.is_file():
         raise UserError(f"checkpoint={path}: there is no such file")
-    ours = path.suffix == ".safetensors"
-    specs, state = _read_ours(path) if ours else _read_released(path, shape)
+    specs, state = _read_ours(path) if path.suffix == ".safetensors" else _read_released(path, shape)
     names = {name: str(spec.get("read_out", name)) for name, spec in specs.items()}
     own = {name: _below(name, state) for name in specs}
     if stray := set(state) - {f"{name}.{key}" for name, tensors in own.items() for key in tensors}:
         raise UserError(f"checkpoint={path}: unknown tensor {min(stray)!r}")
+    if broken := next((name for name, value in state.items() if not _is_finite(value)), None):
+        raise UserError(f"checkpoint={path}: {broken} holds values that are not finite; its training had diverged")
     networks: dict[str, nn.Module] = {}
     for name, spec in specs.items():
         if tuple(spec["shape"]) != shape or spec["classes"] != classes:
@@ -138,7 +154,11 @@ def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int, vector
                 f"but the data set has {vector}"
             )
         try:
-            network: nn.Module = build_branches(spec) if name == "branches" else build_classifier(spec)
+            build = build_branches if name == "branches" else build_classifier
+            # A description may ask for any size: the tensors that are there are compared before memory is taken.
+            with torch.device("meta"):
+                _check_sizes(build(spec), own[name])
+            network: nn.Module = build(spec)
             network.load_state_dict(own[name])
         except UserError as error:
             raise UserError(f"checkpoint={path}: {error}") from error
@@ -150,8 +170,8 @@ def load_read_outs(path: Path, shape: tuple[int, int, int], classes: int, vector
     return bundle, bundle.read_outs
 
 
-def read_description(path: Path) -> dict[str, str]:
-    """The texts that `save_weights` stored beside the weights, among them `specs`, as JSON.
+def read_description(path: Path) -> Description:
+    """What `save_weights` stored beside the weights, looked through.
 
     Raises
     ------
@@ -164,7 +184,23 @@ def read_description(path: Path) -> dict[str, str]:
         raise UserError(
             f"checkpoint={path}: not a weights.safetensors of a run; only these say how images are prepared"
         )
-    return _open_ours(path)[0]
+    return read_texts(_open_ours(path)[0], f"checkpoint={path}")
+
+
+def _is_finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+
+
+def _check_sizes(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise RuntimeError for tensors that are not those of the network, or of other shapes."""
+    expected = network.state_dict()
+    if missing := [name for name in expected if name not in state]:
+        raise RuntimeError(f"{missing[0]} is missing")
+    for name, value in state.items():
+        if name not in expected or expected[name].shape != value.shape:
+            raise RuntimeError(
+                f"{name} is {list(value.shape)}, not {list(expected[name].shape) if name in expected else 'there'}"
+            )
 
 
 def _above(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -187,9 +223,9 @@ def _open_ours(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
-def _read_ours(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_ours(path: Path) -> tuple[Mapping[str, Mapping[str, Any]], dict[str, Tensor]]:
     metadata, tensors = _open_ours(path)
-    return json.loads(metadata["specs"]), tensors
+    return read_texts(metadata, f"checkpoint={path}").specs, tensors
 
 
 def _read_released(path: Path, shape: tuple[int, int, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:

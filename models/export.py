@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from errors import UserError
 from models.branches import Branches
-from models.checkpoint import load_read_outs, read_description
+from models.checkpoint import load_read_outs, read_description, write_tensors
+from models.description import NETWORKS, check_spec, read_json
 from models.registry import Classifier, build_classifier
 
 FORMAT = "debias-model-1"
@@ -54,15 +55,14 @@ def final_model(path: Path) -> Deployed:
         A file that is missing, damaged or not one of ours, or whose model takes more than an image.
     """
     about = read_description(path)
-    specs = json.loads(about["specs"])
-    if "preparation" not in about or "classes" not in about:
+    specs = about.specs
+    if about.preparation is None or about.classes is None or not about.says_normalise:
         raise UserError(f"checkpoint={path}: it does not say how images are prepared; train it again")
     spec = next(iter(specs.values()))
-    if int(spec.get("vector", 0)):
+    if about.vector:
         raise UserError(f"checkpoint={path}: its model takes a second modality beside the image")
-    channels, height, width = (int(side) for side in spec["shape"])
-    classes = json.loads(about["classes"])
-    bundle, _ = load_read_outs(path, (channels, height, width), len(classes))
+    channels, height, _ = about.shape
+    bundle, _ = load_read_outs(path, about.shape, len(about.classes))
     if "model" in specs:
         network, read_out = bundle.networks["model"], str(specs["model"].get("read_out", "model"))
         kept = {name: specs["model"][name] for name in ("backbone", "shape", "classes")}
@@ -72,15 +72,17 @@ def final_model(path: Path) -> Deployed:
     assert isinstance(network, Classifier)
     description = {
         "format": FORMAT,
-        "classes": classes,
+        "classes": list(about.classes),
         "input": {
             "channels": channels, "size": height, "range": [0, 1], "order": "RGB", "layout": "NCHW", "type": "float32",
         },
-        "preparation": json.loads(about["preparation"]),
-        "normalise": json.loads(about["normalise"]),
+        "preparation": dict(about.preparation),
+        "normalise": about.normalise,
         "network": kept,
         "read_out": read_out,
-        "trained": {name: about[name] for name in ("dataset", "method", "skew", "seed") if name in about},
+        "trained": {
+            name: about.texts[name] for name in ("dataset", "method", "skew", "seed") if name in about.texts
+        },
     }  # fmt: skip
     return Deployed(network, description).eval()
 
@@ -106,11 +108,16 @@ def write_model(model: Deployed, folder: Path) -> list[Path]:
     """
     example = torch.rand(2, *model.description["network"]["shape"], generator=torch.Generator().manual_seed(0))
     state = {name: value.contiguous().clone() for name, value in model.network.state_dict().items()}
-    save_file(state, folder / WEIGHTS, metadata={"format": FORMAT})
+    write_tensors(state, folder / WEIGHTS, {"format": FORMAT})
     (folder / DESCRIPTION).write_text(json.dumps(model.description, indent=1), encoding="utf-8")
     with torch.no_grad():
         program = torch.export.export(model, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
-    torch.export.save(program, folder / PROGRAM)
+    try:
+        torch.export.save(program, folder / PROGRAM)
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        raise UserError(f"{folder / PROGRAM} cannot be written; is the disk full?") from error
     check_model(model, folder)
     return [folder / name for name in (WEIGHTS, DESCRIPTION, PROGRAM)]
 
@@ -137,10 +144,10 @@ def load_model(folder: Path) -> Deployed:
         Files that are missing or not of this kind.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if description.get("format") != FORMAT:
+        description = read_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise UserError(f"{folder / DESCRIPTION}: not written by this program (no format {FORMAT})")
-        network = build_classifier(description["network"])
+        network = build_classifier(check_spec(description["network"], NETWORKS["model"]))
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{folder}: its {WEIGHTS} and {DESCRIPTION} cannot be read ({error})") from error

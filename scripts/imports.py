@@ -83,6 +83,8 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
             "waiting.py",
             "digests.py",
             "downloads.py",
+            "harmless.py",
+            "rawfiles.py",
         ),
     ),
 )

@@ -80,6 +80,8 @@ class Fisher(Stage):
         own = ctx.own
         spec, model = new_classifier(ctx, own["network"], self.name)
         names = ("image", "colour") if ctx.task.vector_size else ("image",)
+        if len(names) == 1:
+            ctx.say(f"{self.name}: {ctx.task.name} has one modality, the image; nothing is weighed against it")
         weights = [own[f"lambda_{name}"] for name in names]
         published = own["form"] == "published"
         copies, neighbours = own["n_samples"], own["neighbours"]

@@ -68,7 +68,7 @@ class Prune(Stage):
         batch_size=PRUNING_BATCH,
         optimiser=Setting("adam", "optimiser of the gates", choices=("adam", "adamw", "sgd"), optional=True),
         learning_rate=Setting(1e-2, "learning rate of the gates", low=0, search=("log", 1e-3, 1e-1)),
-        beta2=Setting(0.999, "Adam's second decay rate", low=0, high=1),
+        beta2=Setting(0.999, "Adam's second decay rate", low=0, high=0.999999),
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:

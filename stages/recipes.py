@@ -29,6 +29,8 @@ MODULES = (
     "stages.lntl",
     "stages.fisher",
     "stages.shortcut",
+    "stages.transfer",
+    "stages.augmented",
 )
 
 

@@ -1,36 +1,26 @@
 """A network that has learnt the shortcut and little else, whatever kind of shortcut it is: for asking, not for use."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from data.batches import Batch
-from losses.gce import gce_lff
-from models.registry import BACKBONES, Classifier, build_classifier
+from losses.gce import doubt, gce_lff
+from models.registry import BACKBONES
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import finite_or_stop, new_classifier, optimiser_for, training_settings
-from stages.common.scores import bias_artifact, mining_figures, score_artifact
-from training.artifacts import Artifact, State
+from stages.common.scores import mining_figures, pseudo_labels, score_artifact
+from training.artifacts import Artifact
 from training.evaluation import map_images
+from training.heldout import HELD_OUT_BIAS
 from training.job import Job, Update
 from training.loop import fit
 from training.stage import Context, Stage
 
 THRESHOLD = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class ShortcutNetwork(Artifact):
-    """A network to be asked: its spec, its weights, which of the two it is, and its accuracy on held-out images."""
-
-    spec: Mapping[str, Any]
-    state: State
-    read_out: str
-    accuracy: float
 
 
 class Shortcut(Stage):
@@ -44,7 +34,7 @@ class Shortcut(Stage):
 
     name = "shortcut"
     summary = "suspects and pseudo bias labels: small networks that learn what is easy (GCE), the better one of two"
-    gives = ("shortcut", "conflict_score", "bias")
+    gives = ("conflict_score", "bias", "shortcut", HELD_OUT_BIAS)
     read_outs = ("pixels", "texture")
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         pixels=Setting("mlp3", "network that sees places", choices=tuple(BACKBONES)),
@@ -86,30 +76,17 @@ class Shortcut(Stage):
         model.eval()
         accuracy = {name: _accuracy(network, ctx) for name, network in networks.items()}
         chosen = max(accuracy, key=lambda name: accuracy[name])
-        p = map_images(lambda images: torch.softmax(networks[chosen](images), dim=1), task, train)
-        score, pseudo = 1 - p.gather(1, train.target[:, None]).squeeze(1), p.argmax(1)
-        figures = mining_figures(score, THRESHOLD, task.train)
+        network = networks[chosen]
+        logits = map_images(network, task, train)
+        score = doubt(logits, train.target)
+        figures = mining_figures(score, THRESHOLD, task)
         figures |= {f"easy/{name}/valid": 100 * value for name, value in accuracy.items()}
-        prefix = f"{chosen}."
-        state = {
-            name.removeprefix(prefix): value
-            for name, value in fitted.states()["last"].items()
-            if name.startswith(prefix)
-        }
-        network = ShortcutNetwork(specs[chosen], state, chosen, accuracy[chosen])
+        _, made = pseudo_labels(network, specs[chosen], chosen, logits, ctx)
         return {
-            "shortcut": network,
+            **made,
             "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name),
-            "bias": bias_artifact(train.ids, pseudo, task.n_targets, "pseudo"),
             "report": fitted.report().with_figures(figures),
         }
-
-
-def shortcut_network(artifact: ShortcutNetwork, device: torch.device) -> Classifier:
-    """The network of an artifact `shortcut`, in evaluation mode."""
-    network = build_classifier(artifact.spec)
-    network.load_state_dict(artifact.state)
-    return network.to(device).eval()
 
 
 def _accuracy(network: nn.Module, ctx: Context) -> float:

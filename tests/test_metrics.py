@@ -10,8 +10,8 @@ from metrics import GroupMatrix, average_precision, precision_recall, prediction
 from vocabulary import FIGURES, GROUP_FIGURES
 
 
-def matrix(hits, counts, aligned_bias=None):
-    return GroupMatrix.from_counts(torch.tensor([hits, counts]), aligned_bias)
+def matrix(hits, counts, ties=None):
+    return GroupMatrix.from_counts(torch.tensor([hits, counts]), None if ties is None else torch.tensor(ties))
 
 
 def group_counts(*labels) -> torch.Tensor:
@@ -115,9 +115,9 @@ def test_without_bias_labels_only_the_average_has_a_value():
     assert not m.aligned_cells.any()
 
 
-def test_aligned_bias_moves_the_diagonal():
+def test_ties_move_the_diagonal():
     hits, counts = [[9, 2], [1, 8]], [[10, 10], [10, 10]]
-    straight, crossed = matrix(hits, counts), matrix(hits, counts, aligned_bias=[1, 0])
+    straight, crossed = matrix(hits, counts), matrix(hits, counts, ties=[[-1, 1], [1, -1]])
     assert (straight.aligned, straight.conflicting) == pytest.approx((85.0, 15.0))
     assert (crossed.aligned, crossed.conflicting) == pytest.approx((15.0, 85.0))
     assert crossed.unbiased == straight.unbiased
@@ -129,10 +129,16 @@ def test_more_targets_than_biases():
     assert (m.aligned, m.conflicting) == (100.0, 25.0)
 
 
-@pytest.mark.parametrize("tied", [[0], [0, 2], [-1, 0], [0, 1, 1]])
-def test_a_wrong_aligned_bias_is_explained(tied):
-    with pytest.raises(UserError, match="2 targets and 2 biases"):
-        matrix([[0, 0], [0, 0]], [[1, 1], [1, 1]], tied)
+def test_cells_without_a_tie_are_in_neither_figure():
+    m = matrix([[4, 0], [1, 3], [0, 4]], [[4, 4]] * 3, [[1, -1], [0, 0], [-1, 1]])
+    assert (m.aligned, m.conflicting, m.unbiased) == (100.0, 0.0, 50.0)
+    none = matrix([[4, 0], [0, 4]], [[4, 4]] * 2, [[0, 0], [0, 0]])
+    assert none.figures() == {"unbiased": 50.0, "average": 50.0, "worst": 0.0}
+
+
+def test_ties_of_other_cells_are_refused():
+    with pytest.raises(ValueError, match="ties"):
+        matrix([[0, 0], [0, 0]], [[1, 1], [1, 1]], [[1, -1]])
 
 
 @pytest.mark.parametrize(("hits", "counts"), [([[2]], [[1]]), ([[-1]], [[1]]), ([[1, 1]], [[1]]), ([1], [1])])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from digests import digest_of
+from rawfiles import read_regular
 from vocabulary import FIGURES, FINAL_READ_OUTS
 
 # A living run reports every ten seconds.
@@ -52,6 +53,11 @@ class RunRecord:
         return str(said["read_out"]) if _has(self.summary, said["read_out"]) else ""
 
     @property
+    def augmentation(self) -> str:
+        """The operators that training images were changed by; empty for a run that changed none."""
+        return str(self.info.get("augmentation") or "")
+
+    @property
     def result(self) -> float | None:
         """The run's figure, in percent (`main_figure`)."""
         return main_figure(self.summary, self.final_read_out)
@@ -92,18 +98,35 @@ def main_figure(summary: Mapping[str, float], read_out: str) -> float | None:
 
 def read_runs(store: Path) -> Iterator[RunRecord]:
     """The runs of a store, oldest first. A folder that is not a run, or whose files are damaged, is skipped."""
-    numbers = sorted((int(path.name), path) for path in store.glob("[0-9]*") if path.name.isdigit())
+    numbers = sorted((int(path.name), path) for path in store.glob("[0-9]*") if is_run_name(path.name))
     for _, folder in numbers:
         try:
-            run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            info_file = folder / "info.json"
-            info = json.loads(info_file.read_text(encoding="utf-8")) if info_file.exists() else {}
+            run, config = read_json(folder / "run.json"), read_json(folder / "config.json")
+            info = read_json(folder / "info.json") if (folder / "info.json").exists() else {}
             record = make_record(folder, run, config, info)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if record is not None:
             yield record
+
+
+def is_run_name(name: str) -> bool:
+    """Whether a folder's name is the number of a run; 1² is none."""
+    return name.isascii() and name.isdecimal() and len(name) < 19
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of a run holds.
+
+    Raises
+    ------
+    OSError, ValueError
+        It cannot be read, is not a regular file, or no JSON of a sane depth.
+    """
+    try:
+        return json.loads(read_regular(path).decode("utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path} is too deep") from None
 
 
 def make_record(

@@ -1,11 +1,18 @@
 """Where Sacred records runs, and what it says while it does."""
 
+import contextlib
+import json
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from sacred.dependencies import get_digest
 from sacred.observers import FileStorageObserver, RunObserver
+from sacred.run import Run
+from sacred.serializer import flatten
 
 from errors import UserError
 from redaction import redact
@@ -14,6 +21,58 @@ from tracking.mongo.address import Address, from_environment, parse_address
 # Bytes of captured output that are kept; Sacred leaves a run with more than 16 MB running for ever.
 OUTPUT_LIMIT = 1_000_000
 _CUT = "\n(the output beyond 1 MB is not kept)\n"
+
+
+class RunFiles(FileStorageObserver):
+    """Sacred's observer of run folders; on a full disk no half-written file takes the place of a whole one."""
+
+    def save_json(self, obj: Any, filename: str) -> None:
+        path = Path(str(self.dir)) / filename
+        with _whole(path) as partial:
+            partial.write_text(json.dumps(flatten(obj), sort_keys=True, indent=2), encoding="utf-8")
+
+    def save_cout(self) -> None:
+        # A name that is not a text can stand in the output.
+        self.cout = self.cout.encode("utf-8", "backslashreplace").decode("utf-8")
+        super().save_cout()
+
+    def find_or_save(self, filename: str, store_dir: Path) -> Path:
+        """A source file under a name with its digest; what stands there is trusted, so it is put there whole."""
+        source, store_dir = Path(filename), Path(store_dir)
+        store_dir.mkdir(parents=True, exist_ok=True)
+        path = store_dir / f"{source.stem}_{get_digest(filename)}{source.suffix}"
+        if not path.exists():
+            with _whole(path) as partial:
+                shutil.copyfile(filename, partial)
+        return path
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which takes its place when all is written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def check_kept(run: Run) -> None:
+    """End a run whose files could not be written as a failed one: Sacred would go on without them, and say completed.
+
+    Raises
+    ------
+    UserError
+    """
+    lost = [observer for observer in run._failed_observers if isinstance(observer, FileStorageObserver)]
+    if lost:
+        raise UserError(
+            f"{lost[0].dir}: the run's files could not be written; is the disk full? When there is room, the same "
+            "command goes on where it was"
+        )
 
 
 def file_observer(store: str) -> FileStorageObserver:
@@ -26,7 +85,7 @@ def file_observer(store: str) -> FileStorageObserver:
     """
     try:
         Path(store).mkdir(parents=True, exist_ok=True)
-        return FileStorageObserver(store)
+        return RunFiles(store)
     except OSError as error:
         raise UserError(f"store={store}: cannot be written to ({error.strerror}); give another folder") from error
 
@@ -97,7 +156,7 @@ def quiet_logger() -> logging.Logger:
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     # The program ends failed runs with a line of its own, and checks types itself. The filter is the handler's, as a
     # logger does not filter what comes from its children.
-    said = ("Failed after", "Aborted after", "Changed type")
+    said = ("Failed after", "Aborted after", "Changed type", "Traceback (most recent call last)")
     handler.addFilter(lambda record: not str(record.msg).startswith(said))
     logger.handlers[:] = [handler]
     return logger

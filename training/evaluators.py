@@ -38,9 +38,14 @@ class Groups:
         Size of the matrix; without bias labels it has one column.
     readings
         Further figures of the matrix.
+    ties
+        As of the task.
     """
 
-    def __init__(self, n_targets: int, n_biases: int, readings: Iterable[Reading] = ()) -> None:
+    def __init__(
+        self, n_targets: int, n_biases: int, readings: Iterable[Reading] = (), ties: Tensor | None = None
+    ) -> None:
+        self._ties = ties
         self._shape = (n_targets, n_biases)
         self._readings = tuple(readings)
         self._counts: Tensor | None = None
@@ -55,7 +60,7 @@ class Groups:
         """Of all that was taken in, which is at least a batch. A CPU-GPU sync point."""
         if self._matrix is None:
             assert self._counts is not None
-            self._matrix = GroupMatrix.from_predictions(self._counts)
+            self._matrix = GroupMatrix.from_predictions(self._counts, self._ties)
         return self._matrix
 
     def figures(self) -> dict[str, float]:
@@ -117,7 +122,7 @@ EVALUATORS: tuple[Callable[[Task], Evaluator | None], ...] = (of_two_classes,)
 def groups_of(task: Task) -> Groups:
     """The matrix of a task, with the readings that its data allow."""
     readings = [made for reading in READINGS if (made := reading(task)) is not None]
-    return Groups(task.n_targets, task.n_biases, readings)
+    return Groups(task.n_targets, task.n_biases, readings, task.ties)
 
 
 def others_of(task: Task) -> list[Evaluator]:

@@ -1,5 +1,6 @@
 """The one training loop: epochs, optimiser steps, evaluation, selection, checkpoints, progress."""
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,10 @@ from errors import UserError
 from randomness import derive
 from training.artifacts import Checkpoint
 from training.captured import Captured, wants_capture
+from training.checkpoints import check_checkpoint
+from training.diverged import check_losses
 from training.evaluation import Evaluation, evaluate, evaluate_on_tests
+from training.heldout import SELECTION, balanced_on_held_out, with_pseudo_labels
 from training.job import Fitted, Job
 from training.optimisers import lay_out_state
 from training.progress import epoch_bar, headline
@@ -56,6 +60,7 @@ class Loop:
         self._generator = torch.Generator(device=ctx.device)
         self._totals: dict[str, Tensor] = {}
         self.nondeterministic: list[str] | None = None
+        self._pseudo = with_pseudo_labels(ctx.task, ctx.held_out_bias)
         self.speed = speed_up(job.model, ctx)
         self._lay_out_states()
         own = (p for update in job.updates for group in update.optimiser.param_groups for p in group["params"])
@@ -69,6 +74,7 @@ class Loop:
         with self.bar(self.ctx.stage) as bar:
             while self.done < self.job.epochs:
                 self.measure(*self.train())
+                check_losses(self.ctx.stage, self.history[-1:])
                 bar.set_postfix_str(self.headline(), refresh=False)
                 bar.update()
                 if self.wants_to_stop():
@@ -98,17 +104,43 @@ class Loop:
         state = self.ctx.folder.load_checkpoint()
         if state is None:
             return
-        self.job.model.load_state_dict(state.model)
-        for update, saved in zip(self.job.updates, state.optimisers, strict=True):
-            update.optimiser.load_state_dict(dict(saved))
-        self._lay_out_states()
-        for name, tensor in self.job.tensors.items():
-            tensor.copy_(state.tensors[name])
-        self.done, self.history = len(state.history), [dict(row) for row in state.history]
-        self.selections.restore(state.selected, state.mean, self.ctx.device)
+        before = self._beginning()
+        try:
+            self._take(state)
+        except Exception as error:  # whatever the content of a foreign or damaged checkpoint leads to
+            self._take(before)
+            self.ctx.say(
+                f"{self.ctx.stage}: its checkpoint is not one of this training and is not used "
+                f"({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})"
+            )
+            return
         self.ctx.say(f"{self.ctx.stage}: resuming after epoch {self.done} of {self.job.epochs}")
         for row in self.history:
             self._log(row)
+
+    def _beginning(self) -> Checkpoint:
+        """The state from which training starts, as a checkpoint has it."""
+        return Checkpoint(
+            model={name: value.clone() for name, value in self.job.model.state_dict().items()},
+            optimisers=[copy.deepcopy(update.optimiser.state_dict()) for update in self.job.updates],
+            tensors={name: tensor.clone() for name, tensor in self.job.tensors.items()},
+            history=[],
+            selected={},
+            mean={},
+        )
+
+    def _take(self, state: Checkpoint) -> None:
+        """Take over a checkpoint; any error for one that is not of this training."""
+        optimisers = [update.optimiser for update in self.job.updates]
+        check_checkpoint(state, self.job.model.state_dict(), optimisers, self.job.tensors, self.job.epochs)
+        self.job.model.load_state_dict(state.model)
+        for optimiser, saved in zip(optimisers, state.optimisers, strict=True):
+            optimiser.load_state_dict(dict(saved))
+        self._lay_out_states()
+        for name, tensor in self.job.tensors.items():
+            tensor.copy_(state.tensors[name])
+        self.selections.restore(state.selected, state.mean, self.ctx.device)
+        self.done, self.history = len(state.history), [dict(row) for row in state.history]
 
     def begin(self) -> torch.Generator:
         """Make ready for the next epoch: modes, learning rates, randomness. Its generator, the same in every epoch."""
@@ -178,6 +210,11 @@ class Loop:
             row |= {f"{task.selection}/{name}": value for name, value in _figures(held_out).items()}
             if self._best(row, f"{task.selection}/{job.main}/average"):
                 self.selections.keep(task.selection, epoch, tested)
+        if self._pseudo is not None:
+            balanced = balanced_on_held_out(job.model, job.read_outs, self._pseudo)
+            row |= {f"{SELECTION}/{name}/balanced": value for name, value in balanced.items()}
+            if self._best(row, f"{SELECTION}/{job.main}/balanced"):
+                self.selections.keep(SELECTION, epoch, tested)
         self.history.append(row)
         self._log(row)
         self.selections.average(epoch)

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from digests import digest_of_file
 from errors import UserError
-from training.artifacts import Artifact, Checkpoint, from_plain, take, to_plain
+from training.artifacts import Artifact, Checkpoint, Report, from_plain, take, to_plain
 
 T = TypeVar("T")
 
@@ -30,22 +30,24 @@ class StageFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load_result(self) -> dict[str, Artifact] | None:
+    def load_result(self, gives: Sequence[str] | None = None) -> dict[str, Artifact] | None:
         """The stored artifacts by name, or None when the stage has not finished or its file is damaged.
 
         One of another shape than artifacts have today is damaged, too.
+
+        gives : names of the artifacts that it must hold beside its report; None: whatever it holds
         """
         if not (self.path / "done.json").exists():
             return None
         try:
             about = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
             intact = digest_of_file(self.path / "result.pt") == about["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             intact = False
         if not intact:
             warnings.warn(f"{self.path / 'result.pt'} is lost or damaged and is not used", stacklevel=2)
             return None
-        return self._load("result.pt", lambda stored: {name: from_plain(plain) for name, plain in stored.items()})
+        return self._load("result.pt", lambda stored: _result(stored, gives))
 
     def save_result(self, result: Mapping[str, Artifact], about: Mapping[str, Any]) -> None:
         """Store a finished stage and drop its checkpoint."""
@@ -116,14 +118,25 @@ class StageFolder:
                 timeout = -1
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                raise _unwritable(self.path / "lock", error) from error
         try:
+            self._sweep()
             yield
         finally:
             lock.release()
 
+    def _sweep(self) -> None:
+        """Remove what processes that were killed while they wrote have left; the caller holds the lock."""
+        for name in ("checkpoint.pt", "result.pt", "done.json"):
+            for left in self.path.glob(f".{name}.*"):
+                left.unlink(missing_ok=True)
+
     def _load(self, name: str, made: Callable[[dict[str, Any]], T]) -> T | None:
         path = self.path / name
         try:
+            if not path.is_file():
+                raise OSError("no regular file")
             return made(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # whatever a damaged file raises, the stage can be computed again
             warnings.warn(f"{path} cannot be read ({type(error).__name__}) and is not used", stacklevel=2)
@@ -155,8 +168,27 @@ class Store:
     def folder(self, stage: str, key: str) -> StageFolder:
         """The folder of one stage under one key; made when it is not there."""
         path = self.root / f"{stage}-{key}"
-        path.mkdir(exist_ok=True)
+        try:
+            if not path.is_dir() and (path.exists() or path.is_symlink()):
+                aside = path.with_name(f"{path.name}.damaged")
+                path.replace(aside)
+                warnings.warn(f"{path} is not a folder; it is put aside as {aside.name}", stacklevel=2)
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unwritable(path, error) from error
         return StageFolder(path)
+
+
+def _result(stored: Any, gives: Sequence[str] | None) -> dict[str, Artifact]:
+    """The artifacts of a stored stage; any error for what is none."""
+    found = {name: from_plain(plain) for name, plain in stored.items()}
+    if gives is not None:
+        if missing := [name for name in gives if name not in found]:
+            raise ValueError(f"no {missing[0]}")
+        report = take(found, "report", Report)
+        if not all(isinstance(row, Mapping) and "epoch" in row for row in report.history):
+            raise ValueError("a history of something else")
+    return found
 
 
 @contextlib.contextmanager
@@ -170,10 +202,20 @@ def _temporary_beside(path: Path) -> Iterator[Any]:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); is the disk full?") from error
+        raise _unwritable(path, error) from error
+    except RuntimeError as error:
+        temporary.unlink(missing_ok=True)
+        # torch's writer of archives does not say what the system told it.
+        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+            raise
+        raise UserError(f"{path} cannot be written; is the disk full?") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be written ({error.strerror or error}); is the disk full?")
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """Runs the stages of a recipe: reuse what is stored, continue what was interrupted, compute the rest."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ from data.split import Task
 from digests import digest, digest_of_file
 from errors import GivenUp, UserError
 from models.pretrained import find_weights, starts_from_imagenet
-from training.artifacts import Artifact, Report, take
+from training.artifacts import Artifact, BiasLabels, Report, take
 from training.captured import check_capture
 from training.code import code_digest
+from training.diverged import check_losses, check_weights
+from training.heldout import HELD_OUT_BIAS
 from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
@@ -130,6 +133,8 @@ class Walk:
         # Before anything is trained: the last stage may be the one that needs them.
         self._weights = imagenet_weights(stages, settings)
         if settings.get("compile") == "on":
+            # What a compiler keeps for the next time belongs to the cache, not to the temporary files.
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(settings["cache_dir"]).absolute() / "compiled"))
             check_compiler(device)
         check_capture(settings, device)
         self._keys: dict[str, str] = {}
@@ -145,7 +150,7 @@ class Walk:
         with folder.locked(say):
             if settings["fresh"]:
                 folder.clear()
-            result = folder.load_result()
+            result = folder.load_result(stage.gives)
             reused = result is not None
             if result is None:
                 prefer_deterministic(self._device, exact=stage.exact)
@@ -153,6 +158,12 @@ class Walk:
                     result = stage.run(self.outcome.artifacts, self._context(stage, folder))
                 except GivenUp:
                     # A search prunes half of its trials: their checkpoints would fill the disk, and none is needed.
+                    folder.drop_checkpoint()
+                    raise
+                try:
+                    check_losses(stage.name, take(result, "report", Report).history)
+                    check_weights(stage.name, result)
+                except UserError:
                     folder.drop_checkpoint()
                     raise
                 folder.save_result(
@@ -170,6 +181,10 @@ class Walk:
             report=take(result, "report", Report),
         )
         self._keys |= dict.fromkeys(stage.gives, key)
+
+    def _held_out_bias(self) -> BiasLabels | None:
+        made = self.outcome.artifacts
+        return take(made, HELD_OUT_BIAS, BiasLabels) if HELD_OUT_BIAS in made else None
 
     def _context(self, stage: Stage, folder: StageFolder) -> Context:
         if self._on_device is None:
@@ -189,6 +204,7 @@ class Walk:
             bias_declared=stage.needs_bias_labels,
             exact=stage.exact,
             imagenet_weights=self._weights,
+            held_out_bias=self._held_out_bias(),
             together=self._together,
         )
 
@@ -232,13 +248,16 @@ def stage_key(
 ) -> str:
     """The name of everything that decides a stage's result."""
     start = digest_of_file(weights)[:16] if weights is not None and _pretrained(stage, settings) else None
+    inputs = [*stage.needs, *stage.uses]
+    if stage.read_outs and task.valid is not None:
+        inputs.append(HELD_OUT_BIAS)  # by which the loop selects
     return digest(
         {
             "stage": stage.name,
             "settings": dict(settings[stage.name]),
             "content": stage.content(settings),
             "shared": {name: settings[name] for name in stage.shared},
-            "inputs": {name: input_keys[name] for name in (*stage.needs, *stage.uses) if name in input_keys},
+            "inputs": {name: input_keys[name] for name in inputs if name in input_keys},
             "data": task.key,
             "seed": settings["seed"],
             "code": code_digest(type(stage).__module__, type(stage).__qualname__, _words(stage, task, settings)),

@@ -218,5 +218,6 @@ SPECS = (
         "the published files of jitter_mnist, read from data_dir; colours named by the nearest mean",
         load_released,
         JITTER,
+        has_skew=False,
     ),
 )

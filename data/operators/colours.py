@@ -37,9 +37,11 @@ def contrast(x: Tensor, z: Tensor) -> Tensor:
 
 def channel_stats(x: Tensor, z: Tensor) -> Tensor:
     """Each channel of x with the mean and the standard deviation of that of z (AdaIN, Huang & Belongie 2017)."""
-    own, other = x.std((2, 3), keepdim=True, correction=0), z.std((2, 3), keepdim=True, correction=0)
-    flat = (x - x.mean((2, 3), keepdim=True)) * ((other + _LEAST) / (own + _LEAST))
-    return (flat + z.mean((2, 3), keepdim=True)).clamp(0, 1)
+    mean = z.mean((2, 3), keepdim=True)
+    flat = x - x.mean((2, 3), keepdim=True)
+    # Not `std`, which takes three times as long on a CPU.
+    own, other = (part.square().mean((2, 3), keepdim=True).sqrt() for part in (flat, z - mean))
+    return flat.mul_((other + _LEAST) / (own + _LEAST)).add_(mean).clamp_(0, 1)
 
 
 def histogram(x: Tensor, z: Tensor) -> Tensor:

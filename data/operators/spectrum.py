@@ -1,7 +1,8 @@
 """Operators on frequencies: amplitudes of bands, fine detail, sharpness, noise, compression."""
 
 import math
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ _LEAST = 1e-3
 _MOST = 20.0  # by how much sharpening may multiply an amplitude: what is gone cannot be brought back
 BLOCK = 8  # of JPEG
 # JPEG's own: brightness and two colour differences. The offset of the latter does not matter here.
-_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
 def amplitudes(x: Tensor, z: Tensor, low: float = 0.0, high: float = 2.0) -> Tensor:
@@ -40,7 +41,8 @@ def sharpness(x: Tensor, z: Tensor) -> Tensor:
     radius = _radius(x)
     # A dozen rings or so: each is a mean over enough frequencies to be the same for other content.
     ring = (radius * 12).long().clamp(max=17)
-    member = torch.nn.functional.one_hot(ring.flatten(), 18).to(x.dtype)
+    # Not `one_hot`, which looks at its values on the host.
+    member = (ring.flatten()[:, None] == torch.arange(18, device=x.device)).to(x.dtype)
     member = member / member.sum(0).clamp(min=1)
     ratio = (_rings(torch.fft.rfft2(z), member) + _LEAST) / (_rings(own, member) + _LEAST)
     lowest = 2  # rings that are coarse contrast, not sharpness
@@ -91,20 +93,19 @@ def _rings(spectrum: Tensor, member: Tensor) -> Tensor:
 
 def _smooth(x: Tensor) -> Tensor:
     """Gaussian smoothing; its width goes with the side of the image, one pixel at 28."""
-    return _filtered(x, _gaussian(max(0.8, min(x.shape[2:]) / 28)))
+    return _filtered(x, partial(_gaussian, max(0.8, min(x.shape[2:]) / 28)))
 
 
 def _small(x: Tensor) -> Tensor:
-    laplacian = torch.tensor([1.0, -2.0, 1.0], device=x.device, dtype=x.dtype)
-    rough = _filtered(x, laplacian).abs()
+    rough = _filtered(x, _laplacian).abs()
     level = rough.flatten(2).median(2).values[..., None, None] / (0.6745 * 6)
-    residual = x - _filtered(x, torch.tensor([0.25, 0.5, 0.25]))
+    residual = x - _filtered(x, _binomial)
     return torch.maximum(torch.minimum(residual, 3 * level), -3 * level)
 
 
-def _filtered(x: Tensor, kernel: Tensor) -> Tensor:
+def _filtered(x: Tensor, make: Callable[[], Tensor]) -> Tensor:
     """x convolved with a kernel along both sides, borders repeated."""
-    kernel = kernel.to(x)
+    kernel = _constant(make, x)
     half, channels = len(kernel) // 2, x.shape[1]
     padded = pad(x, (half, half, half, half), mode="replicate")
     rows = conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
@@ -118,7 +119,36 @@ def _gaussian(sigma: float) -> Tensor:
     return weight / weight.sum()
 
 
+def _laplacian() -> Tensor:
+    return torch.tensor([1.0, -2.0, 1.0])
+
+
+def _binomial() -> Tensor:
+    return torch.tensor([0.25, 0.5, 0.25])
+
+
+def _constant(make: Callable[[], Tensor], x: Tensor) -> Tensor:
+    """What `make` makes, on the device of x and of its type. It is copied there once: a step that is recorded as a CUDA
+    graph cannot copy from the host."""
+    part = (make.func, make.args) if isinstance(make, partial) else (make, ())
+    return _kept(*part, x.device, x.dtype)
+
+
 @cache
+def _kept(make: Callable[..., Tensor], given: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    # Also for use outside of an evaluation.
+    with torch.inference_mode(False):
+        return make(*given).to(device, dtype)
+
+
+def _ycc() -> Tensor:
+    return torch.tensor(_YCC)
+
+
+def _from_ycc() -> Tensor:
+    return torch.linalg.inv(torch.tensor(_YCC))
+
+
 def _cosines() -> Tensor:
     """The orthonormal cosine transform of a block's side, [frequency, place]."""
     place, frequency = torch.arange(BLOCK), torch.arange(BLOCK)[:, None]
@@ -130,17 +160,17 @@ def _cosines() -> Tensor:
 def _coefficients(x: Tensor) -> Tensor:
     """Cosine coefficients by block, [B, C, blocks, 64]; three channels as brightness and colour differences."""
     if x.shape[1] == 3:
-        x = torch.einsum("dc,bchw->bdhw", _YCC.to(x), x)
+        x = torch.einsum("dc,bchw->bdhw", _constant(_ycc, x), x)
     blocks = x.unfold(2, BLOCK, BLOCK).unfold(3, BLOCK, BLOCK)
-    cosines = _cosines().to(x)
+    cosines = _constant(_cosines, x)
     return (cosines @ blocks @ cosines.T).flatten(2, 3).flatten(3)
 
 
 def _from_coefficients(values: Tensor, height: int, width: int) -> Tensor:
     count, channels = values.shape[:2]
-    cosines = _cosines().to(values)
+    cosines = _constant(_cosines, values)
     blocks = cosines.T @ values.view(count, channels, height // BLOCK, width // BLOCK, BLOCK, BLOCK) @ cosines
     x = blocks.transpose(3, 4).reshape(count, channels, height, width)
     if channels == 3:
-        x = torch.einsum("cd,bdhw->bchw", torch.linalg.inv(_YCC).to(x), x)
+        x = torch.einsum("cd,bdhw->bchw", _constant(_from_ycc, x), x)
     return x

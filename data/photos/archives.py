@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import tarfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from errors import UserError
+from rawfiles import MAX_FILE_BYTES, read_regular
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-# A file that claims more is not an image of a data set; whoever packed it means harm.
-MAX_FILE_BYTES = 512 * 2**20
+# What is read behind the last member of a compressed archive, to see whether its end is there.
+_MAX_TAIL = 64 * 2**20
+# What damaged archives raise.
+_BROKEN = (
+    OSError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    ValueError,
+    RuntimeError,
+)
 # What operating systems leave in folders.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
@@ -61,7 +76,7 @@ class FolderFiles(Files):
         """All files below a folder but hidden ones; links are followed."""
         paths: dict[str, Path] = {}
         seen: set[str] = set()
-        for folder, folders, files in os.walk(root, followlinks=True):
+        for folder, folders, files in os.walk(root, followlinks=True, onerror=_unreadable):
             # A link to a folder above would never end.
             real = os.path.realpath(folder)
             folders[:] = [] if real in seen else [name for name in folders if not _is_litter(name)]
@@ -76,7 +91,7 @@ class FolderFiles(Files):
 
     def each(self, names: Sequence[str]) -> Iterator[tuple[int, Read]]:
         for position, name in enumerate(names):
-            yield position, self._paths[name].read_bytes
+            yield position, partial(read_regular, self._paths[name])
 
     def path(self, name: str) -> str:
         return str(self._paths[name])
@@ -89,7 +104,7 @@ class ZipFiles(Files):
         self.root = root
         try:
             self._zip = zipfile.ZipFile(root)
-        except (OSError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             raise _damaged(root, error) from error
         members = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
         self._members = {name: members[name] for name in sorted(members) if _is_member(name)}
@@ -105,7 +120,7 @@ class ZipFiles(Files):
             _check_size(member.file_size)
             try:
                 return self._zip.read(member)
-            except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+            except _BROKEN as error:
                 raise ValueError(f"damaged in the archive: {error}") from error
 
         return read
@@ -116,7 +131,9 @@ class TarFiles(Files):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        found = {member.name: (member.size, member.mtime) for member in self._members()}
+        with self._open() as archive:
+            found = {member.name: (member.size, member.mtime) for member in self._members(archive)}
+            self._check_end(archive)
         self.stamps = {name: (size, int(time)) for name, (size, time) in sorted(found.items())}
 
     def each(self, names: Sequence[str]) -> Iterator[tuple[int, Read]]:
@@ -124,26 +141,48 @@ class TarFiles(Files):
         with self._open() as archive:
             for member in self._members(archive):
                 if member.name in wanted:
-                    _check_size(member.size)
-                    handle = archive.extractfile(member)
-                    content = handle.read() if handle is not None else b""
-                    yield wanted.pop(member.name), lambda content=content: content  # type: ignore[misc]
+                    yield wanted.pop(member.name), self._content(archive, member)
+
+    def _content(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Read:
+        """A function that gives a member, which is read now: what comes later is behind it."""
+        if member.size > MAX_FILE_BYTES:
+            return partial(_too_large, member.size)
+        try:
+            handle = archive.extractfile(member)
+            content = handle.read() if handle is not None else b""
+        except _BROKEN as error:
+            raise _damaged(self.root, error) from error
+        return lambda: content
+
+    def _check_end(self, archive: tarfile.TarFile) -> None:
+        """Read what is behind the last member: a compressed file that was cut off there says so only now."""
+        left = _MAX_TAIL
+        try:
+            while left > 0 and archive.fileobj is not None and (block := archive.fileobj.read(2**20)):
+                left -= len(block)
+        except _BROKEN as error:
+            raise _damaged(self.root, error) from error
 
     def _open(self) -> tarfile.TarFile:
         try:
             return tarfile.open(self.root, "r:*")
-        except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+        except _BROKEN as error:
             raise _damaged(self.root, error) from error
 
-    def _members(self, archive: tarfile.TarFile | None = None) -> Iterator[tarfile.TarInfo]:
-        try:
-            for member in archive or self._open():
-                # Links could point anywhere; devices are not files.
-                if member.isreg() and _is_member(member.name):
-                    member.name = PurePosixPath(member.name).as_posix()
-                    yield member
-        except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
-            raise _damaged(self.root, error) from error
+    def _members(self, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+        members = iter(archive)
+        while True:
+            # What the caller does with a member is not a fault of the archive.
+            try:
+                member = next(members, None)
+            except _BROKEN as error:
+                raise _damaged(self.root, error) from error
+            if member is None:
+                return
+            # Links could point anywhere; devices are not files.
+            if member.isreg() and _is_member(member.name):
+                member.name = PurePosixPath(member.name).as_posix()
+                yield member
 
 
 def open_files(path: Path) -> Files:
@@ -179,9 +218,17 @@ def _is_member(name: str) -> bool:
     return inside and not any(_is_litter(part) for part in parts)
 
 
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be read ({error.strerror or error})") from error
+
+
 def _check_size(size: int) -> None:
     if size > MAX_FILE_BYTES:
-        raise ValueError(f"{size} bytes, more than {MAX_FILE_BYTES // 2**20} MiB")
+        _too_large(size)
+
+
+def _too_large(size: int) -> NoReturn:
+    raise ValueError(f"{size} bytes, more than {MAX_FILE_BYTES // 2**20} MiB")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

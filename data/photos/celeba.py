@@ -6,8 +6,6 @@ blond) and bias 1 (female) that of class 1 (blond).
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -19,6 +17,7 @@ from data.photos.listing import PARTS, Block, Item, Listing, Problem
 from data.preparation import Preparation
 from errors import UserError
 from randomness import stream
+from rawfiles import read_text, table_rows
 
 TARGETS = ("not blond", "blond")
 BIASES = ("male", "female")
@@ -146,15 +145,16 @@ def _standard(files: Files, lists: Mapping[str, str]) -> dict[str, Attributes]:
     for image, row in partition.items():
         if image not in attributes:
             raise UserError(f"{attr_name} has no line for {image}, which {part_name} lists")
-        part = PARTS[_number(next(iter(row.values())), part_name, image, range(3))]
+        part = PARTS[_number(next(iter(row.values()), ""), part_name, image, range(3))]
         known[image] = _attributes(part, attributes[image], attr_name, image)
     return known
 
 
 def _metadata(text: str, name: str) -> dict[str, Attributes]:
-    rows = list(csv.DictReader(io.StringIO(text)))
+    names, lines = table_rows(text, name)
+    rows = [row for _, row in lines]
     for wanted in ("image_id", "split", "Blond_Hair", "Male"):
-        if not rows or wanted not in rows[0]:
+        if not rows or wanted not in names:
             raise UserError(f"{name} has no column {wanted}; a metadata CSV has image_id, split, Blond_Hair, Male")
     return {
         row["image_id"]: _attributes(
@@ -178,14 +178,13 @@ def _number(text: str, name: str, image: str, allowed: Sequence[int]) -> int:
 def _rows(text: str, name: str) -> dict[str, dict[str, str]]:
     """Columns of every image, of a list as published (.txt) or as a CSV with image_id first."""
     if name.endswith(".csv"):
-        reader = csv.DictReader(io.StringIO(text))
-        return {row.pop("image_id"): row for row in reader if row.get("image_id")}
+        return {row.pop("image_id"): row for _, row in table_rows(text, name)[1] if row.get("image_id")}
     return dict(_text_rows(text.splitlines(), name))
 
 
 def _text_rows(lines: list[str], name: str) -> Iterator[tuple[str, dict[str, str]]]:
     header = ["value"]
-    if lines and lines[0].strip().isdigit():
+    if lines and lines[0].strip().isdecimal():
         # The list of attributes begins with the number of images and the names of the columns.
         header, lines = lines[1].split() if len(lines) > 1 else [], lines[2:]
     for number, line in enumerate(lines, 1):
@@ -204,7 +203,4 @@ def _read(files: Files, name: str) -> str:
 
 
 def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"labels={path} cannot be read ({error})") from error
+    return read_text(path, f"labels={path}")

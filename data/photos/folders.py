@@ -13,7 +13,8 @@ import torch
 from data.cache import key_of
 from data.mapped import MappedImages
 from data.photos.imagecache import DecodedImages, decoded_images
-from data.photos.listing import PARTS, Block, Listing, Problem, settle
+from data.photos.listing import PARTS, SHOWN, Block, Listing, Problem, settle
+from data.photos.similar import look_of, pairs_alike
 from data.sources.cifar_files import MEAN, STD
 from data.split import Split, Task
 from digests import digest_of
@@ -97,6 +98,8 @@ def folder_task(
         notes += settle(_drop_duplicates(parts, listing), rule, "duplicated files", "duplicates", cache_dir)
     _check_filled(name, parts, listing, every_class)
     notes += _constant(parts, listing)
+    if settings["similar"]:
+        notes += _similar(parts, listing)
 
     if content is None:
         # Of some data sets the seed draws training images; the test images are always all of them.
@@ -105,6 +108,7 @@ def folder_task(
     if reverse and listing.bias_names is None:
         raise UserError(f"reverse: {name} has no bias labels to exchange with the targets")
     streaming = settings["streaming"]
+    ties = None if listing.ties is None else torch.from_numpy(listing.ties.T if reverse else listing.ties).contiguous()
     splits = {part: _split(found, listing, reverse, streaming) for part, found in parts.items()}
     names = (listing.target_names, listing.bias_names)
     target_names, bias_names = (names[1] or (), names[0]) if reverse else names
@@ -115,7 +119,7 @@ def folder_task(
         valid=splits.get("valid"),
         target_names=target_names,
         bias_names=bias_names,
-        key=_content_key(parts, target_names, bias_names, reverse, normalise),
+        key=_content_key(parts, target_names, bias_names, reverse, normalise, ties),
         content=content,
         mean=None if normalise is None else normalise[0],
         std=None if normalise is None else normalise[1],
@@ -124,6 +128,7 @@ def folder_task(
         selection="valid_given" if "valid" in parts else "valid",
         preparation=parts["test"].blocks[0].preparation,
         notes=tuple(notes),
+        ties=ties,
     )
 
 
@@ -191,6 +196,19 @@ def _constant(parts: Mapping[str, _Part], listing: Listing) -> list[str]:
     return lines
 
 
+def _similar(parts: Mapping[str, _Part], listing: Listing) -> list[str]:
+    """Lines about test images that look like training images though their files differ."""
+    train, test = parts["train"], parts["test"]
+    looks = [look_of([decoded.images for decoded in part.decoded])[part.kept] for part in (test, train)]
+    found = pairs_alike(*looks)
+    if not found:
+        return ["no test image looks like a training image"]
+    paths = [np.array(part.paths(listing), dtype=object)[part.kept] for part in (test, train)]
+    lines = [f"  {paths[0][i]} like {paths[1][j]}" for i, j in found[:SHOWN]]
+    lines += [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return [f"{len(found)} test images look like training images, so that figures on them are too good:", *lines]
+
+
 def _check_filled(name: str, parts: Mapping[str, _Part], listing: Listing, every_class: bool) -> None:
     for part in ("train", "test"):
         if part not in parts or not parts[part].kept.any():
@@ -217,6 +235,7 @@ def _content_key(
     bias_names: Sequence[str] | None,
     reverse: bool,
     normalise: Normalisation,
+    ties: torch.Tensor | None = None,
 ) -> str:
     """Names pixels and labels themselves: the same images elsewhere are the same data."""
     return key_of(
@@ -226,6 +245,7 @@ def _content_key(
         names="\n".join([*target_names, "", *(bias_names or ())]),
         reverse=reverse,
         normalise=str(normalise),
+        **({} if ties is None else {"ties": str(ties.tolist())}),
     )
 
 

@@ -83,14 +83,24 @@ def decoded_images(
 
     key = _key(files, names, preparation)
     arrays = cached_files(cache_dir, title.replace(" ", "-"), key, write, _wrong)
-    faults = json.loads(arrays["faults"].tobytes().decode())
+    faults = _faults(arrays["faults"], len(names))
+    assert faults is not None
     return DecodedImages(
         arrays["images"],
         np.asarray(arrays["contents"]),
         np.asarray(arrays["pixels"]),
         np.asarray(arrays["constant"]),
-        {int(row): str(why) for row, why in faults},
+        faults,
     )
+
+
+def _faults(stored: np.ndarray, count: int) -> dict[int, str] | None:
+    """Faults by row; None for what is not a list of them."""
+    try:
+        faults = {int(row): str(why) for row, why in json.loads(stored.tobytes().decode())}
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return faults if all(0 <= row < count for row in faults) else None
 
 
 def _key(files: Files, names: Sequence[str], preparation: Preparation) -> str:
@@ -107,6 +117,8 @@ def _key(files: Files, names: Sequence[str], preparation: Preparation) -> str:
 
 def _wrong(arrays: Arrays) -> str | None:
     """What is wrong with the rows of a cache, judging by some of them."""
+    if _faults(arrays["faults"], len(arrays["images"])) is None:
+        return "faults.npy is not what was written"
     images, pixels = arrays["images"], arrays["pixels"]
     if len(images) == 0:
         return None

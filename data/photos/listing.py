@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from data.photos.archives import Files
 from data.preparation import Preparation
 from errors import UserError
+from harmless import cell
 from randomness import stream
 
 SHOWN = 20
@@ -52,6 +54,7 @@ class Listing:
 
     bias_names : None where biases are unknown
     notes : lines for the user, about how the images were divided
+    ties : as in `data.split.Task`
     """
 
     files: Files
@@ -60,6 +63,7 @@ class Listing:
     bias_names: tuple[str, ...] | None
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ties: np.ndarray | None = None
 
     def count(self, part: str) -> int:
         return sum(len(block.items) for block in self.blocks if block.part == part)
@@ -78,7 +82,7 @@ class Listing:
                     items = [item for place, item in enumerate(block.items, start) if place in wanted]
                     start += len(block.items)
                     blocks.append(Block(part, items, block.preparation))
-        return Listing(self.files, blocks, self.target_names, self.bias_names, self.problems, self.notes)
+        return replace(self, blocks=blocks)
 
 
 def settle(problems: Sequence[Problem], rule: str, what: str, setting: str, cache_dir: Path) -> list[str]:
@@ -121,7 +125,7 @@ def write_problems(problems: Iterable[Problem], what: str, cache_dir: Path) -> P
         with path.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle)
             writer.writerow(Problem._fields)
-            writer.writerows(problems)
+            writer.writerows((cell(problem.path), cell(problem.what)) for problem in problems)
     except OSError as error:
         raise UserError(f"cache_dir {cache_dir} cannot be written to ({error.strerror or error})") from error
     return path

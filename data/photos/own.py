@@ -8,23 +8,23 @@ FOLDER and labels.csv: columns path (below FOLDER) and target, and optionally bi
 
 from __future__ import annotations
 
-import csv
 import difflib
 import hashlib
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from data.photos.archives import Files, FolderFiles, is_image_name, open_files
 from data.photos.arrangement import PART_NAMES, arranged
 from data.photos.listing import PARTS, Block, Item, Listing, Problem
 from data.preparation import Preparation
+from data.ties import find_ties, is_diagonal, order_of, ties_notes
 from errors import UserError
+from harmless import plain
+from rawfiles import read_text, table_rows
 from settings import nearest
 
 COLUMNS = ("path", "target", "bias", "split")
@@ -59,7 +59,7 @@ def class_folders(root: Path, preparation: Preparation, test_fraction: float, va
         elif label is None:
             problems.append(Problem(files.path(name), "not in a class folder"))
         else:
-            rows.append(Row(name, label, None, part))
+            rows.append(Row(name, plain(label), None, part))
     if len({row.target for row in rows}) < 2:
         found = ", ".join(sorted({row.target for row in rows})) or "none"
         raise UserError(
@@ -98,7 +98,7 @@ def labelled(
     UserError
         No such file, columns missing, paths that lead out, fewer than two classes, or a part without images.
     """
-    table = next((path for path in (Path(root or ".") / labels, Path(labels)) if path.is_file()), None)
+    table = next((path for path in (Path(root or ".") / labels, Path(labels)) if path.exists()), None)
     if table is None:
         raise UserError(f"labels={labels}: there is no such file" + (f", nor in {root}" if root else ""))
     folder = root or table.parent
@@ -109,10 +109,15 @@ def labelled(
     home = folder.resolve()
     for number, line in lines:
         where, name = f"{table}, line {number}", line["path"].strip()
-        target, bias = line["target"].strip(), line.get("bias", "").strip() if has_bias else None
+        target, bias = plain(line["target"].strip()), plain(line.get("bias", "").strip()) if has_bias else None
         path = folder / name
+        cannot = _unusable(path)
         missing = [what for what, value in (("path", name), ("target", target), ("bias", bias)) if value == ""]
-        if missing:
+        if "" in line:
+            problems.append(Problem(where, f"more cells than there are columns: {line[''][:50]}"))
+        elif cannot:
+            problems.append(Problem(where, cannot))
+        elif missing:
             problems.append(Problem(where, f"no {' and no '.join(missing)}"))
         elif not outside and not path.resolve().is_relative_to(home):
             left.append(f"  {where}: {name}")
@@ -132,9 +137,34 @@ def labelled(
         )
     if len({row.target for row in rows}) < 2:
         raise UserError(f"{table} names images of fewer than two classes" + _first(problems))
+    notes = _check_spelling(str(table), {row.target for row in rows})
     if has_bias and len({row.bias for row in rows}) < 2:
         raise UserError(f"{table}: all images have the same bias; leave the column out")
-    return _listing(FolderFiles(folder, paths), rows, problems, preparation, test_fraction, valid)
+    listing = _listing(FolderFiles(folder, paths), rows, problems, preparation, test_fraction, valid)
+    listing.notes += notes
+    return listing
+
+
+def _unusable(path: Path) -> str:
+    """Why nothing can be at a path; empty where something can."""
+    try:
+        path.resolve().exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        return f"its path cannot be used ({getattr(error, 'strerror', None) or error})"
+    return ""
+
+
+def _check_spelling(table: str, targets: set[str]) -> list[str]:
+    """Refuse classes that differ in capitals alone; a line about numbers among names."""
+    by_letters: dict[str, str] = {}
+    for target in sorted(targets):
+        other = by_letters.setdefault(target.casefold(), target)
+        if other != target:
+            raise UserError(f"{table}: classes {other} and {target} differ in capitals alone; spell them one way")
+    numbers = sorted(target for target in targets if target.isdecimal())
+    if numbers and len(numbers) < len(targets):
+        return [f"classes are numbers and names: {', '.join(sorted(targets)[:10])}; is that meant?"]
+    return []
 
 
 def _first(problems: Sequence[Problem]) -> str:
@@ -145,13 +175,10 @@ def _first(problems: Sequence[Problem]) -> str:
 
 def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
     """Lines with their numbers; comma, semicolon or tab between columns."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"labels={table} cannot be read ({error}); it must be a CSV in UTF-8") from error
+    text = read_text(table, f"labels={table}")
     head = text.split("\n", 1)[0]
-    reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=head.count), restval="")
-    columns = [(column or "").strip().lower() for column in reader.fieldnames or ()]
+    names, rows = table_rows(text, str(table), max(",;\t", key=head.count))
+    columns = [name.lower() for name in names]
     for wanted in ("path", "target"):
         if wanted not in columns:
             raise UserError(
@@ -162,8 +189,10 @@ def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
         # Further columns are nobody's concern, but for one that looks like a misspelt one of ours that is not there.
         if column not in COLUMNS and _misspelt(column, missing):
             raise UserError(f"{table}: column {column!r} is not known{nearest(column, missing)}")
-    reader.fieldnames = columns
-    lines = [(reader.line_num, {name: value or "" for name, value in row.items() if name in COLUMNS}) for row in reader]
+    lines = [
+        (number, {name.lower(): value for name, value in row.items() if name.lower() in ("", *COLUMNS)})
+        for number, row in rows
+    ]
     if not lines:
         raise UserError(f"{table} has no lines below its header")
     return lines
@@ -188,11 +217,14 @@ def _listing(
 ) -> Listing:
     targets = in_order({row.target for row in rows})
     biases = None if rows[0].bias is None else in_order({row.bias or "" for row in rows})
-    if biases is not None:
-        biases = tied(biases, [(targets.index(row.target), biases.index(row.bias or "")) for row in rows])
     parts: dict[str, list[Item]] = {part: [] for part in PARTS}
     drawn = set() if any(row.part for row in rows) else _draw_test(rows, test_fraction)
     given = {row.part for row in rows}
+    ties, notes = None, []
+    if biases is not None:
+        trained = [row for row in rows if (row.part or ("test" if row.name in drawn else "train")) == "train"]
+        biases, ties = tied(targets, biases, [(row.target, row.bias or "") for row in trained])
+        notes += ties_notes(ties, targets, biases)
     for row in rows:
         part = row.part or ("test" if row.name in drawn else "train")
         if "test" not in given and part == "valid":
@@ -203,25 +235,28 @@ def _listing(
         if not parts[part]:
             raise UserError(f"{files.root}: no {part} images; name a {part} part, or none at all and set test_fraction")
     blocks = [Block(part, items, preparation) for part, items in parts.items() if items and (valid or part != "valid")]
-    notes = []
     if "valid" in given and "test" not in given:
         notes.append(
             "no test images, so the validation images are the test set, and `oracle` is chosen on them; "
             "name a test part as well to keep them apart"
         )
-    return Listing(files, blocks, targets, biases, problems, notes)
+    return Listing(files, blocks, targets, biases, problems, notes, None if ties is None or is_diagonal(ties) else ties)
 
 
-def tied(biases: Sequence[str], pairs: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """Biases in the order of the targets that they are tied to: the pairing, one to one, that most images have.
+def tied(
+    targets: Sequence[str], biases: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Biases in the order of the targets that they are tied to, and whether each cell is aligned (`data.ties`).
 
-    pairs : (target, bias) of every image; biases that are left over come last.
+    pairs : (target, bias) of every training image
     """
-    counts = np.zeros((max(target for target, _ in pairs) + 1, len(biases)), dtype=np.int64)
-    np.add.at(counts, tuple(np.array(pairs).T), 1)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    order = columns[np.argsort(rows)].tolist()
-    return tuple(biases[i] for i in [*order, *(i for i in range(len(biases)) if i not in order)])
+    counts = np.zeros((len(targets), len(biases)), dtype=np.int64)
+    places = ({name: place for place, name in enumerate(names)} for names in (targets, biases))
+    rows, columns = places
+    np.add.at(counts, ([rows[target] for target, _ in pairs], [columns[bias] for _, bias in pairs]), 1)
+    ties = find_ties(counts)
+    order = order_of(ties)
+    return tuple(biases[i] for i in order), ties[:, order]
 
 
 def _draw_test(rows: Sequence[Row], fraction: float) -> set[str]:

@@ -5,12 +5,14 @@ Nothing is unpacked, and nothing is unpickled. What is found is digested immedia
 
 from __future__ import annotations
 
+import lzma
 import os
 import pickletools
 import sys
 import tarfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -22,6 +24,7 @@ from tqdm.auto import tqdm
 
 from digests import digest_of, digest_of_file
 from errors import UserError
+from rawfiles import read_regular
 
 # Per channel, as the papers' code has them.
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -30,6 +33,17 @@ BATCHES, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
 PARTS = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SHAPE = (3, 32, 32)
+# What damaged files and archives raise.
+_BROKEN = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 LARGEST = 1 << 20  # bytes of an image file of 32 x 32 pixels, with room to spare
 
 
@@ -102,9 +116,9 @@ def of_batches(root: Path) -> Found:
 
     def read(name: str) -> bytes:
         try:
-            return (root / name).read_bytes()
-        except OSError as error:
-            raise UserError(f"{root / name} cannot be read ({error.strerror or error})") from error
+            return read_regular(root / name)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{root / name} cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
     digest = digest_of(read(name) for names in PARTS.values() for name in names)
     return Found(digest, lambda: Batches(read, root))
@@ -120,7 +134,7 @@ def of_archive(path: Path) -> Found:
                 if member is None:
                     raise KeyError(name)
                 return member.read()
-        except (tarfile.TarError, EOFError, KeyError, OSError) as error:
+        except (*_BROKEN, KeyError) as error:
             raise UserError(f"{path}: {name} cannot be read from it ({error}): download it again") from error
 
     return Found(_digest_of(path), lambda: Batches(read, path))
@@ -157,8 +171,11 @@ class Tree:
         try:
             content = torch.from_numpy(np.frombuffer(self._read(name), dtype=np.uint8))
             image = decode_image(content, ImageReadMode.RGB).numpy()
-        except (RuntimeError, ValueError, OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self._where}/{name} cannot be read as an image: replace or remove it") from error
+        except (*_BROKEN, KeyError) as error:
+            why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+            raise UserError(
+                f"{self._where}/{name} cannot be read as an image ({why}): download it again or remove it"
+            ) from error
         if image.shape != SHAPE:
             raise UserError(f"{self._where}/{name} is {image.shape[2]} x {image.shape[1]}: CIFAR-10's are 32 x 32")
         return image
@@ -174,10 +191,13 @@ def of_folder(root: Path) -> Found:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if folder.is_dir() else []
             for entry in entries:
                 if entry.name.lower().endswith(SUFFIXES):
-                    about = entry.stat()
+                    try:
+                        about = entry.stat()
+                    except OSError as error:
+                        raise UserError(f"{entry.path} cannot be read ({error.strerror or error})") from error
                     listed.append(f"{part}/{label}/{entry.name}/{about.st_size}/{about.st_mtime_ns}".encode())
                     names[part].append(f"{part}/{label}/{entry.name}")
-    return Found(digest_of(listed), lambda: Tree(names, lambda name: (root / name).read_bytes(), str(root)))
+    return Found(digest_of(listed), lambda: Tree(names, lambda name: read_regular(root / name, LARGEST), str(root)))
 
 
 def of_zip(path: Path) -> Found:
@@ -186,7 +206,7 @@ def of_zip(path: Path) -> Found:
     def open_zip() -> Tree:
         try:
             archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except _BROKEN as error:
             raise UserError(f"{path} is not a zip that can be read ({error}): download it again") from error
         sizes = {info.filename: info.file_size for info in archive.infolist()}
 

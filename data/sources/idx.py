@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from digests import digest_of
 from downloads import fetch
 from errors import UserError
 from randomness import stream
+from rawfiles import read_regular
 
 MNIST_NAMES = tuple(str(digit) for digit in range(10))
 FASHION_NAMES = (
@@ -29,6 +31,8 @@ FASHION_NAMES = (
     "bag",
     "ankle boot",
 )
+# The largest of the files is 47 MB.
+_MOST_BYTES = 256 * 2**20
 # Files of one set, in the order of `Source`: (name, number of array axes in the IDX header).
 IDX_FILES = (
     ("train-images-idx3-ubyte", 3),
@@ -231,11 +235,16 @@ def read_idx(file: Path, axes: int) -> np.ndarray:
         return UserError(f"{file}: {what}. The file is damaged: remove it and download it again")
 
     try:
-        content = file.read_bytes()
+        content = read_regular(file, _MOST_BYTES)
         if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+                content = packed.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:
+                raise damaged(f"more than {_MOST_BYTES // 2**20} MiB unpacked")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise damaged(f"broken gzip data ({error})") from error
+    except ValueError as error:
+        raise damaged(str(error)) from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
     header = 4 * (axes + 1)

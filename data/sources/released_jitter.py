@@ -59,7 +59,12 @@ def read_released(path: Path) -> dict[str, np.ndarray]:
     arrays = {name: np.asarray(found[name]) for name in FIELDS}
     for part in ("train", "test"):
         images, labels = arrays[f"{part}_image"], arrays[f"{part}_label"]
-        if images.dtype != np.uint8 or images.shape != (len(labels), 28, 28, 3) or labels.dtype.kind not in "iu":
+        if (
+            labels.ndim != 1
+            or images.dtype != np.uint8
+            or images.shape != (len(labels), 28, 28, 3)
+            or labels.dtype.kind not in "iu"
+        ):
             raise UserError(f"{path}: {part} images are {images.dtype} {images.shape} with {labels.shape} labels")
         if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
             raise UserError(f"{path}: {part} labels are not digits")

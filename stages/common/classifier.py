@@ -39,7 +39,7 @@ def training_settings(**changes: Setting) -> dict[str, Setting]:
         ),
         "learning_rate": Setting(1e-3, "learning rate", low=0, search=("log", 1e-4, 1e-2)),
         "weight_decay": Setting(0.0, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
-        "beta2": Setting(0.999, "Adam's second decay rate", low=0, high=1),
+        "beta2": Setting(0.999, "Adam's second decay rate", low=0, high=0.999999),
     }
     return common | changes
 

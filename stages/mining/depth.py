@@ -10,14 +10,15 @@ from torch.nn.functional import cross_entropy
 from data.batches import Batch
 from losses.gce import doubt
 from models.branches import build_branches
-from models.registry import seeded
+from models.registry import Classifier, seeded
 from randomness import derive
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import optimiser_for, training_settings
-from stages.common.scores import bias_artifact, mining_figures, score_artifact
+from stages.common.scores import mining_figures, pseudo_figures, pseudo_labels, score_artifact
 from training.artifacts import TrainedBranches, take
 from training.evaluation import map_images
+from training.heldout import HELD_OUT_BIAS
 from training.job import Job, Update
 from training.loop import fit
 from training.stage import Artifact, Context, Stage
@@ -35,7 +36,7 @@ class MineDepth(Stage):
     name = "mine_depth"
     summary = "suspects and pseudo bias labels: a fresh linear head on DeNetDM's deep branch"
     needs = ("branches",)
-    gives = ("conflict_score", "bias")
+    gives = ("conflict_score", "bias", "shortcut", HELD_OUT_BIAS)
     read_outs = ("bias_head",)
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         epochs=Setting(3, "passes over the training images", low=1),
@@ -70,16 +71,11 @@ class MineDepth(Stage):
         )
         with torch.no_grad():
             said = head(known)
-        score, pseudo = doubt(said, train.target), torch.softmax(said, dim=1).argmax(1)
-        figures = mining_figures(score, THRESHOLD, task.train)
-        if task.train.bias is not None and task.n_biases == task.n_targets:
-            right = (pseudo == task.train.bias).float()
-            figures["pseudo_bias/accuracy/train"] = 100.0 * float(right.mean())
-            conflicting = task.train.bias != task.train.target
-            if bool(conflicting.any()):
-                figures["pseudo_bias/conflicting/train"] = 100.0 * float(right[conflicting].mean())
-        return {
-            "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name),
-            "bias": bias_artifact(train.ids, pseudo, task.n_targets, "pseudo"),
-            "report": fitted.report().with_figures(figures),
-        }
+        score = doubt(said, train.target)
+        spec = {"backbone": trained.spec["deep"], "shape": list(task.image_shape), "classes": task.n_targets}
+        shortcut = Classifier(branches.deep, task.n_targets).to(ctx.device)
+        shortcut.head.load_state_dict(head.state_dict())
+        bias, made = pseudo_labels(shortcut, spec, "bias_head", torch.softmax(said, dim=1), ctx)
+        figures = mining_figures(score, THRESHOLD, task), pseudo_figures(bias.label, task)
+        conflict_score = score_artifact(train.ids, score, THRESHOLD, self.name)
+        return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}

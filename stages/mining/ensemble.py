@@ -72,5 +72,5 @@ class MineEnsemble(Stage):
         )
         finite_or_stop(fitted, self.name)
         score = total / rounds
-        report = fitted.report().with_figures(mining_figures(score, own["tau"], ctx.task.train))
+        report = fitted.report().with_figures(mining_figures(score, own["tau"], ctx.task))
         return {"conflict_score": score_artifact(train.ids, score, own["tau"], self.name), "report": report}

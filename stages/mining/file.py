@@ -1,6 +1,5 @@
 """Suspects from a table: a suspects.csv that the user has looked through, or scores of another program."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,10 @@ from typing import ClassVar
 import torch
 
 from data.split import Split, Task
-from digests import digest_of_file
+from digests import digest_of
 from errors import UserError
+from harmless import uncell
+from rawfiles import read_text, table_rows
 from settings import Setting, nearest
 from stages.common.scores import mining_figures, report_of, score_artifact
 from training.stage import Artifact, Context, Settings, Stage
@@ -39,7 +40,7 @@ class MineFile(Stage):
 
     def content(self, settings: Settings) -> str | None:
         path = settings[self.name]["path"]
-        return None if path is None else digest_of_file(Path(path))
+        return None if path is None else digest_of([_read(Path(path)).encode()])
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, train = ctx.own, ctx.train
@@ -58,7 +59,7 @@ class MineFile(Stage):
         if len(given) < len(ids):
             ctx.say(f"{self.name}: {len(ids) - len(given)} training images have no row and count as aligned")
         score = torch.tensor([given.get(number, 0.0) for number in ids])
-        report = report_of(mining_figures(score, own["threshold"], ctx.task.train))
+        report = report_of(mining_figures(score, own["threshold"], ctx.task))
         return {"conflict_score": score_artifact(train.ids, score, own["threshold"], self.name), "report": report}
 
 
@@ -133,27 +134,26 @@ def read_rows(path: Path, column: str) -> list[Row]:
     """
     where = f"mine_file.path={path}"
     found: dict[int, Row] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            rows = csv.DictReader(handle)
-            names = rows.fieldnames or []
-            for name in ("id", column):
-                if name not in names:
-                    raise UserError(f"{where}: no column {name!r}; it has {', '.join(names)}{nearest(name, names)}")
-            for number, row in enumerate(rows, start=2):
-                try:
-                    key, score = int(row["id"]), float(row[column])
-                except (TypeError, ValueError):
-                    key, score = 0, math.nan
-                if not 0 <= score <= 1:
-                    raise UserError(
-                        f"{where}, line {number}: a whole number in `id` and a number from 0 to 1 in `{column}` are "
-                        f"wanted, not {row['id']!r} and {row[column]!r}"
-                    )
-                if key in found:
-                    raise UserError(f"{where}, line {number}: id {key} comes twice")
-                more = {name: row.get(name) or "" for name in ("target", "path", "content")}
-                found[key] = Row(number, key, score, **more)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{where}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    names, rows = table_rows(_read(path), where)
+    for name in ("id", column):
+        if name not in names:
+            raise UserError(f"{where}: no column {name!r}; it has {', '.join(names)}{nearest(name, names)}")
+    for number, row in rows:
+        try:
+            key, score = int(row["id"]), float(row[column])
+        except (TypeError, ValueError):
+            key, score = 0, math.nan
+        if not 0 <= score <= 1:
+            raise UserError(
+                f"{where}, line {number}: a whole number in `id` and a number from 0 to 1 in `{column}` are "
+                f"wanted, not {row['id']!r} and {row[column]!r}"
+            )
+        if key in found:
+            raise UserError(f"{where}, line {number}: id {key} comes twice")
+        more = {name: uncell(row.get(name, "")) for name in ("target", "path", "content")}
+        found[key] = Row(number, key, score, **more)
     return list(found.values())
+
+
+def _read(path: Path) -> str:
+    return read_text(path, f"mine_file.path={path}:")

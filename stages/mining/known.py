@@ -24,8 +24,15 @@ class MineOracle(Stage):
     shared = ()
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        score = (_labels(ctx) != ctx.train.target).float()
-        report = report_of(mining_figures(score, 0.5, ctx.task.train))
+        _labels(ctx)
+        conflicting = ctx.task.conflicting(ctx.train)
+        if conflicting is None:
+            raise UserError(
+                f"{self.name}: no class of {ctx.task.name} is tied to a value of the bias, so no image can be said to "
+                "conflict"
+            )
+        score = conflicting.float()
+        report = report_of(mining_figures(score, 0.5, ctx.task))
         return {"conflict_score": score_artifact(ctx.train.ids, score, 0.5, self.name), "report": report}
 
 

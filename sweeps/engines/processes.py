@@ -80,8 +80,14 @@ class Processes:
         ours, theirs = context.Pipe()
         threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // self.slots))
         process = context.Process(target=serve, args=(theirs, self._run, threads), daemon=True)
-        with _without_interrupts():
-            process.start()
+        try:
+            with _without_interrupts():
+                process.start()
+        except (EOFError, ConnectionError):
+            # The process from which workers start was killed at this moment: another one takes its place.
+            process = context.Process(target=serve, args=(theirs, self._run, threads), daemon=True)
+            with _without_interrupts():
+                process.start()
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)

@@ -1,6 +1,7 @@
 """Checkpoints of the training loop: when they are written, and that going on from one changes nothing."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -149,3 +150,65 @@ def test_no_checkpoint_after_the_last_epoch(context, tmp_path, monkeypatch):
     fit(turn(Dial([0] * 9), task, 3), context(task))
     assert written == [1, 2]
     assert not any(Path(tmp_path / "stage").iterdir())
+
+
+def _changed(state: dict[str, Any], fault: str) -> Any:
+    first = next(iter(state["model"]))
+    return {
+        "a list": [1],
+        "a tensor": torch.zeros(3),
+        "nothing": None,
+        "no history": {key: value for key, value in state.items() if key != "history"},
+        "too long a history": {**state, "history": state["history"] * 50},
+        "a history of something else": {**state, "history": [1]},
+        "more optimisers": {**state, "optimisers": state["optimisers"] * 2},
+        "an optimiser of nothing": {**state, "optimisers": [{"state": {}, "param_groups": []}]},
+        "other names": {**state, "model": {f"x{key}": value for key, value in state["model"].items()}},
+        "another shape": {**state, "model": {**state["model"], first: torch.zeros(1)}},
+        "not finite": {**state, "model": {**state["model"], first: state["model"][first] * float("nan")}},
+        "no selections": {**state, "selected": {}},
+        "other selections": {**state, "selected": {"last": {"state": {}}}},
+        "texts": {**state, "mean": "x"},
+    }[fault]
+
+
+FAULTS = (
+    "a list", "a tensor", "nothing", "no history", "too long a history", "a history of something else",
+    "more optimisers", "an optimiser of nothing", "other names", "another shape", "not finite", "no selections",
+    "other selections", "texts",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_checkpoint_of_something_else_is_not_used_and_changes_nothing(fault, tiny, task, tmp_path):
+    """Sound files with foreign content: training starts over, and ends as it would without them."""
+    said: list[str] = []
+    whole, again = (StageFolder(tmp_path / name) for name in ("whole", "again"))
+    results = []
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for folder in (whole, again):
+            folder.path.mkdir()
+            if folder is again:
+                state = torch.load(tmp_path / "kept.pt", weights_only=True)
+                torch.save(_changed(state, fault), again.path / "checkpoint.pt")
+            results.append(_trained(tiny, task, folder, said, tmp_path / "kept.pt"))
+    said += [str(one.message) for one in warned]
+    same(*results)
+    assert any("is not used" in line for line in said) and not any("going on" in line for line in said)
+
+
+def _trained(tiny, task, folder, said, keep):
+    from stages.pretrain import Pretrain
+
+    settings = tiny(
+        "method=erm", "pretrain.epochs=2", "pretrain.network=mlp3", "pretrain.batch_size=128", "checkpoint_seconds=0"
+    )
+    context = Context(
+        task=task, settings=settings, stage="pretrain", device=torch.device("cpu"), seed=1, folder=folder,
+        log=lambda name, value, epoch: None, say=said.append, progress=False, checkpoint_seconds=0.0,
+    )  # fmt: skip
+    result = Pretrain().run({}, context)
+    if not keep.exists():
+        keep.write_bytes((folder.path / "checkpoint.pt").read_bytes())
+    return dict(result["model"].states)

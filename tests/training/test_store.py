@@ -3,16 +3,19 @@
 import hashlib
 import json
 import os
+import resource
+import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from digests import digest_of_file
 from errors import UserError
 from stages.pretrain import Pretrain
 from tests.pipeline import TINY, run_command, same, short
-from training.artifacts import Checkpoint, Mask, Report, Selected, TrainedModel, to_plain
+from training.artifacts import Checkpoint, ConflictScore, Mask, Report, Selected, TrainedModel, to_plain
 from training.store import StageFolder, Store
 
 STATE = {"weight": torch.arange(6.0).view(2, 3)}
@@ -252,3 +255,74 @@ def test_a_folder_that_is_discarded_is_made_anew_by_who_comes_next(folder):
         assert not other
         folder.save_result(RESULT, {})
     assert folder.load_result() is not None
+
+
+def checkpoint_of(value):
+    return Checkpoint(model={"a": value}, optimisers=[], tensors={}, history=[], selected={}, mean={})
+
+
+def test_what_killed_writers_left_is_cleared_under_the_lock(tmp_path):
+    folder = Store(tmp_path / "stages").folder("pretrain", "0123")
+    for name in (".checkpoint.pt.123", ".result.pt.99", ".done.json.7"):
+        (folder.path / name).write_bytes(b"half")
+    folder.save_checkpoint(checkpoint_of(torch.zeros(1)))
+    with folder.locked():
+        assert not list(folder.path.glob(".*")) and folder.load_checkpoint() is not None
+
+
+@pytest.mark.parametrize("kind", ["file", "broken link"])
+def test_what_is_in_the_place_of_a_stage_is_put_aside(tmp_path, kind):
+    store = Store(tmp_path / "stages")
+    place = tmp_path / "stages" / "pretrain-0123"
+    if kind == "file":
+        place.write_text("x")
+    else:
+        place.symlink_to("nothere")
+    with pytest.warns(UserWarning, match="put aside"):
+        folder = store.folder("pretrain", "0123")
+    assert folder.path.is_dir() and folder.load_result() is None
+    assert len(list((tmp_path / "stages").iterdir())) == 2
+
+
+REPORT = to_plain(Report(history=[{"epoch": 1.0}]))
+SCORE = to_plain(ConflictScore(ids=torch.arange(2), score=torch.zeros(2), threshold=0.5, miner="mine_none"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, [1], None, torch.zeros(2), {"report": REPORT}, {"conflict_score": SCORE}]
+    + [{"conflict_score": 1, "report": REPORT}]
+    + [{"conflict_score": SCORE, "report": {**REPORT, "history": history}} for history in ([1], [{}], 3, None)]
+    + [{"conflict_score": SCORE, "report": {name: value for name, value in REPORT.items() if name != left}}
+       for left in REPORT],
+)  # fmt: skip
+def test_a_result_of_another_form_is_not_used(tmp_path, content):
+    folder = Store(tmp_path / "stages").folder("mine_none", "0123")
+
+    def stored(content):
+        torch.save(content, folder.path / "result.pt")
+        about = {"sha256": digest_of_file(folder.path / "result.pt")}
+        (folder.path / "done.json").write_text(json.dumps(about))
+        return folder.load_result(("conflict_score",))
+
+    with pytest.warns(UserWarning, match="not used"):
+        assert stored(content) is None
+    assert stored({"conflict_score": SCORE, "report": REPORT}) is not None
+
+
+@pytest.mark.parametrize("most", [0, 100, 5_000])
+def test_a_full_disk_is_one_line_and_leaves_the_file_before(tmp_path, most):
+    """A limit on the size of files stands for a disk that is full."""
+    folder = Store(tmp_path / "stages").folder("pretrain", "0123")
+    folder.save_checkpoint(checkpoint_of(torch.ones(3)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"checkpoint.pt cannot be written.*is the disk full"):
+            folder.save_checkpoint(checkpoint_of(torch.zeros(100_000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert folder.load_checkpoint().model["a"].tolist() == [1, 1, 1]
+    assert [path.name for path in folder.path.iterdir()] == ["checkpoint.pt"]

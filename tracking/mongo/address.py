@@ -53,7 +53,7 @@ class Address:
                     socketTimeoutMS=TALK_MS,
                     appname="debias",
                 )
-        except (PyMongoError, ValueError, UserWarning) as error:
+        except (PyMongoError, ValueError, UserWarning, OSError) as error:
             # The driver's words may repeat a part of the address, and so of a password.
             raise UserError(
                 f"mongo_url={self}: the driver refuses it ({type(error).__name__}); check host, port, user, password "
@@ -70,6 +70,8 @@ def parse_address(text: str, name: str = "mongo_url") -> Address:
         Naming the setting `name`, without the text, which may hold a password.
     """
     expected = f"{name}: expected an address like mongodb://127.0.0.1:27017/{DATABASE}"
+    if re.search(r"[\s\\\x00-\x1f\x7f]", text):
+        raise UserError(expected)
     if not text.lower().startswith(("mongodb://", "mongodb+srv://")):
         match = _SACRED.fullmatch(text)
         if not text or match is None or not any(match.groups()):

@@ -4,6 +4,7 @@ Records are in the form of Sacred's own observer, which Omniboard reads. Sacred'
 appends, so that what is brought twice is there twice, and what a lost server missed is lost.
 """
 
+import contextlib
 import json
 import math
 import mimetypes
@@ -12,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from gridfs import GridFS
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -19,7 +21,7 @@ from pymongo.errors import DuplicateKeyError
 
 from digests import digest_of, digest_of_file
 from tracking.curves import final_curves
-from tracking.folders import run_uid
+from tracking.folders import is_run_name, read_json, run_uid
 
 Document = dict[str, Any]
 
@@ -61,6 +63,11 @@ class Mirror:
             self.runs.create_index("uid", unique=True, sparse=True)
             self.metrics.create_index([("run_id", 1), ("name", 1)])
             self._ready = True
+        # One process at a time: what two of them do not find yet, both would store.
+        with _only_one(self.store):
+            return self._bring(folder)
+
+    def _bring(self, folder: Path) -> tuple[Any, bool]:
         run, config = _read(folder / "run.json"), _read(folder / "config.json")
         info, metrics = (_read(folder / f"{name}.json", {}) for name in ("info", "metrics"))
         output = _text(folder / "cout.txt")
@@ -90,7 +97,7 @@ class Mirror:
         record = _encodable(_record(run, config)) | {
             "uid": uid, "status": "RUNNING", "captured_out": "", "info": {}, "artifacts": [],
         }  # fmt: skip
-        number = int(folder.name) if folder.name.isdigit() else 1
+        number = int(folder.name) if is_run_name(folder.name) else 1
         while True:
             try:
                 self.runs.insert_one({"_id": number, **record})
@@ -161,6 +168,21 @@ class Mirror:
         return digest_of([text.encode("utf-8", "surrogatepass")])
 
 
+@contextlib.contextmanager
+def _only_one(store: Path) -> Iterator[None]:
+    """Keep other processes from bringing runs of a store; not where the store cannot be written to."""
+    lock = FileLock(store / ".mongo.lock")
+    try:
+        lock.acquire()
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _record(run: Document, config: Document) -> Document:
     """The parts of a record that need nothing else to be brought first."""
     record = {name: value for name, value in run.items() if name not in ("experiment", "artifacts")}
@@ -183,7 +205,7 @@ def _curves(metrics: Mapping[str, Any], final: Mapping[str, str] | None) -> Iter
 def _read(path: Path, missing: Document | None = None) -> Document:
     if missing is not None and not path.exists():
         return missing
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no record")
     return value

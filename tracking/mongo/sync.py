@@ -8,7 +8,7 @@ from pymongo.errors import PyMongoError
 from tqdm.auto import tqdm
 
 from errors import UserError
-from tracking.folders import RunRecord, make_record
+from tracking.folders import RunRecord, is_run_name, make_record
 from tracking.mongo.address import Address, reason
 from tracking.mongo.mirror import Mirror
 
@@ -23,7 +23,7 @@ def bring_all(address: Address, store: Path, file_limit: int, progress: bool = T
     """
     if not store.is_dir():
         raise UserError(f"store={store}: there is no such folder, so nothing to bring")
-    folders = sorted((path for path in store.iterdir() if path.name.isdigit() and path.is_dir()), key=_number)
+    folders = sorted((path for path in store.iterdir() if is_run_name(path.name) and path.is_dir()), key=_number)
     new, damaged = 0, []
     with address.client() as client:
         mirror = Mirror(client[address.database], store, file_limit)

@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 
 from data.split import Split, Task
+from harmless import cell
 from stages.common.scores import scores_for
 from tracking.pictures.plots import plot_images
 from training.artifacts import ConflictScore
+
+# Classes on the sheet; the table has all of them.
+MOST_SHOWN = 40
 
 
 def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int = 10) -> list[Path]:
@@ -42,8 +46,8 @@ def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int 
             name = task.target_names[targets[place]]
             file = []
             if task.files is not None:
-                file = [task.files[ids[place]], "" if task.digests is None else task.digests[ids[place]]]
-            writer.writerow([ids[place], name, f"{float(score[place]):.6f}", int(flags[place]), *file])
+                file = [cell(task.files[ids[place]]), "" if task.digests is None else task.digests[ids[place]]]
+            writer.writerow([ids[place], cell(name), f"{float(score[place]):.6f}", int(flags[place]), *file])
     chosen = top_of_each_class(train, score, each)
     captions = [f"{task.target_names[targets[i]]}\n{float(score[i]):.3f}" for i in chosen.tolist()]
     sheet = plot_images(
@@ -60,4 +64,4 @@ def top_of_each_class(train: Split, score: Tensor, each: int) -> Tensor:
     """Positions of the `each` highest scores of every target, target by target."""
     order = torch.argsort(score, descending=True, stable=True)
     ranked = train.target[order]
-    return torch.cat([order[ranked == label][:each] for label in train.target.unique()])
+    return torch.cat([order[ranked == label][:each] for label in train.target.unique()[:MOST_SHOWN]])

@@ -5,7 +5,6 @@ Everything that comes from a run is escaped, and the document forbids itself to 
 
 import base64
 import html
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from redaction import redact
 from tracking.curves import final_curves
-from tracking.folders import RunRecord
+from tracking.folders import RunRecord, read_json
 from tracking.pictures.plots import plot_curves
 from tracking.results.records import settings_of
 from tracking.results.summary import data_of
@@ -203,7 +202,7 @@ def picture(path: Path, caption: str) -> str:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

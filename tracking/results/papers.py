@@ -81,6 +81,8 @@ def _ours(
     if not fitting:
         command = fill_command(paper, row, column)
         if command is None:
+            note = _why_not(column)
+            notes += [note] if note and note not in notes else []
             return NOTHING
         if command not in commands:
             commands.append(command)
@@ -103,12 +105,23 @@ def fill_command(paper: Paper, row: str, column: Column) -> str | None:
     method = paper.method_of(row)
     if column.config is None or method not in RECIPES:
         return None
-    if str(column.config["dataset"]) not in DATASETS:
+    if str(column.config["dataset"]) not in DATASETS or _why_not(column):
         return None
     settings = {"method": method, **column.config, **paper.settings.get(row, {})}
     words = " ".join(f"{name}={value}" for name, value in settings.items() if name != "read-out")
     seeds = " ".join(str(seed) for seed in range(1, (paper.n_seeds or 3) + 1))
     return f"for seed in {seeds}; do python main.py with {words} seed=$seed; done"
+
+
+def _why_not(column: Column) -> str:
+    """Why a cell of a known data set cannot be had here; empty where it can."""
+    dataset = str((column.config or {}).get("dataset"))
+    if dataset in DATASETS and not DATASETS[dataset].has_skew and {"skew", "rho"} & set(column.config or {}):
+        return (
+            f"{column.name} cannot be had: {dataset} is read as it is handed out, with one share of conflicting images "
+            "that no setting chooses."
+        )
+    return ""
 
 
 def _unusual(line: Line, paper: Paper, row: str) -> list[str]:

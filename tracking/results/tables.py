@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from harmless import cell as cell_of
+
 FORMATS = ("terminal", "markdown", "latex", "csv", "html")
 NOTHING = "–"
 # Letters of a word that a terminal shows in one line, however narrow it is.
@@ -167,8 +169,8 @@ def _csv(tables: Sequence[Table]) -> str:
                 rows[-1] |= {name: both[1], f"{name} std": both[2]} if both else {name: alone}
     out = io.StringIO()
     writer = csv.DictWriter(out, ["table", *columns], restval="", lineterminator="\n")
-    writer.writerow({name: plain(name) for name in writer.fieldnames})
-    writer.writerows(rows)
+    writer.writerow({name: cell_of(plain(name)) for name in writer.fieldnames})
+    writer.writerows([{name: cell_of(text) for name, text in row.items()} for row in rows])
     return out.getvalue()
 
 

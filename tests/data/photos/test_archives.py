@@ -1,6 +1,7 @@
 """Folders and archives as sources of files: what is listed, what is read, and what cannot lead outside."""
 
 import io
+import os
 import struct
 import tarfile
 import zipfile
@@ -128,3 +129,59 @@ def test_a_member_that_claims_too_much_is_not_read(tmp_path):
 def test_neither_folder_nor_archive(tmp_path):
     with pytest.raises(UserError, match="neither a folder nor an archive"):
         open_files(tmp_path / "nothing.rar")
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tgz"])
+@pytest.mark.parametrize("lost", [1, 6, 30])
+def test_a_compressed_archive_without_its_end_is_refused(tmp_path, suffix, lost):
+    path = as_tar(tmp_path / "x", suffix)
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        open_files(path)
+
+
+def test_a_member_that_is_too_large_is_a_fault_of_its_own(tmp_path, monkeypatch):
+    path = as_tar(tmp_path / "x")
+    monkeypatch.setattr("data.photos.archives.MAX_FILE_BYTES", 100)
+    files = open_files(path)
+    found = {}
+    for position, content in files.each(files.names):
+        try:
+            found[files.names[position]] = content()
+        except ValueError as error:
+            found[files.names[position]] = str(error)
+    assert found["a/1.png"] == b"one" and "more than" in found["a/2.png"] and found["b/3.png"] == b""
+
+
+def test_a_zip_of_a_version_that_is_not_known(tmp_path):
+    path = as_zip(tmp_path / "x")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\x01\x02")
+    content[place + 6 : place + 8] = (255).to_bytes(2, "little")
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        open_files(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_a_broken_member_of_a_zip_is_a_fault_of_its_own(tmp_path, method):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.png", bytes(range(256)) * 40)
+    content = bytearray(path.read_bytes())
+    content[60:90] = b"\xff" * 30
+    path.write_bytes(bytes(content))
+    files = open_files(path)
+    ((_, read_it),) = files.each(files.names)
+    with pytest.raises(ValueError, match="damaged in the archive"):
+        read_it()
+
+
+def test_pipes_are_faults_and_folders_that_cannot_be_read_are_named(tmp_path):
+    root = as_folder(tmp_path / "in")
+    os.mkfifo(root / "a" / "0.png")
+    files = FolderFiles.below(root)
+    readers = {files.names[position]: reader for position, reader in files.each(files.names)}
+    with pytest.raises(ValueError, match="not a regular file"):
+        readers["a/0.png"]()
+    assert readers["a/1.png"]() == b"one"

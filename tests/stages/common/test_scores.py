@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data.batches import Batches
-from data.split import Split
+from data.split import Split, Task
 from errors import UserError
 from stages.common.classifier import difficulty
 from stages.common.scores import (
@@ -143,11 +143,16 @@ def test_difficulty_by_hand():
     assert difficulty(logits, torch.tensor([0, 1, 1])).tolist() == pytest.approx([0.1, 0.9, 0.15])
 
 
+def made_of(train):
+    return Task("made", train, train, None, ("a", "b"), ("x", "y"), "0")
+
+
 def test_mining_figures_by_hand():
     """Suspects are images 0, 1, 3; conflicting ones 0, 3, 4. By score: hit, miss, hit, miss, hit."""
     train = split_of(range(6), target=[0, 1, 0, 1, 0, 1], bias=[1, 1, 0, 0, 1, 1])
     score = torch.tensor([0.9, 0.8, 0.4, 0.7, 0.3, 0.1])
-    figures = mining_figures(score, 0.5, train)
+    task = made_of(train)
+    figures = mining_figures(score, 0.5, task)
     assert figures == pytest.approx(
         {
             "mined/share/train": 50.0,
@@ -156,7 +161,7 @@ def test_mining_figures_by_hand():
             "mined/average_precision/train": 100 * (1 + 2 / 3 + 3 / 5) / 3,
         }
     )
-    assert mining_figures(score, 0.5, train.without_bias()) == {"mined/share/train": 50.0}
+    assert mining_figures(score, 0.5, made_of(train.without_bias())) == {"mined/share/train": 50.0}
     assert report_of(figures).summary == figures
 
 
@@ -168,7 +173,7 @@ def test_mining_figures_by_hand():
     ],
 )
 def test_figures_without_a_value_are_left_out(score, bias, absent):
-    figures = mining_figures(torch.tensor(score), 0.5, split_of([0, 1], target=[0, 1], bias=bias))
+    figures = mining_figures(torch.tensor(score), 0.5, made_of(split_of([0, 1], target=[0, 1], bias=bias)))
     assert all(math.isfinite(value) for value in figures.values())
     assert not absent & set(figures) and "mined/share/train" in figures
 

@@ -1,0 +1,87 @@
+"""Stored weights and the data they are measured on: what must be the same, and what is said where it is not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from commands.console import say
+from data.preparation import Preparation
+from data.split import Task
+from errors import UserError
+from models.checkpoint import read_description
+from models.description import Description
+
+_SHOWN = 10
+
+
+def check_weights(path: Path) -> Description | None:
+    """What a file of weights says of itself; None for files of the authors' release, which say nothing.
+
+    Raises
+    ------
+    UserError
+        A file that is missing, damaged, or of an unknown kind.
+    """
+    return read_description(path) if path.suffix == ".safetensors" else None
+
+
+def as_trained(task: Task, about: Description | None, path: Path) -> Task:
+    """The task with images normalised as those that the weights were trained on; lines about what else differs.
+
+    Raises
+    ------
+    UserError
+        The classes are others, or in another order: figures would compare things that are not the same.
+    """
+    if about is None:
+        return task
+    if about.classes is not None:
+        _check_classes(task, about.classes, path)
+    preparation = task.preparation
+    if about.preparation is not None and preparation is not None:
+        trained = Preparation(**about.preparation)
+        if trained.size == preparation.size and trained != preparation:
+            say(
+                f"{path.name} was trained on images prepared with {_words(trained)}, and is measured on images "
+                f"prepared with {_words(preparation)}" + _remedy(task, trained)
+            )
+    if not about.says_normalise:
+        return task
+    mean, std = (_channels(about.normalise, name) for name in ("mean", "std"))
+    if (mean, std) != (task.mean, task.std):
+        say(f"images are normalised as {path.name} was trained, with other numbers than those of {task.name}")
+        return replace(task, mean=mean, std=std)
+    return task
+
+
+def _check_classes(task: Task, classes: tuple[str, ...], path: Path) -> None:
+    if classes == task.target_names:
+        return
+    gone = [name for name in classes if name not in task.target_names]
+    new = [name for name in task.target_names if name not in classes]
+    if not gone and not new:
+        raise UserError(
+            f"checkpoint={path}: its classes are in another order than those of {task.name}: {_some(classes)}, not "
+            f"{_some(task.target_names)}"
+        )
+    said = [f"it knows {_some(gone)}, which {task.name} does not have"] if gone else []
+    said += [f"{task.name} has {_some(new)}, which it does not know"] if new else []
+    raise UserError(f"checkpoint={path}: made for other classes: {'; '.join(said)}")
+
+
+def _channels(normalise: Mapping[str, Any] | None, name: str) -> tuple[float, ...] | None:
+    return None if normalise is None else tuple(normalise[name])
+
+
+def _words(preparation: Preparation) -> str:
+    return f"framing={preparation.framing}" + (f" and margin {preparation.margin:g}" if preparation.margin != 1 else "")
+
+
+def _remedy(task: Task, trained: Preparation) -> str:
+    own = task.name == "own_images" and trained.margin == 1
+    return f"; set framing={trained.framing} to measure it as it was trained" if own else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
