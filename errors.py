@@ -23,7 +23,7 @@ _OF_DISKS = {
 
 
 def told_of_system(error: OSError) -> str | None:
-    """One line for a fault of a disk or a folder, which the user can mend; None for any other."""
+    """One line for a fault of a disk or a folder, which the user can fix; None for any other."""
     if error.errno not in _OF_DISKS:
         return None
     place = error.filename2 or error.filename or "a file"
