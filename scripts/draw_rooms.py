@@ -34,7 +34,7 @@ PLACED: dict[str, tuple[int, int]] = {
     "data registry": (840, 230),
     "data/generated": (695, 184),
     "data/photos": (875, 160),
-    "data/sources": (695, 184),
+    "data/sources": (779, 352),
     "data": (690, 530),
     "losses": (1020, 120),
 }
