@@ -43,7 +43,7 @@ RUN_SETTINGS: dict[str, Setting] = {
         optional=True, kind=str, role="machine",
     ),
     "mongo_required": Setting(
-        False, "stop when that server does not answer at the start, in place of files alone", role="machine"
+        False, "stop when that server does not answer at the start; False: continue with files only", role="machine"
     ),
     "mongo_file_mb": Setting(
         16.0, "larger files stay on disk, with path and digest in the database",

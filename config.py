@@ -37,7 +37,7 @@ NAMED_CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "variance": {f"var{thousandths:03d}": {"variance": thousandths / 1000} for thousandths in range(20, 55, 5)},
     "optimiser": {name: {"optimiser": name} for name in OPTIMISERS},
     "direction": {"reverse": {"reverse": True}},
-    # As EnD was published: digits of the training set, coloured anew, choose the epoch.
+    # As EnD was published: digits of the training set, coloured again, choose the epoch.
     "validation": {"overlapping": {"validation": "overlapping", "valid_fraction": 0.3}},
     "budget": {"quick": {"quick": True}},
     # The published code's way where ours is another: DeNetDM selects on the test set inside the method (results then
@@ -150,7 +150,7 @@ def check_named(names: Sequence[str]) -> None:
             known = [known for group in NAMED_CONFIGS.values() for known in group]
             raise UserError(f"no named config is called {name!r}{nearest(name, known)} (`help` lists them all)")
         if kinds.setdefault(kind, name) != name:
-            raise UserError(f"two {kind}s at once: {kinds[kind]} and {name}; give one")
+            raise UserError(f"two {kind}s are given: {kinds[kind]} and {name}; give one")
 
 
 def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Exceptions that end a run without a traceback: one is meant for people, one says that a run is given up."""
+"""Exceptions that end a run without a traceback: one is meant for users, one says that a run was pruned."""
 
 import errno
 
-# What disks and folders refuse; anything else is a fault of the program.
+# What disks and folders refuse; anything else is an error of the program.
 _OF_DISKS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota of the disk is used up",
@@ -23,19 +23,19 @@ _OF_DISKS = {
 
 
 def told_of_system(error: OSError) -> str | None:
-    """One line for a fault of a disk or a folder, which the user can mend; None for any other."""
+    """One line for a fault of a disk or a folder, which the user can fix; None for any other."""
     if error.errno not in _OF_DISKS:
         return None
     place = error.filename2 or error.filename or "a file"
-    return f"{place} cannot be used: {_OF_DISKS[error.errno]}; mend that, and the same command goes on where it was"
+    return f"{place} cannot be used: {_OF_DISKS[error.errno]}; fix that and repeat the command"
 
 
 class GivenUp(Exception):
-    """A run that is not worth going on with; nobody will go on with it later."""
+    """A run that is not worth continuing; it is never resumed."""
 
 
 class UserError(Exception):
-    """Something the person can mend: what is wrong, where, and what to do about it.
+    """Something the user can fix: what is wrong, where, and what to do about it.
 
     `main.py` prints the message alone and exits with status 2.
     """

@@ -7,7 +7,7 @@ python main.py evaluate with colored_mnist checkpoint=FILE   the full table of s
 python main.py probe with colored_mnist checkpoint=FILE      how much bias is left in the features of stored weights
 python main.py diagnose with own_images data_dir=photos      is there a shortcut in them, and what is it?
 python main.py samples with biased_mnist                     what the images look like
-python main.py sync                                          bring runs into MongoDB that did not get there
+python main.py sync                                          transfer runs to MongoDB that are missing there
 python main.py predict with checkpoint=FILE folder=FOLDER    classes and probabilities of images, as a table
 python main.py export with checkpoint=FILE                   the final model alone, for use elsewhere
 python main.py print_config with ...                         every setting, its value and its meaning
@@ -31,7 +31,7 @@ from redaction import redact
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; the exit status (0 done, 1 a fault of the program, 2 one of the person, 130 interrupted)."""
+    """Run a command line; the exit status (0 done, 1 an error of the program, 2 a user error, 130 interrupted)."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         if isinstance(stream, io.TextIOWrapper):
             # Names of files need not be text in any encoding.
@@ -48,10 +48,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {plain(redact(str(error)))}", file=sys.stderr)
         return 2
     except DocoptExit:
-        print(f"error: cannot make sense of {redact(' '.join(words))}; `python main.py help` says how", file=sys.stderr)
+        print(f"error: cannot make sense of {redact(' '.join(words))}; see `python main.py help`", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        print("interrupted; repeat the command to continue where it stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from errors import UserError
 
-# A file that is larger is no image or table of a data set.
+# A file that is larger is not an image or table of a data set.
 MAX_FILE_BYTES = 512 * 2**20
 _BLOCKS = getattr(os, "O_NONBLOCK", 0)
 
@@ -42,7 +42,7 @@ def read_text(path: Path, what: str) -> str:
     Raises
     ------
     UserError
-        Beginning with `what`: it cannot be read, is no regular file, or is not UTF-8.
+        Beginning with `what`: it cannot be read, is not a regular file, or is not UTF-8.
     """
     try:
         return read_regular(path).decode("utf-8-sig")

@@ -31,7 +31,7 @@ PROGRAM = Program(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; the exit status (0 done, 1 a document is out of step, 2 a mistake in the command line)."""
+    """Run a command line; the exit status (0 done, 1 a document is out of date, 2 a user error)."""
     try:
         return PROGRAM.main(arguments)
     except UserError as error:

@@ -1,24 +1,24 @@
 """Many runs in one command: a grid over settings, seeds included, or a search.
 
-python sweep.py sweeps/denetdm_table1.yaml [SETTING...]            the trials of a file; settings of one's own come last
+python sweep.py sweeps/denetdm_table1.yaml [SETTING...]            the trials of a file; settings may follow
 python sweep.py with colored_digits quick method=erm,denetdm seed=1..3    the same in words: several values make a grid
 python sweep.py sweeps/denetdm_table1.yaml --dry-run               which trials there are, and which are finished
 
-A file with a part `search` in place of `grid` has Optuna search settings by a figure of held-out images; --dry-run
+A file with a section `search` instead of `grid` has Optuna search settings by a figure of held-out images; --dry-run
 shows its best trials so far. In words:
 
 python sweep.py with colored_digits erm valid_fraction=0.2 search.pretrain.learning_rate=default \\
     search.pretrain.batch_size=choice:32,64 search.objective=valid/model/average search.trials=10 search.name=mine
 
 Each trial is an ordinary run in `store`, as `python main.py with …` makes it, and shares stages with the others. The
-same command again goes on: finished trials are not run again, whoever started them, interrupted and failed ones are.
+same command continues: finished trials are not run again, whoever started them, interrupted and failed ones are.
 Several of these commands, in several terminals or on several machines, share the work. `python results.py` reads the
 figures.
 
-python sweep.py FILE --together                                    seeds, skews and the like trained at once: for a GPU
+python sweep.py FILE --together                                    trials of one kind trained together: for a GPU
 python sweep.py FILE --jobs 4                                      four processes on this machine
 python sweep.py FILE --engine ray --address auto --gpus 0.25       a Ray cluster, four trials on a GPU
-python sweep.py FILE --engine slurm --slurm timeout_min=600        a Slurm job a trial
+python sweep.py FILE --engine slurm --slurm timeout_min=600        one Slurm job per trial
 """
 
 import waiting  # noqa: F401 - before torch
@@ -51,14 +51,14 @@ from tracking.results.tables import write
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; the exit status (0 all trials finished, 1 some failed, 2 a fault of the person)."""
+    """Run a command line; the exit status (0 all trials finished, 1 some failed, 2 a user error)."""
     try:
         return _run(arguments)
     except UserError as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        print("interrupted; repeat the command to continue where it stopped", file=sys.stderr)
         return 130
 
 
@@ -132,7 +132,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("words", nargs="*", help="a YAML file and settings, or `with` and settings")
     parser.add_argument(
-        "--record", type=Path, help="a CSV file of runs that count as finished too; each finished run is added to it"
+        "--record", type=Path, help="a CSV file of runs that also count as finished; each finished run is added to it"
     )
     parser.add_argument("--dry-run", action="store_true", help="list the trials, run none")
     add_together(parser)

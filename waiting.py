@@ -16,5 +16,5 @@ if not any(name in os.environ for name in VARIABLES):
 
 
 def ours() -> bool:
-    """Whether the environment has this policy, and not one of the person."""
+    """Whether the environment has this policy, and not one of the user."""
     return {name: os.environ[name] for name in VARIABLES if name in os.environ} == POLICY

@@ -1,4 +1,4 @@
-"""How much faster several seeds train at once than one after another: one-seed seconds times seeds over joint seconds.
+"""How much faster several seeds train together than one after another: one-seed seconds times seeds over joint seconds.
 
     python -m benchmarks.replicas                             stage 1 of DeNetDM, five seeds, one thread of the CPU
     python -m benchmarks.replicas --stage pretrain --network lenet --batch 16
@@ -44,7 +44,7 @@ def at_once(stage: str, task: Task, device: torch.device, epochs: int, seeds: in
     Raises
     ------
     RuntimeError
-        They were not trained at once.
+        They were not trained together.
     """
     method = recipe_with(stage)
     settings = settings_for(CASES[stage], method, stage, None, epochs + 1, changes) | {"fresh": False}
@@ -60,7 +60,7 @@ def at_once(stage: str, task: Task, device: torch.device, epochs: int, seeds: in
         outcome = run_stages(stages, task, every[0], device, store, say=lambda line: None, progress=False)
     report = outcome.stages[stage].report
     if report.replicas != seeds:
-        raise RuntimeError(f"{stage}: not trained at once")
+        raise RuntimeError(f"{stage}: not trained together")
     return statistics.median(row["seconds"] for row in report.history[1:])
 
 
@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--network", help="of pretrain, in place of its own")
-    parser.add_argument("--batch", type=int, help="images in a batch, in place of the stage's own number")
+    parser.add_argument("--network", help="of pretrain, instead of its own")
+    parser.add_argument("--batch", type=int, help="images in a batch, instead of the stage's own")
     options = parser.parse_args(arguments)
     prepare_cpu(options.threads)
     device = pick_device(options.device)
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what = ", ".join([options.stage, *(f"{name} {value}" for name, value in changes.items())])
     print(
         f"{what}, {options.samples} images, {device_name(device)}: one seed "
-        f"{statistics.median(one for one, _ in pairs):.2f} s an epoch, {options.seeds} at once "
+        f"{statistics.median(one for one, _ in pairs):.2f} s an epoch, {options.seeds} together "
         f"{statistics.median(many for _, many in pairs):.2f} s: {statistics.median(ratios):.2f} times as fast as one "
         f"after another ({min(ratios):.2f} to {max(ratios):.2f}, n={options.rounds})"
     )

@@ -25,7 +25,7 @@ from sweeps.run import run_sweep
 
 
 def nothing(words: Sequence[str]) -> None:
-    """A run that is over at once."""
+    """A run that ends immediately."""
 
 
 ENGINES: dict[str, Callable[[], Engine]] = {

@@ -5,10 +5,10 @@
     python -m benchmarks.threads --policy torch GOMP_SPINCOUNT=1000 OMP_WAIT_POLICY=PASSIVE --json
 
 Threads share the work of one operation after another, and in between they wait: spinning, which begins the next piece
-of work at once but takes a core from others, or asleep. OpenMP reads how long from the environment when torch is
+of work immediately but takes a core from others, or asleep. OpenMP reads how long from the environment when torch is
 loaded, so every policy is measured in a process of its own. It trains as a real run does, through the recipe and its
 loop, on synthetic images of the size of Colored MNIST, while other processes keep cores busy. Policies take turns, and
-each round starts every process anew; figures are medians over rounds.
+each round starts every process again; figures are medians over rounds.
 
 A policy is `ours` (what this program sets), `torch` (what it finds without), or a variable with its value.
 """
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure and print; the exit status."""
     parser = argparse.ArgumentParser(prog="benchmarks.threads", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--stage", choices=tuple(CASES), default="branches")
-    parser.add_argument("--network", help="of the stage, in place of its own")
+    parser.add_argument("--network", help="of the stage, instead of its own")
     parser.add_argument("--batch", type=int, help="images in a batch; default: the stage's own")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="CPU threads, each number in turn")
     parser.add_argument("--others", type=int, nargs="+", default=[0, 1, 3], help="busy processes, each number in turn")

@@ -55,7 +55,7 @@ class Case:
     """A stage to time: the data set whose defaults it takes, and the plain step it is timed beside.
 
     `beside` is the stage of the plain step in the same recipe, with the settings `plain`; None: nothing is beside it.
-    `grey`: grey images with a colour beside them, in place of coloured ones.
+    `grey`: grey images with a colour beside them, instead of coloured ones.
     """
 
     dataset: str = "colored_mnist"

@@ -1,4 +1,4 @@
-"""What people read in the terminal: tables and help on standard output, the rest on standard error."""
+"""What users read in the terminal: tables and help on standard output, the rest on standard error."""
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ from vocabulary import FIGURES
 
 
 def say(line: str) -> None:
-    """A line about what is going on; not captured into the record."""
+    """A progress line; not captured into the record."""
     print(plain(line), file=sys.__stderr__, flush=True)
 
 
@@ -53,7 +53,7 @@ def figures_table(summary: Mapping[str, float], title: str) -> Table:
 
 
 def other_figures(summary: Mapping[str, float]) -> list[str]:
-    """A line for each figure that is no test accuracy: whether branches parted, what was mined, how much was pruned."""
+    """A line for each figure that is not a test accuracy: whether branches specialised, what was mined or pruned."""
     said = {
         "separation/corrected/last": "the shallow branch corrects {:.1f} % of the deep one's training mistakes",
         "separation/conflicting/last": "the shallow branch is {:.1f} points ahead on conflicting test images",
@@ -91,7 +91,7 @@ def show_help(experiment: Experiment, usage: str, words: Sequence[str]) -> None:
                 if path.startswith(f"{word}."):
                     show(Text(f"  {path}: {line}"))
         else:
-            raise UserError(f"nothing is known of {word!r}{nearest(word, [*docs, *commands])}")
+            raise UserError(f"{word!r} is unknown{nearest(word, [*docs, *commands])}")
     if words:
         return
     show(Text(usage.strip()))

@@ -26,7 +26,7 @@ from training.store import Store
 from training.walk import Walk
 
 _EXAMPLES = 3  # operators of which pairs are shown
-# Words of the command line that are no part of what the data is.
+# Words of the command line that are not part of what the data is.
 _NOT_DATA = (
     "store",
     "cache_dir",

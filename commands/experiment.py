@@ -24,7 +24,7 @@ from errors import UserError
 from settings import nearest
 from stages.recipes import STAGES
 
-# Commands that train, and so take several seeds at once.
+# Commands that train, and so take several seeds simultaneously.
 TRAINING = ("train", "mine", *STAGES)
 
 

@@ -62,7 +62,7 @@ def predict_folder(run: Run) -> None:
 
 
 def _left_out(files: Files, names: list[str]) -> list[str]:
-    """Lines about files that are passed over for their ending."""
+    """Lines about files that are skipped for their ending."""
     if not names:
         return []
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
@@ -107,7 +107,7 @@ def export_checkpoint(run: Run) -> None:
 
 
 def _leave(run: Run, settings: dict[str, Any], paths: list[Path]) -> None:
-    """Attach files to the run, or put them into the folder that the person chose, each whole or not at all."""
+    """Attach files to the run, or put them into the folder that the user chose, each whole or not at all."""
     if settings["output"] is None:
         for path in paths:
             run.add_artifact(path)

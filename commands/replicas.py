@@ -1,4 +1,4 @@
-"""Several seeds in one command: trained at once, then recorded as a run each."""
+"""Several seeds in one command: trained simultaneously, then recorded as a run each."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from training.store import Store
 
 
 def seeds_of(settings: Settings) -> list[int]:
-    """The seeds that are trained at once, each of which has a run of its own."""
+    """The seeds that are trained simultaneously, each of which has a run of its own."""
     return [settings["seed"] + number for number in range(settings["replicas"])]
 
 
@@ -26,7 +26,7 @@ def train_at_once(
 ) -> None:
     """Have all stages of all seeds in the store; a seed that fails does so again in its own run, which says why."""
     every = [{**settings, "seed": seed, "replicas": 1} for seed in seeds_of(settings)]
-    say(f"{len(every)} seeds at once: {every[0]['seed']} to {every[-1]['seed']}")
+    say(f"{len(every)} seeds together: {every[0]['seed']} to {every[-1]['seed']}")
     train_runs(stages, every, [f"seed {own['seed']}" for own in every], device, store, load, say)
 
 

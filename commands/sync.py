@@ -21,4 +21,4 @@ def sync_runs(config: Mapping[str, Any], address: Address | None) -> None:
     total, new, damaged = bring_all(address, Path(config["store"]), limit, config["progress"])
     show(Text(f"{total} runs of {config['store']} are in {address}; {new} of them had something new"))
     for folder in damaged:
-        say(f"passed over, as its files are damaged: {folder}")
+        say(f"skipped, as its files are damaged: {folder}")

@@ -1,4 +1,4 @@
-"""Several runs trained at once: their data are loaded side by side, as much as memory takes, then come their stages."""
+"""Several runs trained together: their data are loaded in parallel, as much as memory takes, then come their stages."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ def train_runs(
     free: Free = free_memory,
     train: Callable[..., list[Exception | None]] = run_replicas,
 ) -> list[Exception | None]:
-    """Have all stages of runs in the store, trained at once; in several parts where their data do not fit together.
+    """Have all stages of runs in the store, trained together; in several parts where their data do not fit together.
 
     Parameters
     ----------
@@ -84,13 +84,13 @@ def _train(
             if isinstance(task, Exception):
                 raise task
             check_bias_labels(task, stages, own["method"])
-        except Exception as error:  # whatever it is, the others go on
+        except Exception as error:  # whatever it is, the others continue
             failures[number] = error
             say(f"{name}: {error}")
         else:
             # Equal data and seed are one training: a setting that this data set does not have tells them apart.
             chosen.setdefault((own["seed"], task.key), number)
-    # In one order for all processes: where two have stages in common, neither waits for the other to go on.
+    # In one order for all processes: where two have stages in common, neither waits for the other.
     places = [chosen[what] for what in sorted(chosen)]
     found = train(
         stages,

@@ -39,7 +39,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     store = Store(Path(settings["store"]) / "stages")
     if settings["replicas"] > 1:
         train_at_once(stages, settings, device, store, load_data)
-        # What has just been computed is not computed anew.
+        # What has just been computed is not computed again.
         settings["fresh"] = False
     with noting() as cached:
         task = load_data(settings, command="train", stages=stages)
@@ -85,7 +85,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         for name, about in outcome.stages.items()
     }
     del run.info["begun"]
-    # Figures of a model whose training images were changed on purpose are no figures of the method alone.
+    # Figures of a model whose training images were changed on purpose are not figures of the method alone.
     changed = [about.report.augmentation for about in outcome.stages.values() if about.report.augmentation]
     if changed:
         run.info["augmentation"] = ", ".join(changed)

@@ -98,7 +98,7 @@ def _given(word: str, texts: set[str]) -> str:
         try:
             return f"{path}={Path(text).expanduser()}"
         except RuntimeError as error:
-            raise UserError(f"setting {path}: {text} is in the home folder of nobody who is known here") from error
+            raise UserError(f"setting {path}: {text} names the home folder of an unknown user") from error
     try:
         read = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

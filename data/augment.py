@@ -1,4 +1,4 @@
-"""Random augmentations of a whole batch at once, before normalisation; every draw comes from the generator passed in.
+"""Random augmentations of a whole batch, before normalisation; every draw comes from the generator passed in.
 
 All take uint8 [B, C, H, W] (`crop_flip` and `flip` floats as well) and return the same shape and type.
 """
@@ -16,7 +16,7 @@ PADDING = 4
 CROP_SCALE = (0.7, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
-# Values worked on at once on a CPU: what its cache holds.
+# Values processed at a time on a CPU: what its cache holds.
 _BLOCK = 2**19
 
 Augmentation = Callable[[Tensor, torch.Generator | None], Tensor]
@@ -86,7 +86,7 @@ def resized_crop_flip(images: Tensor, generator: torch.Generator | None, aspect:
 
 
 def blocks(images: Tensor) -> Iterator[slice]:
-    """Slices of a batch that are worked on in turn: all of it at once, but on a CPU what its cache holds."""
+    """Slices of a batch that are worked on in turn: all of it, but on a CPU what its cache holds."""
     each = images.shape[1:].numel()
     step = max(1, _BLOCK // max(1, each)) if images.device.type == "cpu" else max(1, len(images))
     for start in range(0, len(images), step):

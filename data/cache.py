@@ -41,7 +41,7 @@ def cached(cache_dir: str | Path, name: str, key: str, build: Callable[[], Array
     """Return the arrays stored under `key`, building and storing them first where they are not.
 
     The folder is filled under a temporary name and renamed, so it is there whole or not at all; a file lock makes
-    processes that want the same key build it once. Folders are recognised by `key` (hex), `name` is for people.
+    processes that want the same key build it once. Folders are recognised by `key` (hex), `name` is for readers.
     A stored set whose sizes, shapes, types or key are wrong is rebuilt with a warning; contents are not re-hashed.
 
     Returns the arrays memory-mapped and read-only.
@@ -98,7 +98,7 @@ def _clear_partial(folder: Path) -> None:
 
 
 def new_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """Make a .npy file and map it for writing. Its space is taken at once: a full disk is an OSError here, and not a
+    """Make a .npy file and map it for writing. Its space is reserved now: a full disk is an OSError here, and not a
     signal that kills the process at some later write."""
     array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
     with file.open("r+b") as handle:
@@ -185,5 +185,5 @@ def _open(folder: Path, key: str, check: Callable[[Arrays], str | None]) -> Arra
 def _unwritable(cache_dir: str | Path, error: OSError) -> UserError:
     return UserError(
         f"cache_dir {Path(cache_dir).absolute()} cannot be written to ({error.strerror or error}): "
-        "free some space, mend its permissions or choose another cache_dir"
+        "free some space, fix its permissions or choose another cache_dir"
     )

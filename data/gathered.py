@@ -1,4 +1,4 @@
-"""Batches of several splits at once: where their images fit side by side on a GPU, by one gather for all."""
+"""Batches of several splits together: where their images fit side by side on a GPU, by one gather for all."""
 
 from collections.abc import Sequence
 from typing import Any

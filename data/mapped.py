@@ -100,7 +100,7 @@ class MappedImages:
             return
         places = torch.cat(list(parts)).cpu().split([len(part) for part in parts])
         waiting: deque[Future[Tensor]] = deque()
-        # Of its own for each pass: one that is given up takes its reader along.
+        # Of its own for each pass: one that is abandoned takes its reader along.
         with ThreadPoolExecutor(1, thread_name_prefix="stream") as reader:
             for place in places:
                 waiting.append(reader.submit(self._batch, place))

@@ -36,7 +36,7 @@ DATA_SETTINGS: dict[str, Setting] = {
     ),
     # Colored and corrupted data.
     "severity": Setting(
-        4, "how little colours vary (1 to 5: least) or how strong corruptions are (0 to 4: strongest)",
+        4, "colored_*: 1 (colours vary most) to 5 (least); corrupted_cifar10: 0 (weakest corruptions) to 4 (strongest)",
         low=0, high=5, role="data", told=True,
     ),
     "placement": Setting(
@@ -46,7 +46,7 @@ DATA_SETTINGS: dict[str, Setting] = {
     ),
     "type": Setting(0, "which ten corruptions Corrupted CIFAR-10 uses", choices=(0, 1), role="data"),
     "frost_dir": Setting(
-        None, "folder of frost photographs for Corrupted CIFAR-10; None: frost made by rule",
+        None, "folder of frost photographs for Corrupted CIFAR-10; None: generated frost",
         optional=True, kind=str, role="data",
     ),
     # Biased, jitter and bimodal digits.

@@ -88,7 +88,7 @@ class Task:
     key : hex digest naming exactly this data (source content, config, seed, builder version)
     mean, std : per channel, applied after scaling to [0, 1]; None: no normalisation
     augment : name in `data.augment.AUGMENTATIONS` for training batches; None: none
-    bias_colours : float [n_biases, 3] in [0, 1] for the axes of plots; None where the bias is no colour
+    bias_colours : float [n_biases, 3] in [0, 1] for the axes of plots; None where the bias is not a colour
     extra_tests : further test sets by name (a word such as `grey`), measured every epoch as <read-out>@<name>; they
         select nothing
     selection : what choosing an epoch on `valid` is called: `valid` where these are held-out training images, biased
@@ -97,7 +97,7 @@ class Task:
     files : path of every training image by its id; None where images do not come from files
     digests : hex digest of the content of each of these files
     preparation : how image files become images of this size; None where images do not come from files
-    notes : lines for the person, about files that were left out
+    notes : lines for the user, about files that were left out
     ties : int8 [T, B] on the CPU: whether the images of a cell are aligned (1), conflicting (-1) or neither (0); None
         where the images of class i are aligned with bias i and conflicting with all others
     """

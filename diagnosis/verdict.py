@@ -27,7 +27,7 @@ UNSPECIFIC = (CONTROL, "mix")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a person is told.
+    """What the user is told.
 
     kind : `named`; `unmoved`, where a network has learnt something that goes against the class in some images and no
         operator moves it; `none`, where nothing speaks of a shortcut; `unlearnt`, where nothing can be said

@@ -35,7 +35,7 @@ def negative_entropy(logits: Tensor) -> Tensor:
     logits : float [B, C, K, H, W], K bins; returns a float scalar in [-log K, 0]. Of all pixels, as in the published
     code: h is never told anything about those of the background, but is to be unsure about them as well.
     """
-    # Through log p: a probability that underflows would give 0 * log 0, which is no number.
+    # Through log p: a probability that underflows would give 0 * log 0, which is not a number.
     log_p = log_softmax(logits, dim=2)
     return (log_p.exp() * log_p).sum(dim=2).mean()
 

@@ -130,7 +130,7 @@ def log_prior(target: Tensor, bias: Tensor, n_targets: int, n_biases: int, indep
     Parameters
     ----------
     target, bias : int64 [N]
-    independent : share of the images, in [0, 1], whose bias is drawn anew, whatever their target
+    independent : share of the images, in [0, 1], whose bias is drawn again, whatever their target
 
     Returns
     -------

@@ -15,7 +15,7 @@ from settings import nearest
 from vocabulary import FRAMINGS
 
 NETWORKS = {"branches": ("shallow", "deep"), "model": ("backbone",)}
-# Of what is read as JSON; a longer text is no description of ours.
+# Of what is read as JSON; a longer text is not a description of ours.
 MOST_TEXT, MOST_CLASSES, LARGEST_SIDE = 4_000_000, 100_000, 4096
 
 

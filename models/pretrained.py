@@ -24,7 +24,7 @@ def find_weights(given: str | None, data_dir: str | None, cache_dir: str, instea
     """The file of weights: the one that is given, else torchvision's from a known place or a download.
 
     Looked for in `data_dir`, in pretrained_models/ of this program, in torch's own cache and in cache_dir/downloads.
-    `instead` is what a person may write to do without.
+    `instead` is what the user may write instead.
 
     Raises
     ------

@@ -63,7 +63,7 @@ def convert_released(loaded: Any, shape: tuple[int, int, int], path: Path) -> tu
         raise UserError(f"checkpoint={path}: {', '.join(missing)} missing; is it a DeNetDM file, and complete?")
     networks = {name: _network(name, layers, shape, path) for name, layers in branches.items()}
     if head["weight"].ndim != 2:
-        raise UserError(f"checkpoint={path}: classifier.weight is no matrix, but {list(head['weight'].shape)}")
+        raise UserError(f"checkpoint={path}: classifier.weight is not a matrix, but {list(head['weight'].shape)}")
     common = {"shape": list(shape), "classes": len(head["weight"])}
     if spellings["debias_branch"] == "numbered" and "bias_branch" in branches:
         stage_one = len(branches["debias_branch"]) < len(branches["bias_branch"])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # BFFHQ: one run for every seed. A run that fails does not stop the others; the failures are listed
-# at the end and make the status 1. Ctrl-C stops at once. Finished work is found again, so the same
+# at the end and make the status 1. Ctrl-C stops immediately. Finished work is found again, so the same
 # command continues where it was stopped. The files are looked for in data_dir or DATA_DIR.
 #
 #     scripts/bffhq.sh [SETTING...]    settings for every run, e.g. dcwp data_dir=FOLDER

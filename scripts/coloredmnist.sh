@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Colored MNIST at severity 4: one run for every seed and skew. A run that fails does not stop the
-# others; the failures are listed at the end and make the status 1. Ctrl-C stops at once. Finished
+# others; the failures are listed at the end and make the status 1. Ctrl-C stops immediately. Finished
 # work is found again, so the same command continues where it was stopped.
 #
 #     scripts/coloredmnist.sh [SETTING...]    settings for every run, e.g. denetdm

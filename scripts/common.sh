@@ -11,7 +11,7 @@ if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then
     exit 0
 fi
 
-# A program that handles Ctrl-C itself ends with an ordinary status, after which bash would go on.
+# A program that handles Ctrl-C itself ends with an ordinary status, after which bash would continue.
 trap 'exit 130' INT
 
 unset CDPATH
@@ -51,7 +51,7 @@ make_venv() {
     version=${found%% *}
     say "making .venv with Python $version"
     "${found#* }" -m venv --clear .venv ||
-        die "Python $version could not make .venv: on Debian and Ubuntu, 'apt install python$version-venv' mends this."
+        die "Python $version could not make .venv: on Debian and Ubuntu, 'apt install python$version-venv' fixes this."
 }
 
 venv_is_usable() {
@@ -73,7 +73,7 @@ install() {
         .venv/bin/uv pip install --quiet --python "$VENV_PYTHON" "${args[@]}" && return
         say "uv did not succeed, trying pip"
     else
-        say "uv is not to be had, using pip (slower)"
+        say "uv is not available, using pip (slower)"
     fi
     "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check "${args[@]}"
 }

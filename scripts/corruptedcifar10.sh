@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Corrupted CIFAR-10 at severity 4: one run for every type, skew and seed. A run that fails does not
-# stop the others; the failures are listed at the end and make the status 1. Ctrl-C stops at once.
+# stop the others; the failures are listed at the end and make the status 1. Ctrl-C stops immediately.
 # Finished work is found again, so the same command continues where it was stopped.
 #
 #     scripts/corruptedcifar10.sh [SETTING...]    settings for every run, e.g. denetdm

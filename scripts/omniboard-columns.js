@@ -1,5 +1,5 @@
-// In Omniboard's page: on the first visit, show the columns of this field beside the number of a run, in place of
-// Sacred's own and of every setting. A person's own choice of columns, made later, stays.
+// In Omniboard's page: on the first visit, show the columns of this field beside the number of a run, instead of
+// Sacred's own and of every setting. The user's own choice of columns, made later, stays.
 (function () {
   const STATE = "default|RunsTable|1";
   const DONE = "columns-of-debias";

@@ -52,18 +52,20 @@ class BranchesStage(Stage):
             ),
             weight_decay=Setting(1e-3, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
         ),
-        "restarts": Setting(0, "how often to start anew, with other first weights, when branches do not part", low=0),
-        "restart_after": Setting(2, "epochs after which to look whether they have", low=1),
+        "restarts": Setting(
+            0, "how often to restart with other initial weights when the branches do not specialise", low=0
+        ),
+        "restart_after": Setting(2, "epochs after which to check this", low=1),
         "restart_below": Setting(
             85.0,
-            "start anew when the shallow branch corrects less than this share (%) of the deep one's mistakes on "
+            "restart when the shallow branch corrects less than this share (%) of the deep one's mistakes on "
             "training images; no bias labels are read",
             low=0,
             high=100,
         ),
         "restart_dependent": Setting(
             0.0,
-            "start anew when what the deep branch misleads about is harder for the shallow one than other images: it "
+            "start again when what the deep branch misleads about is harder for the shallow one than other images: it "
             "reads less of it than this share (%) of what it reads of all; no bias labels are read",
             low=0,
             high=100,
@@ -170,7 +172,7 @@ def independent(model: Branches, ctx: Context) -> float | None:
     """How well the shallow branch reads what the deep one misleads about, beside how well it reads all, in percent.
 
     The deep branch misleads about a training image when a linear classifier fitted to its features, by least squares,
-    gets the image wrong. Where one branch has taken up the bias and the other the target these images are no harder
+    gets the image wrong. Where one branch has taken up the bias and the other the target these images are not harder
     for the shallow branch than others: near 100. Where both read some of both, both err on the same images: below. The
     share that is corrected does not tell that: errors of a deep branch that reads the target come on top of it.
 
@@ -194,7 +196,7 @@ def independent(model: Branches, ctx: Context) -> float | None:
 
 
 def shallow_model(branches: TrainedBranches) -> TrainedModel:
-    """The shallow branch with the shared head as an artifact `model`, for stages that go on from a trained network."""
+    """The shallow branch with the shared head as an artifact `model`, for stages that start from a trained network."""
     renamed = {
         selection: {
             name.replace("shallow.", "backbone.", 1): value

@@ -54,7 +54,7 @@ class EnD(Stage):
         epochs=Setting(80, "passes over the training images", low=1, quick=6),
         batch_size=Setting(256, "images in a training batch", low=1, quick=64),
         weight_decay=Setting(1e-4, "weight decay", low=0, search=("log", 1e-6, 1e-2)),
-        decay_every=Setting(20, "epochs after which the learning rate is multiplied by `decay` each time", low=1),
+        decay_every=Setting(20, "epochs between two multiplications of the learning rate by `decay`", low=1),
         decay=Setting(0.1, "factor on the learning rate", low=0, high=1),
     )
 

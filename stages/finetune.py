@@ -46,7 +46,7 @@ class Finetune(Stage):
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         start=Setting(
             "trained",
-            "weights to start from: as trained, or as first drawn",
+            "weights to start from: the trained ones, or the initial ones",
             choices=("trained", "initial"),
         ),
         upweight=Setting(

@@ -70,7 +70,7 @@ class Fisher(Stage):
         epochs=Setting(10, "passes over the training images, at most", low=1, quick=3),
         patience=Setting(
             0,
-            "stop when the mean loss of so many epochs changes by less than 0.001 from one epoch to the next; 0: never",
+            "stop when the mean loss of this many epochs changes by less than 0.001 between epochs; 0: never",
             low=0,
         ),
         batch_size=Setting(128, "images in a training batch", low=1),

@@ -56,7 +56,7 @@ class LNTL(Stage):
         ),
         idle_layers=Setting(
             "rest",
-            "layers without a part in the second update rest in it, or move on by momentum and weight decay as in the "
+            "layers without a gradient in the second update rest in it, or move by momentum and weight decay as in the "
             "published code under its torch",
             choices=("rest", "move"),
         ),
@@ -66,7 +66,7 @@ class LNTL(Stage):
         momentum=Setting(0.9, "momentum of sgd; both updates share it", low=0, high=1),
         learning_rate=Setting(1e-2, "learning rate", low=0, search=("log", 1e-4, 1e-1)),
         weight_decay=Setting(5e-4, "weight decay, in both updates", low=0, search=("log", 1e-5, 1e-2)),
-        decay_every=Setting(40, "epochs after which the learning rate is multiplied by `decay` each time", low=1),
+        decay_every=Setting(40, "epochs between two multiplications of the learning rate by `decay`", low=1),
         decay=Setting(0.1, "factor on the learning rate", low=0, high=1),
     )
 
@@ -134,7 +134,7 @@ class LNTL(Stage):
         earlier = take(inputs, "model", TrainedModel)
         if earlier.spec["backbone"] != NETWORK:
             raise UserError(
-                f"lntl goes on with the network of the stage before it, which is {earlier.spec['backbone']}; "
+                f"lntl continues with the network of the stage before it, which is {earlier.spec['backbone']}; "
                 f"it can be {NETWORK} alone, as with pretrain.network={NETWORK}"
             )
         return dict(earlier.spec), stored_classifier(ctx, earlier)

@@ -16,7 +16,7 @@ from data.registry import DATASETS
 class On:
     """What a method does otherwise on some data.
 
-    stages : in place of the method's own; None: the same. values : settings by path, before those of the method
+    stages : instead of the method's own; None: the same. values : settings by path, before those of the method
     """
 
     stages: tuple[str, ...] | None = None
@@ -192,14 +192,14 @@ RECIPES: dict[str, Recipe] = {
     ),
     "lntl": Recipe(
         ("lntl",),
-        "Learning Not to Learn: features that do not tell the colour",
+        "Learning Not to Learn: features that do not reveal the colour",
         paper="Kim et al., CVPR 2019",
         link="https://arxiv.org/abs/1812.10352",
         cost="of jitter_mnist a GPU, or a tenth of the budget",
     ),
     "lntl_pretrained": Recipe(
         ("pretrain", "lntl"),
-        "the same from a classifier trained by cross-entropy first",
+        "Learning Not to Learn from a classifier trained by cross-entropy",
         paper="Kim et al., CVPR 2019",
         link="https://arxiv.org/abs/1812.10352",
         values={"lntl.learning_rate": 1e-3},

@@ -34,9 +34,7 @@ class Pretrain(Stage):
         network=network_setting(),
         epochs=Setting(100, "passes over the training images", low=1, quick=14),
         steps=Setting(0, STEPS.help, low=0, quick=0),
-        decay_every=Setting(
-            0, "epochs after which the learning rate is multiplied by `decay` each time; 0: never", low=0
-        ),
+        decay_every=Setting(0, "epochs between two multiplications of the learning rate by `decay`; 0: never", low=0),
         decay=Setting(0.1, "factor on the learning rate", low=0, high=1),
     )
 

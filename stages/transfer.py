@@ -121,7 +121,7 @@ class Transfer(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         labels = labels_for(take(inputs, "bias", BiasLabels), ctx.train, self.name)
-        # Whoever goes on from a checkpoint does not decide anew.
+        # Whoever goes on from a checkpoint does not decide again.
         begun = ctx.folder.load_checkpoint()
         decision = self._decide(inputs, labels, ctx) if begun is None else _unpacked(begun.tensors)
         fitted, spec = train(decision.way, labels, ctx, tensors=_packed(decision))
@@ -266,7 +266,7 @@ def _loss(way: Way, model: torch.nn.Module, mover: Mover | None, labels: Tensor,
 
 
 def told(decision: Decision, least: float) -> list[str]:
-    """What was found and decided, in lines for the person."""
+    """What was found and decided, in lines for the user."""
     ranked = sorted((name for name in decision.rates if name != CONTROL), key=lambda n: -decision.rates[n].transferred)
     lines = []
     if ranked:

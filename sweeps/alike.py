@@ -1,4 +1,4 @@
-"""Which trials can be trained at once (`training.replicas`), as far as their settings tell."""
+"""Which trials can be trained simultaneously (`training.replicas`), as far as their settings tell."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ PLAIN = frozenset(("mlp3", "mlp5", "lenet"))
 
 
 def alike_of(settings: Mapping[str, Any]) -> str:
-    """Equal for runs that can be trained at once; empty where no stage of a run can.
+    """Equal for runs that can be trained simultaneously; empty where no stage of a run can.
 
     settings : all of a run, resolved
     """
@@ -38,6 +38,6 @@ def _at_once(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _stacks(own: Mapping[str, Any]) -> bool:
-    """Whether a stage has networks of its own, all of them plain; others go on with those of earlier stages."""
+    """Whether a stage has networks of its own, all of them plain; others continue with those of earlier stages."""
     networks = {own[name] for name in ("network", "shallow", "deep") if own.get(name)}
     return bool(networks) and networks <= PLAIN

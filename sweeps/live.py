@@ -18,10 +18,10 @@ from sweeps.run import Clock, duration, result_of
 from sweeps.work import Assignment, Ending
 
 # Rows of each kind that are shown; the others are counted.
-MOST = {"running": 16, "failed": 5, "given up": 5, "finished": 5}
-STYLES = {"running": "cyan", "failed": "red", "given up": "yellow", "finished": "green"}
+MOST = {"running": 16, "failed": 5, "pruned": 5, "finished": 5}
+STYLES = {"running": "cyan", "failed": "red", "pruned": "yellow", "finished": "green"}
 # As rows say how a trial ended; of the others it is not yet known.
-ENDS = {"finished": "finished", "failed": "failed", "lost": "failed", "pruned": "given up"}
+ENDS = {"finished": "finished", "failed": "failed", "lost": "failed", "pruned": "pruned"}
 
 
 @dataclass
@@ -99,12 +99,12 @@ class LiveTable:
             for row in some[-MOST[status] :]:
                 seconds = time.monotonic() - row.started if status == "running" else row.seconds
                 took = "" if seconds is None else duration(seconds)
-                # As text: brackets in a label are no markup.
+                # As text: brackets in a label are not markup.
                 cells = [Text(row.label), Text(status, STYLES[status]), Text(row.result), Text(took), Text(row.error)]
                 table.add_row(*cells)
         numbers = {status: sum(row.n_seeds for row in some) for status, some in kinds.items()}
-        # Grids give up nothing.
-        counts = [f"{number} {status}" for status, number in numbers.items() if number or status != "given up"]
+        # Grids prune nothing.
+        counts = [f"{number} {status}" for status, number in numbers.items() if number or status != "pruned"]
         left = ""
         if self._clock is not None:
             counts.append(f"{max(0, self._clock.total - sum(numbers.values()))} waiting")

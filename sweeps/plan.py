@@ -27,9 +27,9 @@ _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 class Trial:
     """A run to be made: the words after `with`, what tells it from the sweep's others, `run_key` of its settings.
 
-    seed, replicas : its own seed, and how many it may be trained at once with
+    seed, replicas : its own seed, and how many it may be trained simultaneously with
     apart : names its settings but for the seed, where there may be several
-    alike : names its settings but for those in which trials that are trained at once may differ; empty where nothing
+    alike : names its settings but for those in which trials that are trained together may differ; empty where nothing
         of it can be
     device : as its setting says
     """
@@ -44,7 +44,7 @@ class Trial:
     device: str = "auto"
 
     def with_seeds(self, count: int) -> "Trial":
-        """The trial as one run of a command that trains so many seeds at once, from its own on."""
+        """The trial as one run of a command that trains so many seeds simultaneously, from its own on."""
         label = self.label if count == 1 else f"{self.label} and {count - 1} more seeds"
         return replace(self, words=(*self.words, f"replicas={count}"), label=label)
 
@@ -54,7 +54,7 @@ class Plan:
     """The trials of a sweep, each once, in the order of the grid: the last name varies fastest.
 
     record : CSV file of runs that count as finished too, and to which every finished run is added
-    together : how many trials are trained at once, at most
+    together : how many trials are trained simultaneously, at most
     """
 
     name: str
@@ -74,7 +74,7 @@ def read_plan(experiment: DebiasExperiment, path: Path, words: Sequence[str] = (
           skew: [skewed1, skewed3]           named configs by their kind, as `help` lists them
           protocol: [null, reference]        with and without one
 
-    or, in place of `grid`, with a part `search` (`sweeps.searching.search`).
+    or, instead of `grid`, with a section `search` (`sweeps.searching.search`).
 
     Raises
     ------

@@ -58,7 +58,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
     def assignments() -> Iterator[Assignment | None]:
         while True:
             if not waiting:
-                yield None  # for now: of seeds that were to be trained at once some may be left over
+                yield None  # for now: of seeds that were to be trained simultaneously some may be left over
                 continue
             group = waiting.popleft()
             first = group[0].trial
@@ -81,7 +81,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
         if assignment.group:
             trained = given.pop(assignment.trial.key)
             if ending.error:
-                say(f"{assignment.trial.label}: not trained at once ({ending.error}); now one by one")
+                say(f"{assignment.trial.label}: not trained together ({ending.error}); now one by one")
             clock.trained(assignment, ending)
             waiting.extendleft([state] for state in reversed(trained))
             continue
@@ -100,7 +100,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
 
 
 def after_training(trial: Trial) -> Trial:
-    """A trial whose stages have just been computed, and are not to be computed anew, whatever `fresh` says."""
+    """A trial whose stages have just been computed, and are not to be computed again, whatever `fresh` says."""
     fresh = any(word.partition("=")[0] == "fresh" for word in trial.words)
     return replace(trial, words=(*trial.words, "fresh=False")) if fresh else trial
 
@@ -114,7 +114,7 @@ def prepare_store(plan: Plan) -> None:
 
 
 def finish(plan: Plan, state: State, ending: Ending, say: Callable[[str], None], clock: "Clock") -> None:
-    """Take down how a trial ended, in its state and in the sweep's record, and say it."""
+    """Record how a trial ended, in its state and in the sweep's record, and report it."""
     state.status, state.record = ending.status, ending.record
     state.seconds, state.error = ending.seconds, ending.error
     clock.took(ending.seconds)
@@ -171,7 +171,7 @@ class Clock:
 def progress_table(plan: Plan, states: Sequence[State], groups: bool = False) -> Table:
     """Every trial with its status, its result (%), its seconds and its run folder or its error.
 
-    groups : whether to show which of those that are not finished are to be trained at once
+    groups : whether to show which of those that are not finished are to be trained simultaneously
     """
     rows = [
         [
@@ -185,7 +185,7 @@ def progress_table(plan: Plan, states: Sequence[State], groups: bool = False) ->
     ]
     head = ["trial", "status", "result", "time", "run, or error"]
     if groups and (numbers := _group_numbers(plan, states)):
-        head.append("at once")
+        head.append("together")
         rows = [[*row, numbers.get(state.trial.key, "")] for row, state in zip(rows, states, strict=True)]
     left = [name for name in head if name not in ("result", "time")]
     return Table(f"{plan.name}: result at the last epoch, %", head, rows, text_columns=left)

@@ -1,4 +1,4 @@
-"""Trials that are trained at once, in one process, before each is run: how many, which, and their training."""
+"""Trials that are trained simultaneously, in one process, before each is run: how many, which, and their training."""
 
 import argparse
 import contextlib
@@ -31,7 +31,7 @@ def add_together(parser: argparse.ArgumentParser) -> None:
     """The option --together."""
     parser.add_argument(
         "--together", type=_number, default="auto", metavar="N",
-        help="train up to N trials at once which differ in seed and biased data alone, then record each; on (32), off, "
+        help="train up to N trials together that differ only in seed and bias, then record each; on (32), off, "
         "or auto (on where a CUDA GPU is used without --engine and --jobs), the default",
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def with_groups(plan: Plan, chosen: int | str, alone: bool) -> Plan:
         many = next((trial for trial in plan.trials if trial.replicas > 1), None)
         if chosen > 1 and many is not None:
             raise UserError(
-                f"--together and replicas={many.replicas} both train trials at once; leave out replicas: --together "
+                f"--together and replicas={many.replicas} both train trials together; leave out replicas: --together "
                 "takes all seeds of the grid"
             )
         return replace(plan, together=chosen)
@@ -100,12 +100,12 @@ def groups_of(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
 
 def whole(group: Sequence[Trial]) -> Trial:
     """A group as what an engine is given."""
-    label = f"{len(group)} trials at once: {group[0].label} to {group[-1].label}"
+    label = f"{len(group)} trials together: {group[0].label} to {group[-1].label}"
     return Trial((), label, f"group-{group[0].key}-{len(group)}")
 
 
 def train_group(trials: Sequence[Trial], store: Path, record: Path | None) -> None:
-    """Have the stages of trials in the store, trained at once; one that fails does not stop the others.
+    """Have the stages of trials in the store, trained simultaneously; one that fails does not stop the others.
 
     Trials that another process is running, or has run, are left out.
     """

@@ -25,11 +25,11 @@ Runner = Callable[[Sequence[str]], object]
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial that is given to a worker, with all that it has to know; or a group of trials to be trained at once.
+    """A trial that is given to a worker, with all that it has to know; or a group of trials to be trained together.
 
-    wait : whether to wait for another process that is at this trial, or to come back at once
-    search_trial : the trial of a search that it is, which may be given up
-    n_seeds : how many trials of the sweep it is, all trained at once
+    wait : whether to wait for another process that is at this trial, or to return immediately
+    search_trial : the trial of a search that it is, which may be pruned
+    n_seeds : how many trials of the sweep it is, all trained simultaneously
     group : trials to be trained, and not more: each of them comes later, by itself, and finds its stages in the store
     """
 
@@ -46,7 +46,7 @@ class Assignment:
 class Ending:
     """How an assignment ended: finished, trained, failed, pruned, elsewhere or lost.
 
-    `trained`: of a group, also where that went wrong; `pruned`: given up by a search; `elsewhere`: another process is
+    `trained`: of a group, also where that went wrong; `pruned`: ended by a search; `elsewhere`: another process is
     at it; `lost`: the worker died.
     """
 

@@ -143,7 +143,7 @@ def command(cache_dir: Path, tmp_path: Path) -> Callable[..., int]:
 
 @pytest.fixture
 def no_network() -> Iterator[None]:
-    """Downloads are refused at once: they are sent to a port of this machine on which nobody listens."""
+    """Downloads are refused simultaneously: they are sent to a port of this machine on which nobody listens."""
     nobody = urllib.request.ProxyHandler(dict.fromkeys(("http", "https"), "http://127.0.0.1:9"))
     urllib.request.install_opener(urllib.request.build_opener(nobody))
     yield

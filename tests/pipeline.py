@@ -102,7 +102,7 @@ def empty_pictures() -> Iterator[None]:
 def run_and_die(stage: str, checkpoints: int, batches: int, words: list[str], output: str) -> None:
     """Run a command line, and be killed in `stage`: after so many checkpoints, on the n-th training batch from there.
 
-    With `batches=0` the end comes at once, with `batches=-1` while the next checkpoint is being written.
+    With `batches=0` the end comes immediately, with `batches=-1` while the next checkpoint is being written.
     """
     written, seen = 0, 0
     save, epoch = StageFolder.save_checkpoint, Batches.epoch

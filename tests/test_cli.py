@@ -23,7 +23,7 @@ from training.code import ROOT
     [
         (["with", "sed=3"], "did you mean seed?"),
         (["with", "skew=abc"], "setting skew: 'abc' is not accepted; a number from 0 to 1"),
-        (["with", "colored_mnist", "colored_digits"], "two data sets at once: colored_mnist and colored_digits"),
+        (["with", "colored_mnist", "colored_digits"], "two data sets are given: colored_mnist and colored_digits"),
         (["with", "pretrain=3", "pretrain.epochs=3"], "group of settings"),
         (["with"], "after `with` come settings"),
         (["train", "with"], "after `with` come settings"),

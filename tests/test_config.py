@@ -103,7 +103,7 @@ def test_a_group_given_as_one_value(configured, stage, value):
 @pytest.mark.parametrize("kind", [kind for kind, names in NAMED_CONFIGS.items() if len(names) > 1])
 def test_two_named_configs_of_a_kind_exclude_each_other(configured, kind):
     one, other = list(NAMED_CONFIGS[kind])[:2]
-    with pytest.raises(UserError, match=f"two {kind}s at once: {one} and {other}"):
+    with pytest.raises(UserError, match=f"two {kind}s are given: {one} and {other}"):
         configured(one, other)
     configured(one, one)
 
@@ -126,7 +126,7 @@ def test_the_skews(configured, name, value):
 def test_rho_is_the_skew_said_the_other_way(configured, tiny, name, rho, skew):
     for settings in (configured(name), configured("biased_mnist", name), tiny(f"rho={rho}", "skew=0.05")):
         assert (settings["rho"], settings["skew"]) == (rho, skew)
-    with pytest.raises(UserError, match="two skews at once"):
+    with pytest.raises(UserError, match="two skews are given"):
         configured(name, "skewed2")
     assert configured(f"rho={rho}", f"skew={skew}")["skew"] == skew
     with pytest.raises(UserError, match=f"rho={rho:g} and skew=0.2 contradict each other"):

@@ -128,7 +128,7 @@ def imported_packages(file: Path) -> set[str]:
 
 
 def test_every_imported_package_is_pinned() -> None:
-    """Packages a person may do without are imported inside the function that uses them, and not seen here."""
+    """Optional packages are imported inside the function that uses them, and not seen here."""
     own = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")}
     providers = metadata.packages_distributions()
     files = [path for path in ROOT.rglob("*.py") if not NOT_OURS & set(path.relative_to(ROOT).parts)]

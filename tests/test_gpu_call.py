@@ -199,7 +199,7 @@ def test_the_largest_difference_of_two_results() -> None:
     one = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([True])}
     assert cases.difference(one, one) == 0
     assert cases.difference(one, one | {"a": torch.tensor([1.0, 2.5])}) == 0.5
-    # A weight that is no number is no agreement.
+    # A weight that is not a number is not agreement.
     assert not cases.difference(one, one | {"a": torch.tensor([1.0, torch.nan])}) < 1
     with pytest.raises(ValueError, match="other tensors"):
         cases.difference(one, {"a": one["a"]})

@@ -1,4 +1,4 @@
-"""Files and tables from outside: what is no regular file is not waited for; what is no table is named by its line."""
+"""Files and tables from outside: other than regular files are not waited for; a bad row is named by its line."""
 
 import os
 

@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.nn.functional import cross_entropy
 
 import main
 import results
 from data.generated.biased import VALIDATIONS
-from data.registry import DATASETS
-from settings import Setting
-from stages.common import budget, classifier
-from stages.recipes import RECIPES, STAGES, Recipe, stages_of
+from scripts.reference import with_methods
+from stages.methods import Recipe
+from stages.recipes import RECIPES, STAGES, stages_of
 from tests.pipeline import same, short
 from tracking.results.gather import Filter
-from training import loop as fit
-from training import stage as base
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,26 +66,26 @@ def test_scripts_and_linked_folders_exist():
         assert (ROOT / path).is_file(), path
 
 
-def test_data_sets():
-    assert set(ticked(ROWS["data sets"])) == set(DATASETS)
+def test_the_table_of_methods_is_current():
+    assert with_methods(README) == README, "run python -m scripts.reference"
 
 
-def test_methods():
-    """All of them, and on the right side of what they need."""
-    for row, needed in (("methods without bias labels", False), ("methods with bias labels", True)):
-        named = {name for name in RECIPES if any(stage.needs_bias_labels for stage in stages_of(name)) is needed}
-        assert set(ticked(ROWS[row])) == named
+def test_methods_are_on_the_right_side():
+    """Each says whether it needs bias labels."""
+    for name in RECIPES:
+        needed = any(stage.needs_bias_labels for stage in stages_of(name))
+        assert ("not needed" in ROWS[f"`{name}`"]) is not needed
 
 
-def test_skews_and_other_settings(configured):
-    row = ROWS["share of conflicting images"]
-    pairs = re.findall(r"`((?:skewed|rho)\d+)` (\.\d+)", row)
-    assert len(pairs) == 9
-    for name, share in pairs:
-        assert configured(name)["skew"] == float(share)
-    for row in ("share of conflicting images", "colour noise", "your own order of stages", "other"):
-        for words in ticked(ROWS[row]):
-            configured(*shlex.split(words))
+def test_settings_named_in_the_text_resolve(configured):
+    """Words in ticks that are a setting with a value."""
+    values = [words for words in ticked(README) if re.fullmatch(r"[a-z_0-9.]+=[^…\s]+", words) and "FILE" not in words]
+    known = [words for words in values if not words.startswith(("search.", "confident.", "mongo_url", "labels="))]
+    assert len(known) >= 8
+    for words in known:
+        if words.startswith("pretrain.network=tiny"):
+            continue  # the example's
+        configured(*shlex.split(words))
 
 
 def test_selections(run_tiny, task):
@@ -99,39 +95,35 @@ def test_selections(run_tiny, task):
         found |= set(outcome.stages["pretrain"].report.epochs)
     outcome = run_tiny(*short("[mine_gce,bias_balanced]", 1), task=task)
     found |= set(outcome.stages["bias_balanced"].report.epochs)
-    assert found == {ticked(name)[0] for name in ROWS if ticked(name) and name.startswith("`") and name.endswith("`")}
+    table = README.split("| selection | which weights |")[1].split("\n\n")[0]
+    assert found == set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE))
 
 
 def test_the_example_of_a_method_runs(run_tiny, configured, task, monkeypatch):
     """One class and one line give settings, a command, a resume and a reuse."""
-    (block,) = re.findall(r"```python\n(class .*?)```", README, flags=re.DOTALL)
-    names: dict[str, Any] = {
-        "__name__": "stages.yours",
-        "Stage": base.Stage,
-        "Setting": Setting,
-        "cross_entropy": cross_entropy,
-    }
-    for module in (budget, classifier, fit):
-        names |= {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    (block,) = re.findall(r"```python\n(# stages/.*?)```", README, flags=re.DOTALL)
+    names: dict[str, Any] = {"__name__": "stages.confident"}
     exec(compile(block, "README.md", "exec"), names)
-    stage = names["Yours"]()
+    stage = names["Confident"]()
     monkeypatch.setitem(STAGES, stage.name, stage)
-    monkeypatch.setitem(RECIPES, "readme", Recipe(("mine_none", stage.name), "the README's method"))
+    monkeypatch.setitem(
+        RECIPES, "readme", Recipe(("mine_none", *names["RECIPES"]["confident"].stages), "as the README")
+    )
 
-    assert configured("method=readme", "yours.strength=3")["yours"]["strength"] == 3
+    assert configured("method=readme", "confident.strength=3")["confident"]["strength"] == 3
     assert stage.name in dict(main.build().gather_commands())
-    words = ("method=readme", "yours.epochs=3", "yours.batch_size=128", "checkpoint_seconds=0.0")
+    words = ("method=readme", "confident.epochs=3", "confident.batch_size=128", "checkpoint_seconds=0.0")
 
     def stop(name, value, epoch):
-        if name == "yours/loss" and epoch == 2:
+        if name == "confident/loss" and epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_tiny(*words, task=task, log=stop)
     said: list[str] = []
     outcome = run_tiny(*words, task=task, say=said.append)
-    assert any("yours: going on after epoch 1 of 3" in line for line in said)
+    assert any("confident: resuming after epoch 1 of 3" in line for line in said)
     assert {f"model/unbiased/{selection}" for selection in ("last", "mean", "oracle")} <= set(outcome.summary)
     again = run_tiny(*words, task=task)
-    assert again.stages["yours"].reused
+    assert again.stages["confident"].reused
     same(again.artifacts, outcome.artifacts)

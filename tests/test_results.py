@@ -1,4 +1,4 @@
-"""results.py as a person calls it, and the documents whose tables it makes."""
+"""results.py as the user calls it, and the documents whose tables it makes."""
 
 import csv
 import io
@@ -51,7 +51,7 @@ def test_a_document_is_rewritten(add_run, call, tmp_path):
     document.write_text(f"before\n\n<!-- python results.py --records {record} -->\nold\n<!-- end -->\n\nafter\n")
     assert call("docs", str(document), "--check", store=False) == (
         1,
-        f"{document}: not in step with its records; run python results.py docs\n",
+        f"{document}: out of date; run python results.py docs\n",
         "",
     )
     assert "old" in document.read_text()
@@ -160,7 +160,7 @@ def test_a_document_may_only_name_commands_that_print_tables(call, tmp_path):
 
 
 def test_two_hundred_runs_are_listed_without_what_training_needs(add_run, tmp_path):
-    """What takes time is to import torch or Sacred; the table of all runs must do without."""
+    """What takes time is to import torch or Sacred; the table of all runs must not need them."""
     for seed in range(200):
         add_run("erm", unbiased=float(seed), config={"seed": seed})
     code = (

@@ -1,4 +1,4 @@
-"""How threads wait is chosen before torch is loaded, unless the person has chosen."""
+"""How threads wait is chosen before torch is loaded, unless the user has chosen."""
 
 import waiting
 

@@ -1,4 +1,4 @@
-"""Whether runs that were trained at once have the numbers of runs by themselves."""
+"""Whether runs that were trained simultaneously have the numbers of runs by themselves."""
 
 import pytest
 import torch

@@ -97,7 +97,7 @@ def main_figure(summary: Mapping[str, float], read_out: str) -> float | None:
 
 
 def read_runs(store: Path) -> Iterator[RunRecord]:
-    """The runs of a store, oldest first. A folder that is no run, or whose files are damaged, is passed over."""
+    """The runs of a store, oldest first. A folder that is not a run, or whose files are damaged, is skipped."""
     numbers = sorted((int(path.name), path) for path in store.glob("[0-9]*") if is_run_name(path.name))
     for _, folder in numbers:
         try:
@@ -121,7 +121,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     OSError, ValueError
-        It cannot be read, is no regular file, or no JSON of a sane depth.
+        It cannot be read, is not a regular file, or no JSON of a sane depth.
     """
     try:
         return json.loads(read_regular(path).decode("utf-8"))
@@ -134,7 +134,7 @@ def make_record(
 ) -> RunRecord | None:
     """A record of what Sacred writes about a run; None when it is a run of something else.
 
-    Raises KeyError, TypeError or AttributeError for what is no record at all.
+    Raises KeyError, TypeError or AttributeError for what is not a record at all.
     """
     if not {"dataset", "method"} <= config.keys():
         return None

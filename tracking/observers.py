@@ -32,7 +32,7 @@ class RunFiles(FileStorageObserver):
             partial.write_text(json.dumps(flatten(obj), sort_keys=True, indent=2), encoding="utf-8")
 
     def save_cout(self) -> None:
-        # A name that is no text can stand in the output.
+        # A name that is not a text can stand in the output.
         self.cout = self.cout.encode("utf-8", "backslashreplace").decode("utf-8")
         super().save_cout()
 
@@ -121,7 +121,7 @@ def take_address(updates: MutableMapping[str, Any], options: MutableMapping[str,
     Raises
     ------
     UserError
-        When it is no address.
+        When it is not an address.
     """
     address = None
     given = updates.get("mongo_url")

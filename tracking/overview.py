@@ -1,4 +1,4 @@
-"""What a person should see of a data set before training on it: sizes, classes, counts, and what was left out."""
+"""What the user should see of a data set before training on it: sizes, classes, counts, and what was left out."""
 
 from collections.abc import Sequence
 
@@ -53,7 +53,7 @@ def check_bias_labels(task: Task, stages: Sequence[Stage], method: object) -> No
     Raises
     ------
     UserError
-        Naming methods that do without.
+        Naming methods that need none.
     """
     needy = [stage.name for stage in stages if stage.needs_bias_labels]
     if needy and task.train.bias is None:
@@ -61,5 +61,5 @@ def check_bias_labels(task: Task, stages: Sequence[Stage], method: object) -> No
         column = "; or give `labels` a column bias" if task.name == "own_images" else ""
         raise UserError(
             f"method={method} needs bias labels (stage {', '.join(needy)}), and {task.name} has none; "
-            f"methods that do without: {', '.join(free)}{column}"
+            f"methods that need none: {', '.join(free)}{column}"
         )

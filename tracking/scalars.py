@@ -39,7 +39,7 @@ def tell_listener(name: str, value: float, epoch: int) -> None:
 def also_written(log: Log, folder: Path | None, *, csv_file: bool, tensorboard: bool) -> Iterator[Log]:
     """`log`, which writes <folder>/metrics.csv and the event files <folder>/tensorboard/ as well, when asked to.
 
-    A run that goes on where another one was interrupted has the whole curve again, in its own folder.
+    A run that resumes where another one was interrupted has the whole curve again, in its own folder.
 
     Raises
     ------

@@ -189,7 +189,9 @@ def take(inputs: Inputs, name: str, kind: type[A]) -> A:
 def to_plain(artifact: Artifact) -> dict[str, Any]:
     """Its kind and its fields, as `from_plain` reads them."""
     if not isinstance(artifact, Artifact) or not dataclasses.is_dataclass(artifact):
-        raise TypeError(f"{type(artifact).__name__} is no artifact: a stage gives dataclasses below training.artifacts")
+        raise TypeError(
+            f"{type(artifact).__name__} is not an artifact: a stage gives dataclasses below training.artifacts"
+        )
     own = {one.name: _plain(getattr(artifact, one.name)) for one in dataclasses.fields(artifact)}
     return {_KIND: type(artifact).__name__, **own}
 

@@ -39,7 +39,7 @@ def check_capture(settings: Mapping[str, Any], device: torch.device) -> None:
     if settings.get("graph") != "on":
         return
     if device.type != "cuda":
-        raise UserError(f"graph=on records CUDA graphs, and device={device.type} is no CUDA GPU; leave graph=auto")
+        raise UserError(f"graph=on records CUDA graphs, and device={device.type} is not a CUDA GPU; leave graph=auto")
     if settings.get("compile") == "on":
         raise UserError("graph=on and compile=on do not go together; leave graph=auto")
 
@@ -56,7 +56,7 @@ class Captured:
     batch
         Images of a full batch; a shorter one, at the end of an epoch, is done kernel by kernel.
     generators
-        On the device; they draw in repeated steps what they would draw otherwise, also after they were seeded anew.
+        On the device; they draw in repeated steps what they would draw otherwise, also after they were seeded again.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Captured:
             self._step(order[..., place * self._batch :])
 
     def forget(self) -> None:
-        """Record anew at the next step: a number that it reads on the host has changed."""
+        """Record again at the next step: a number that it reads on the host has changed."""
         self._recorded.clear()
 
     @property
@@ -129,7 +129,7 @@ class Captured:
             why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise UserError(
                 f"a training step could not be recorded as a CUDA graph ({why[:200]}); the same command with graph=off "
-                "goes on from the last checkpoint"
+                "resumes from the last checkpoint"
             ) from error
         finally:
             if collecting:

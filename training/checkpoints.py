@@ -16,7 +16,7 @@ def check_checkpoint(
     tensors: Mapping[str, Tensor],
     epochs: int,
 ) -> None:
-    """Refuse what is no checkpoint of a training, before anything of it is taken over.
+    """Refuse what is not a checkpoint of a training, before anything of it is taken over.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ SELECTION = "valid_pseudo"
 
 
 def with_pseudo_labels(task: Task, artifact: BiasLabels | None) -> Task | None:
-    """The task with pseudo labels in place of the bias labels of its held-out images; None where there are none.
+    """The task with pseudo labels instead of the bias labels of its held-out images; None where there are none.
 
     Images that are not held out of the training images (`valid_unbiased`) know more than a biased setting gives away:
     what is selected on them is not called `valid_pseudo`.

@@ -63,7 +63,7 @@ class Joint:
         add_to(self._totals, self.stacked.step(columns))
 
     def _recorded(self) -> Captured | None:
-        """The step as a CUDA graph, where it can be one; recorded anew after learning rates have changed."""
+        """The step as a CUDA graph, where it can be one; recorded again after learning rates have changed."""
         if self._captured is None:
             jobs = [loop.job for loop in self._loops]
             self._captured = captured_step(self._step_at, jobs, self._generators, self._loops[0].ctx)

@@ -28,7 +28,7 @@ from training.stage import Context
 
 
 def fit(job: Job, ctx: Context) -> Fitted:
-    """Train, or go on training from the stage's checkpoint; where several seeds are trained at once, beside them.
+    """Train, or resume training from the stage's checkpoint; where several seeds are trained together, beside them.
 
     Everything random in an epoch is drawn from generators seeded by (seed, stage, epoch), so a checkpoint needs no
     random state and an epoch that is repeated after an interruption is the same epoch.
@@ -79,7 +79,7 @@ class Loop:
                 bar.update()
                 if self.wants_to_stop():
                     return self.fitted(stopped=True)
-                # After the question: whoever goes on from the checkpoint is not asked about this epoch again.
+                # After the question: a run that resumes from the checkpoint is not asked about this epoch again.
                 if self.checkpoint_due():
                     self.checkpoint()
         self.measure_mean()
@@ -100,7 +100,7 @@ class Loop:
         return epoch_bar(name, self.done, self.job.epochs, self.ctx.progress)
 
     def resume(self) -> None:
-        """Go on from the stage's checkpoint where there is one."""
+        """Resume from the stage's checkpoint where there is one."""
         state = self.ctx.folder.load_checkpoint()
         if state is None:
             return
@@ -114,7 +114,7 @@ class Loop:
                 f"({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})"
             )
             return
-        self.ctx.say(f"{self.ctx.stage}: going on after epoch {self.done} of {self.job.epochs}")
+        self.ctx.say(f"{self.ctx.stage}: resuming after epoch {self.done} of {self.job.epochs}")
         for row in self.history:
             self._log(row)
 
@@ -303,7 +303,7 @@ def _figures(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
 
 
 def _told(error: ValueError, stage: str) -> Exception:
-    """The error of a loss; of batch normalisation on one value as one for the person, who chose the batches."""
+    """The error of a loss; of batch normalisation on one value as one for the user, who chose the batches."""
     if "more than 1 value per channel" not in str(error):
         return error
     return UserError(

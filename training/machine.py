@@ -20,7 +20,7 @@ def prepare_cpu(threads: int | None = None) -> None:
     called before the first parallel operation: threads take the mode over when they are started.
 
     Freed memory stays with the process: a batch of photographs is larger than what the C library keeps by itself, and
-    fetching its pages from the system anew each time took two thirds of the time in which a batch is made.
+    fetching its pages from the system again each time took two thirds of the time in which a batch is made.
     """
     torch.set_flush_denormal(True)
     with contextlib.suppress(AttributeError, OSError):  # other C libraries do not have it

@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 class _KeptLists(Adam):
     """Adam whose fused step is two calls, with the numbers and the state of torch's own, bit for bit.
 
-    torch gathers the weights, their moments and counters into lists anew in every step and adds one to each counter by
+    torch gathers the weights, their moments and counters into lists again in every step and adds one to each counter by
     itself, a tenth of a step of a small network. Here the lists are kept, and the counters are one tensor.
     """
 

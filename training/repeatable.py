@@ -27,7 +27,7 @@ def prefer_deterministic(device: torch.device, *, exact: bool) -> None:
 def noting_what_is_not(device: torch.device) -> Iterator[list[str]]:
     """Collect the names of operations inside that are not deterministic on this device; on a CPU all are.
 
-    Deterministic kernels stay chosen afterwards where nothing was found; else there is nothing to be had from them.
+    Deterministic kernels stay chosen afterwards where nothing was found; else they gain nothing.
     """
     found: list[str] = []
     if device.type != "cuda":

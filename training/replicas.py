@@ -1,4 +1,4 @@
-"""Several runs of one recipe trained at once: each with its own data, weights and order, their steps as one.
+"""Several runs of one recipe trained simultaneously: each with its own data, weights and order, their steps as one.
 
 They differ in the seed, and may differ in what makes their data (the skew). Every run goes through its stages as it
 would alone. Where a stage trains it waits until the others have come as far; then their trainings are done together
@@ -46,7 +46,7 @@ def run_replicas(
 
     Returns
     -------
-    What went wrong with each run, None where nothing did; one that fails leaves the others to go on.
+    What went wrong with each run, None where nothing did; one that fails does not stop the others.
     """
     meeting = Meeting(say)
     called = [f"seed {own['seed']}" for own in settings] if names is None else names
@@ -178,7 +178,7 @@ class _Seat:
 
 
 def fit_together(requests: Sequence[tuple[Job, Context]], say: Callable[[str], None]) -> list[Fitted]:
-    """`fit.fit` of several jobs of one stage, at once where they stack, else one after another, with a line why."""
+    """`fit.fit` of several jobs of one stage, together where they stack, else one after another, with a line why."""
     loops = [Loop(job, ctx) for job, ctx in requests]
     for loop in loops:
         loop.resume()
@@ -205,7 +205,7 @@ class _Group:
         return [self._found.get(id(loop)) or loop.run() for loop in self._loops]
 
     def run(self) -> None:
-        """Train them at once as long as there are several."""
+        """Train them simultaneously as long as there are several."""
         self._catch_up()
         epochs = self._loops[0].job.epochs
         with self._loops[0].bar(f"{self._loops[0].ctx.stage}, {len(self._loops)} runs") as bar:

@@ -28,7 +28,7 @@ from training.stage import Context
 CHOICES = ("auto", "on", "off")
 SPEED_SETTINGS: dict[str, Setting] = {
     "channels_last": Setting(
-        "auto", "keep the channels of a pixel side by side; auto: for convolutions on a CUDA GPU", choices=CHOICES
+        "auto", "channels-last memory layout; auto: for convolutions on a CUDA GPU", choices=CHOICES
     ),
     "bfloat16": Setting(
         "auto", "compute features in bfloat16; auto: for convolutions on a CUDA GPU that can", choices=CHOICES

@@ -1,7 +1,7 @@
 """Equal trainings of several seeds as one: their weights stacked, their losses and gradients from one set of products.
 
 A step of each training, gradients included, is written down as plain operations (`make_fx`); where all write down the
-same ones they are done for all at once (`vmap`), with the tensors in which they differ stacked. What a loss reads
+same ones they are done for all together (`vmap`), with the tensors in which they differ stacked. What a loss reads
 beside the batch (a teacher's words, weights of groups) is found that way too: losses need not know of any of this.
 """
 
@@ -35,7 +35,7 @@ _VIEWS = (
 
 
 class Unstackable(Exception):
-    """Why trainings cannot be done at once."""
+    """Why trainings cannot be done simultaneously."""
 
 
 class Stacked:
@@ -53,7 +53,7 @@ class Stacked:
     ------
     Unstackable
         They are not alike, have layers that are more than a function of weights and images (normalisation by the batch,
-        dropout), draw at random, torch cannot do them at once, or what was compared differs.
+        dropout), draw at random, torch cannot compute them simultaneously, or what was compared differs.
     """
 
     def __init__(self, jobs: Sequence[Job], first: Sequence[Batch]) -> None:
@@ -78,9 +78,9 @@ class Stacked:
             try:
                 self._steps[size] = self._write_down(part)
             except (RuntimeError, NotImplementedError) as error:
-                # A host sync in a loss, a compiled network, an operation without a rule, no memory for all at once.
+                # A host sync in a loss, a compiled network, an operation without a rule, too little memory.
                 why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise Unstackable(f"torch cannot do them at once ({why[:200]})") from error
+                raise Unstackable(f"torch cannot compute them simultaneously ({why[:200]})") from error
 
     def step(self, batches: Sequence[Tensor]) -> dict[str, Tensor]:
         """One optimiser step of every job on its own batch; losses and logs by name, each [jobs].
@@ -188,7 +188,7 @@ class Stacked:
 
 
 class _Step(nn.Module):
-    """Gradients, loss and logs of one job as a function of weights and a batch; `values` names what is no gradient."""
+    """Gradients, loss and logs of one job as a function of weights and a batch; `values` names the others."""
 
     def __init__(self, model: nn.Module, loss: Loss, names: Sequence[str], like: Batch) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class _Step(nn.Module):
 
 
 class _Reading(Interpreter):
-    """Does the operations of a graph with other tensors in place of those it has read."""
+    """Does the operations of a graph with other tensors instead of those it has read."""
 
     def __init__(self, graph: GraphModule, constants: Mapping[str, Tensor]) -> None:
         super().__init__(graph)
@@ -302,13 +302,13 @@ def _in_half_precision(graph: GraphModule) -> bool:
 def _compare(found: Sequence[Tensor], alone: Sequence[Sequence[Tensor]], tolerance: float) -> None:
     for number, own in enumerate(alone):
         for many, single in zip(found, own, strict=True):
-            # Also false for what is no number.
+            # Also false for what is not a number.
             if not bool((many[number] - single).abs().max() <= tolerance * single.abs().max() + 1e-7):
-                raise Unstackable("what they give at once is not what each gives by itself")
+                raise Unstackable("computed simultaneously they give other values than each by itself")
 
 
 def _step_with(optimiser: Optimizer, copies: Mapping[Tensor, Tensor], gradients: Sequence[Tensor]) -> None:
-    """A step of an optimiser like this one, with copies in place of its weights and of its states.
+    """A step of an optimiser like this one, with copies instead of its weights and of its states.
 
     copies : each weight's copy, which is changed, in the order of `gradients`
     """

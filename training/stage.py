@@ -16,7 +16,7 @@ Settings = Mapping[str, Any]
 
 
 class Together(Protocol):
-    """Where the trainings of several runs meet to be done at once (`training.replicas`)."""
+    """Where the trainings of several runs meet to be done simultaneously (`training.replicas`)."""
 
     def fit(self, job: Any, ctx: "Context") -> Any:
         """`fit.fit` of a job, beside those of the other runs."""
@@ -41,7 +41,7 @@ class Context:
     log
         Takes (metric name, value, epoch).
     say
-        Takes a line for the person.
+        Takes a line for the user.
     bias_declared
         Whether the stage declared that it needs bias labels.
     exact
@@ -106,7 +106,7 @@ class Stage:
     settings
         Its settings by name.
     exact
-        Whether its result depends on the last bits of gradients, so that only a person turns bfloat16 on.
+        Whether its result depends on the last bits of gradients, so that only the user turns bfloat16 on.
     shared
         Names of run-level settings that change its result.
     """

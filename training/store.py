@@ -86,7 +86,7 @@ class StageFolder:
 
     @contextlib.contextmanager
     def free(self) -> Iterator[bool]:
-        """Keep every other process out of this stage, and say whether that was possible at once."""
+        """Keep every other process out of this stage, and say whether that was possible simultaneously."""
         lock = FileLock(self.path / "lock")
         try:
             lock.acquire(timeout=0)
@@ -99,7 +99,7 @@ class StageFolder:
             lock.release()
 
     def discard(self) -> None:
-        """Delete the folder, which the caller has locked; who waits for the lock makes it anew."""
+        """Delete the folder, which the caller has locked; who waits for the lock makes it again."""
         shutil.rmtree(self.path)
 
     @contextlib.contextmanager
@@ -172,7 +172,7 @@ class Store:
             if not path.is_dir() and (path.exists() or path.is_symlink()):
                 aside = path.with_name(f"{path.name}.damaged")
                 path.replace(aside)
-                warnings.warn(f"{path} is no folder; it is put aside as {aside.name}", stacklevel=2)
+                warnings.warn(f"{path} is not a folder; it is put aside as {aside.name}", stacklevel=2)
             path.mkdir(exist_ok=True)
         except OSError as error:
             raise _unwritable(path, error) from error

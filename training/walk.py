@@ -84,7 +84,7 @@ def run_stages(
     store
         Where finished stages are looked up and stored.
     log, say, progress
-        Take metrics and lines for the person; whether to draw progress bars.
+        Take metrics and lines for the user; whether to draw progress bars.
     begun
         Takes name and key of each stage before it is looked up or computed.
 
@@ -102,7 +102,7 @@ def run_stages(
 class Walk:
     """One run's way through its stages, one by one; parameters and errors as of `run_stages`.
 
-    together : where several runs meet to train at once (`Context.together`)
+    together : where several runs meet to train simultaneously (`Context.together`)
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Walk:
                 try:
                     result = stage.run(self.outcome.artifacts, self._context(stage, folder))
                 except GivenUp:
-                    # A search gives up half of its trials: their checkpoints would fill the disk, and none is needed.
+                    # A search prunes half of its trials: their checkpoints would fill the disk, and none is needed.
                     folder.drop_checkpoint()
                     raise
                 try:

@@ -2,7 +2,7 @@
 
 A thread that spins takes its core from the thread it waits for as soon as there are more threads than cores, and two
 threads become many times slower than one. One that sleeps is woken late, which halves the speed of small networks when
-nothing else runs. GNU's OpenMP decides anew at every wait, by its own threads alone: when it has more of them than
+nothing else runs. GNU's OpenMP decides again at every wait, by its own threads alone: when it has more of them than
 there are cores, they hardly spin. So while others are busy, idle threads are added to its count. Which thread does
 which part of an operation stays the same, and so does every number.
 """
@@ -125,7 +125,7 @@ _once = threading.Lock()  # several trainings of one process may begin at the sa
 
 
 def give_way() -> None:
-    """Begin to watch, or go on with another number of threads; nothing where OpenMP or the policy is another one."""
+    """Begin to watch, or continue with another number of threads; nothing where OpenMP or the policy is another one."""
     global _watch
     threads = torch.get_num_threads()
     with _once:

@@ -5,8 +5,8 @@
     python -m benchmarks.gpu --table DIR                       what has been measured so far, as Markdown
     python -m benchmarks.gpu --small --device cpu --out DIR    everything in miniature
 
-Each figure is a line of DIR/figures.jsonl, written at once. The call may be cut at any time: the same command again
-goes on with what is missing, trainings from their checkpoints. See docs/gpu.md.
+Each figure is a line of DIR/figures.jsonl, written immediately. The call may be cut at any time: the same command again
+continues with what is missing, trainings from their checkpoints. See docs/gpu.md.
 """
 
 import argparse
@@ -21,7 +21,7 @@ NAMES = ("machine", "correct", "repeat", "speed", "graphs", "table1", "others")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0 when every phase asked for is finished, 1 when not, 2 for a fault of the person."""
+    """The exit status: 0 when every phase asked for is finished, 1 when not, 2 for a user error."""
     parser = argparse.ArgumentParser(
         prog="benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", help="folder of MNIST and CIFAR-10 (default: the variable DATA_DIR)")
     parser.add_argument("--phase", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--small", action="store_true", help="next to nothing of each phase, to see that it works")
+    parser.add_argument("--small", action="store_true", help="a minimal version of each phase, to see that it works")
     given = parser.parse_args(arguments)
     if given.table is not None:
         if not (given.table / FILE).is_file():

@@ -1,4 +1,4 @@
-"""The record of a call: a line of JSON for each figure, written at once, and what is finished by it."""
+"""The record of a call: a line of JSON for each figure, written immediately, and what is finished by it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Call:
 
 
 class Record:
-    """figures.jsonl in `out`, with a copy in `work`, from which a call goes on when `out` has been emptied.
+    """figures.jsonl in `out`, with a copy in `work`, from which a call continues when `out` has been emptied.
 
     A row has a phase, the case within it (None: the phase as a whole), whether the case is done, the seconds since the
     call began, and figures by name.

@@ -1,4 +1,4 @@
-"""Phases about speed: a step of every stage, eager and captured, several seeds at once, and a graph by itself."""
+"""Phases about speed: a step of every stage, eager and captured, several seeds together, and a graph by itself."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def ways(device: torch.device) -> list[dict[str, str]]:
 
 
 def speed(call: Call, limit: float) -> bool:
-    """Microseconds of a step; whether captured steps give the same numbers; several seeds at once beside one."""
+    """Microseconds of a step; whether captured steps give the same numbers; several seeds simultaneously beside one."""
     prepare_cpu(2)
     device, record = torch.device(call.device), call.record
     steps = 2 if call.small else 100
@@ -63,7 +63,7 @@ def speed(call: Call, limit: float) -> bool:
             case = f"{name_of(stage, changes, {})}, eager and captured"
             good.append(record.attempt("speed", case, partial(_agree, stage, min(steps, 20), device, changes)))
     for stage, changes, seeds in ((*SEVERAL[0][:2], 2),) if call.small else SEVERAL:
-        case = f"{name_of(stage, changes, {})}, {seeds} seeds at once"
+        case = f"{name_of(stage, changes, {})}, {seeds} seeds together"
         good.append(record.attempt("speed", case, partial(_several, stage, seeds, steps, device, changes)))
     if not call.small and device.type == "cuda":
         for stage, changes in (("end", {}), ("fisher", {}), *NETWORKS):

@@ -138,7 +138,7 @@ def others(call: Call, limit: float) -> bool:
         if status == 0:
             figures |= {"result": result_of(store), "figures": figures_of(store)}
         else:
-            # Its checkpoint stays: the next call goes on from there.
+            # Its checkpoint stays: the next call resumes there.
             figures |= {"epochs": epochs_of(store)}
             figures["failed"] = "out of time" if status is None else tail(job.log)
         record.note("others", job.case, done=status == 0, **figures)

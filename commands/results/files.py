@@ -62,7 +62,7 @@ def _add_docs(parser: argparse.ArgumentParser) -> None:
         "files", nargs="*", type=Path, metavar="FILE.md",
         help=f"Markdown documents (default: {', '.join(DOCUMENTS)})",
     )  # fmt: skip
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a table is out of step")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a table is out of date")
 
 
 def docs_command(markdown: Callable[[Sequence[str]], str]) -> Command:
@@ -79,7 +79,7 @@ def docs_command(markdown: Callable[[Sequence[str]], str]) -> Command:
                 stale.append(document)
                 if not options.check:
                     document.write_text(text, encoding="utf-8")
-        said = "not in step with its records; run python results.py docs" if options.check else "rewritten"
+        said = "out of date; run python results.py docs" if options.check else "rewritten"
         for document in stale:
             print(f"{document}: {said}")
         return 1 if options.check and stale else 0

@@ -24,12 +24,12 @@ from randomness import stream
 VERSION = 1
 WHITE = 1.0
 COLOUR_NAMES = tuple(f"colour {label}" for label in range(10))
-# Two class colours nearer than this are drawn anew: no colour could tell these classes apart, or be learnt as a bias.
+# Two class colours nearer than this are drawn again: no colour could tell these classes apart, or be learnt as a bias.
 LEAST_DISTANCE = 0.05
 
 
 def class_colours(n_classes: int, seed: int) -> Tensor:
-    """One colour a class, uniform in the cube, float [n_classes, 3] in [0, 1], drawn anew while two nearly agree."""
+    """One colour a class, uniform in the cube, float [n_classes, 3] in [0, 1], drawn again while two nearly agree."""
     generator = stream(seed, "class colours")
     while True:
         colours = torch.rand(n_classes, 3, generator=generator)

@@ -89,7 +89,7 @@ def data_key(
         severity=severity,
         seed=seed,
         placement=placement,
-        # Frost is no part of type 1.
+        # Frost is not part of type 1.
         frost=None if panes is None or kind == 1 else _digest(panes),
     )
 
@@ -180,7 +180,7 @@ def corrupt(
 
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
-    """Threads that compute with one thread each, in place of the threads that torch would share one operation among."""
+    """Threads that compute with one thread each, instead of the threads that torch would share one operation among."""
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -68,7 +68,7 @@ def palette_colours(palette: str, seed: int) -> Tensor:
 def draw_colours(mean: Tensor, variance: float, generator: torch.Generator) -> Tensor:
     """One colour an image, uint8 [N, 3]: clamp(mean + N(0, variance I), 0, 1), rounded.
 
-    A colour that would be black, and so equal to the background, is drawn anew; after many attempts it is the mean.
+    A colour that would be black, and so equal to the background, is drawn again; after many attempts it is the mean.
 
     mean : float [N, 3] in [0, 1]
 

@@ -19,7 +19,7 @@ class Operator:
     summary
         What is moved, in plain words: "the means and spreads of the colour channels".
     where
-        What a person would call the property: "the colours".
+        What the user would call the property: "the colours".
     apply
         Images and donors, both float [B, C, H, W] in [0, 1] on one device, to images of the same shape and range.
         Each image is changed by its own donor alone, and T(x, x) = x. Nothing is drawn at random.

@@ -55,7 +55,7 @@ class Files(ABC):
         """
 
     def path(self, name: str) -> str:
-        """How a person finds the file."""
+        """How the user finds the file."""
         return str(self.root / name)
 
     @property
@@ -172,14 +172,14 @@ class TarFiles(Files):
     def _members(self, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         members = iter(archive)
         while True:
-            # What the caller does with a member is no fault of the archive.
+            # What the caller does with a member is not a fault of the archive.
             try:
                 member = next(members, None)
             except _BROKEN as error:
                 raise _damaged(self.root, error) from error
             if member is None:
                 return
-            # Links could point anywhere; devices are no files.
+            # Links could point anywhere; devices are not files.
             if member.isreg() and _is_member(member.name):
                 member.name = PurePosixPath(member.name).as_posix()
                 yield member
@@ -212,7 +212,7 @@ def _is_litter(name: str) -> bool:
 
 
 def _is_member(name: str) -> bool:
-    """Whether a member's name stays inside the archive, and is no litter."""
+    """Whether a member's name stays inside the archive, and is not litter."""
     parts = PurePosixPath(name).parts
     inside = not name.startswith("/") and ".." not in parts and "\\" not in name
     return inside and not any(_is_litter(part) for part in parts)
@@ -240,4 +240,4 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _damaged(path: Path, error: BaseException) -> UserError:
-    return UserError(f"{path} cannot be read ({error}): the archive is damaged or incomplete, fetch it again")
+    return UserError(f"{path} cannot be read ({error}): the archive is damaged or incomplete, download it again")

@@ -1,4 +1,4 @@
-"""Which folders of a person's images are classes, which are parts (train, valid, test), and which are neither."""
+"""Which folders of the user's images are classes, which are parts (train, valid, test), and which are neither."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Arrangement:
         return (folders[0] if folders else None), part
 
     def notes(self) -> list[str]:
-        """A line for the person where parts are not called by their usual names."""
+        """A line for the user where parts are not called by their usual names."""
         if all(top.lower() in PART_NAMES for top in self.parts):
             return []
         counts = Counter(self.parts.values())

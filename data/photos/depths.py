@@ -15,7 +15,7 @@ _BITS, _LOWEST, _HIGHEST = 258, (340, 280), (341, 281)
 
 
 class UnknownRange(ValueError):
-    """The file does not say what is white; the message is for the person."""
+    """The file does not say what is white; the message is for the user."""
 
 
 def as_rgb(image: Image.Image, wide: bool = False) -> Image.Image:

@@ -95,7 +95,7 @@ def decoded_images(
 
 
 def _faults(stored: np.ndarray, count: int) -> dict[int, str] | None:
-    """Faults by row; None for what is no list of them."""
+    """Faults by row; None for what is not a list of them."""
     try:
         faults = {int(row): str(why) for row, why in json.loads(stored.tobytes().decode())}
     except (ValueError, TypeError, RecursionError):

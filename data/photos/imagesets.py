@@ -86,11 +86,11 @@ def load_bar(settings: Settings) -> Task:
 
 
 def load_own(settings: Settings) -> Task:
-    """A person's own images: class folders, or a CSV named by `labels`."""
+    """The user's own images: class folders, or a CSV named by `labels`."""
     labels = settings["labels"]
     preparation = Preparation(settings["image_size"], settings["framing"])
     test_fraction, valid = settings["test_fraction"], _own_valid(settings)
-    # The variable DATA_DIR is where published data sets are; a person's own images are only where the setting says.
+    # The variable DATA_DIR is where published data sets are; the user's own images are only where the setting says.
     data_dir = settings["data_dir"]
     if data_dir is None and labels is None:
         raise UserError("own_images needs data_dir=FOLDER with a folder for each class, or labels=FILE.csv as well")

@@ -38,7 +38,7 @@ def find(data_dir: str | Path | None, dataset: str, names: Sequence[str], marker
     data_dir
         Where to look.
     dataset, wanted
-        What it is called, and which files a person has to put where.
+        What it is called, and which files the user has to put where.
     names
         Names of the folder, or of the archive without its ending.
     markers

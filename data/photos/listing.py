@@ -53,7 +53,7 @@ class Listing:
     """All images of a data set.
 
     bias_names : None where biases are unknown
-    notes : lines for the person, about how the images were divided
+    notes : lines for the user, about how the images were divided
     ties : as in `data.split.Task`
     """
 
@@ -86,7 +86,7 @@ class Listing:
 
 
 def settle(problems: Sequence[Problem], rule: str, what: str, setting: str, cache_dir: Path) -> list[str]:
-    """Lines for the person about files that are left out.
+    """Lines for the user about files that are left out.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def settle(problems: Sequence[Problem], rule: str, what: str, setting: str, cach
         lines.append(f"  and {len(problems) - SHOWN} more; all of them: {write_problems(problems, what, cache_dir)}")
     if rule == "stop":
         head = f"{len(problems)} {what}:"
-        raise UserError("\n".join([head, *lines, f"Mend or remove them, or set {setting}=skip to leave them out"]))
+        raise UserError("\n".join([head, *lines, f"Fix or remove them, or set {setting}=skip to leave them out"]))
     return [f"{len(problems)} {what} left out ({setting}=skip):", *lines]
 
 

@@ -1,4 +1,4 @@
-"""A person's own images: class folders, or a CSV of paths with targets and, where they are known, biases and splits.
+"""The user's own images: class folders, or a CSV of paths with targets and, where they are known, biases and splits.
 
 FOLDER/<class>/…                          a share of each class becomes the test set
 FOLDER/train/<class>/…, FOLDER/test/<class>/…, and where there is one FOLDER/valid/<class>/…; also with names that begin
@@ -31,7 +31,7 @@ COLUMNS = ("path", "target", "bias", "split")
 
 
 class Row(NamedTuple):
-    """part : None where the person did not say."""
+    """part : None where the user did not say."""
 
     name: str
     target: str

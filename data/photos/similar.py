@@ -1,4 +1,4 @@
-"""Images of two parts that look the same though their files differ: saved anew, scaled, or compressed otherwise.
+"""Images of two parts that look the same though their files differ: saved again, scaled, or compressed otherwise.
 
 A difference hash (which of neighbouring cells of a coarse grey grid is lighter, 8 x 8 bits) finds candidates, and the
 grids themselves decide. Both read prepared images, each once; it is asked for by the setting `similar`.

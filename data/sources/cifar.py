@@ -43,7 +43,7 @@ def cifar10(
     Raises
     ------
     UserError
-        Files that are damaged or no CIFAR-10, or none to be had; a limit below 6.
+        Files that are damaged or no CIFAR-10, or not available; a limit below 6.
     """
     if limit is not None and limit < 6:
         raise UserError(f"limit={limit}: at least 6 training images, so that limit // 6 test images are left")

@@ -1,6 +1,6 @@
 """CIFAR-10 as it lies on a disk: its own six files, in a folder or an archive, or image files in class folders.
 
-Nothing is unpacked, and nothing is unpickled. What is found has a digest at once and is opened only when it is needed.
+Nothing is unpacked, and nothing is unpickled. What is found is digested immediately and opened only when it is needed.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def read_batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     except (ValueError, UnicodeError):
         labels = []
     if not labels or len(pixels) != np.prod(SHAPE) * len(labels) or not all(0 <= label < 10 for label in labels):
-        raise UserError(f"{where} is no batch of CIFAR-10, or damaged: fetch it again")
+        raise UserError(f"{where} is not a batch of CIFAR-10, or damaged: download it again")
     return np.frombuffer(pixels, dtype=np.uint8).reshape(-1, *SHAPE), np.array(labels, dtype=np.int64)
 
 
@@ -135,7 +135,7 @@ def of_archive(path: Path) -> Found:
                     raise KeyError(name)
                 return member.read()
         except (*_BROKEN, KeyError) as error:
-            raise UserError(f"{path}: {name} cannot be read from it ({error}): fetch it again") from error
+            raise UserError(f"{path}: {name} cannot be read from it ({error}): download it again") from error
 
     return Found(_digest_of(path), lambda: Batches(read, path))
 
@@ -174,7 +174,7 @@ class Tree:
         except (*_BROKEN, KeyError) as error:
             why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
             raise UserError(
-                f"{self._where}/{name} cannot be read as an image ({why}): fetch it again or remove it"
+                f"{self._where}/{name} cannot be read as an image ({why}): download it again or remove it"
             ) from error
         if image.shape != SHAPE:
             raise UserError(f"{self._where}/{name} is {image.shape[2]} x {image.shape[1]}: CIFAR-10's are 32 x 32")
@@ -207,12 +207,12 @@ def of_zip(path: Path) -> Found:
         try:
             archive = zipfile.ZipFile(path)
         except _BROKEN as error:
-            raise UserError(f"{path} is no zip that can be read ({error}): fetch it again") from error
+            raise UserError(f"{path} is not a zip that can be read ({error}): download it again") from error
         sizes = {info.filename: info.file_size for info in archive.infolist()}
 
         def read(name: str) -> bytes:
             if sizes[top + name] > LARGEST:
-                raise UserError(f"{path}/{name} is {sizes[top + name]} bytes long: that is no image of CIFAR-10")
+                raise UserError(f"{path}/{name} is {sizes[top + name]} bytes long: that is not an image of CIFAR-10")
             return archive.read(top + name)
 
         marker = f"train/{CLASSES[0]}/"

@@ -232,7 +232,7 @@ def read_idx(file: Path, axes: int) -> np.ndarray:
     """
 
     def damaged(what: str) -> UserError:
-        return UserError(f"{file}: {what}. The file is damaged: remove it and fetch it again")
+        return UserError(f"{file}: {what}. The file is damaged: remove it and download it again")
 
     try:
         content = read_regular(file, _MOST_BYTES)

@@ -128,7 +128,7 @@ class _Reader(pickle.Unpickler):
             return _Type
         if (module, name) == ("_codecs", "encode"):
             return lambda text, encoding: text.encode("latin1")
-        raise ValueError(f"the file asks for {module}.{name}, which is no part of an array")
+        raise ValueError(f"the file asks for {module}.{name}, which is not part of an array")
 
 
 def _advice(path: Path) -> str:

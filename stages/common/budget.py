@@ -35,7 +35,7 @@ def training_batches(
     Raises
     ------
     UserError
-        When `steps` is no multiple of `evaluate_every`.
+        When `steps` is not a multiple of `evaluate_every`.
     """
     task, train, size = ctx.task, ctx.train, own["batch_size"]
     steps = own.get("steps", 0)
@@ -44,7 +44,7 @@ def training_batches(
         every = min(own["evaluate_every"], steps)
         if steps % every:
             raise UserError(
-                f"{ctx.stage}.steps={steps} is not a multiple of {ctx.stage}.evaluate_every={every}; set either anew"
+                f"{ctx.stage}.steps={steps} is not a multiple of {ctx.stage}.evaluate_every={every}; change either"
             )
         rounds, draws = steps // every, every * size
     batches = Batches(

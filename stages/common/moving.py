@@ -11,7 +11,7 @@ from data.split import Split, Task
 from randomness import generator_for
 from training.stage import Context
 
-# Images that operators are measured on at once.
+# Images that operators are measured on simultaneously.
 _PART = 500
 
 

@@ -1,4 +1,4 @@
-"""Suspects from a table: a suspects.csv that a person has looked through, or scores of another program."""
+"""Suspects from a table: a suspects.csv that the user has looked through, or scores of another program."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -51,11 +51,11 @@ class MineFile(Stage):
         given, left = _of_files(rows, ctx.task, ids, where) if by_file else (_of_ids(rows, ctx.task, train, where), [])
         if gone := [row for row in left if row.score > own["threshold"]]:
             raise UserError(
-                f"{where}, line {gone[0].line}: {gone[0].path} is marked and is no training image any more, nor is its "
+                f"{where}, line {gone[0].line}: {gone[0].path} is marked but no longer a training image, nor is its "
                 f"content in another file ({len(gone)} such rows); take the row out, or put the file back"
             )
         if left:
-            ctx.say(f"{self.name}: {len(left)} rows that are not marked are of no training image and are passed over")
+            ctx.say(f"{self.name}: {len(left)} rows that are not marked are of no training image and are skipped")
         if len(given) < len(ids):
             ctx.say(f"{self.name}: {len(ids) - len(given)} training images have no row and count as aligned")
         score = torch.tensor([given.get(number, 0.0) for number in ids])
@@ -112,7 +112,7 @@ def _of_files(rows: Sequence[Row], task: Task, ids: Sequence[int], where: str) -
         place = by_path.get(row.path)
         if place is not None and row.content and digests[place] and digests[place] != row.content:
             raise UserError(
-                f"{where}, line {row.line}: {row.path} is another image than when the table was written; mine anew, or "
+                f"{where}, line {row.line}: {row.path} is another image than when the table was made; mine again, or "
                 "take the row out"
             )
         if place is None and row.content and len(by_content.get(row.content, ())) == 1:
@@ -130,7 +130,7 @@ def read_rows(path: Path, column: str) -> list[Row]:
     Raises
     ------
     UserError
-        With the line: no such file or column, an id that is no whole number or comes twice, a score outside 0 to 1.
+        With the line: no such file or column, an id that is not a whole number or comes twice, a score outside 0 to 1.
     """
     where = f"mine_file.path={path}"
     found: dict[int, Row] = {}

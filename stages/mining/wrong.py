@@ -87,7 +87,7 @@ class MineGCE(Stage):
         weight_decay=Setting(1e-4, "weight decay", low=0),
         decay_rounds=Setting(
             3,
-            "rounds after which the learning rate falls to a tenth, again and again",
+            "rounds between two reductions of the learning rate to a tenth",
             low=1,
         ),
     )

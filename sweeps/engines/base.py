@@ -14,7 +14,7 @@ RETRIES = 2
 class Engine(Protocol):
     """Takes trials and says how they ended, in whatever order they end.
 
-    slots : how many trials it runs at once; asked for only when there is one to run, so an engine may start then
+    slots : how many trials it runs in parallel; asked for only when there is one to run, so an engine may start then
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Ray: on this machine or on a cluster, as many trials at once as fit into its processors and GPUs."""
+"""Ray: on this machine or on a cluster, as many trials in parallel as fit into its processors and GPUs."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from training.code import ROOT
 INSTALL = "--engine ray needs Ray: pip install 'ray>=2.60,<3'"
 # Results are a few kilobytes, and Ray would take a third of the memory.
 OBJECT_BYTES = 100 * 2**20
-# Until runs that are told to stop have been taken down as interrupted.
+# Until runs that are told to stop have been recorded as interrupted.
 PATIENCE = 10
 
 

@@ -105,11 +105,11 @@ def _parameters(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def _share(text: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?|\.\d+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return float(text)

@@ -25,7 +25,7 @@ PATIENCE = 10
 class Slurm:
     """Jobs of one trial each; what submitit writes about them is in `folder`.
 
-    slots : how many are queued or running at once
+    slots : how many are queued or running simultaneously
     parameters : of submitit's `update_parameters` (timeout_min, slurm_partition …), and `cluster`
     """
 

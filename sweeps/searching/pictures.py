@@ -29,7 +29,7 @@ def _subtitle(study: Any) -> str:
 
 
 def _history(study: Any, name: str, path: Path) -> Path:
-    """Each trial's value by its number, the best so far as a line, trials that were given up as crosses."""
+    """Each trial's value by its number, the best so far as a line, trials that were pruned as crosses."""
     done, dropped = finished(study), [trial for trial in given_up(study) if trial.value is not None]
     best, line = float("-inf"), []
     for trial in done:
@@ -58,7 +58,7 @@ def _history(study: Any, name: str, path: Path) -> Path:
         axes.set_position((left / WIDTH, bottom / height, 1 - (left + MARGIN) / WIDTH, tall / height))
         canvas.write(figure, left, MARGIN - 0.03, "● finished; line: the best so far", color=BLUE)
         if dropped:
-            canvas.write(figure, WIDTH - MARGIN, MARGIN - 0.03, "× given up, where it stood", color=OUTLINE, ha="right")
+            canvas.write(figure, WIDTH - MARGIN, MARGIN - 0.03, "× pruned, at this value", color=OUTLINE, ha="right")
         return canvas.save(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""Gives up a trial that is worse than those before it, in whichever process it runs."""
+"""Prunes a trial that is worse than those before it, in whichever process it runs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tracking.scalars import listening
 
 
 class Pruned(GivenUp, SacredInterrupt):
-    """The run's trial is given up."""
+    """The run's trial is pruned."""
 
     STATUS = "PRUNED"
 
@@ -24,7 +24,7 @@ class SearchTrial:
     storage, study, trial : where the trial is: journal file or address of a database, name of the search, number
     metric : of the run, each epoch; the larger the better
     best : whether the search goes by the best epoch, not by the last
-    rounds : how many epochs the run has; after the last there is nothing to give up
+    rounds : how many epochs the run has; after the last there is nothing to prune
     pruner : kind, epochs that are always trained, most epochs of any trial
     """
 
@@ -39,12 +39,12 @@ class SearchTrial:
 
 @contextlib.contextmanager
 def reporting_to(search_trial: SearchTrial | None) -> Iterator[None]:
-    """Report the metric of the run inside, epoch by epoch, and end it when its trial is to be given up.
+    """Report the metric of the run inside, epoch by epoch, and end it when its trial is to be pruned.
 
     Raises
     ------
     Pruned
-        From inside the run; also at once, for a trial that was given up before its process died.
+        From inside the run; also immediately, for a trial that was pruned before its process died.
     """
     if search_trial is None:
         yield
@@ -54,7 +54,7 @@ def reporting_to(search_trial: SearchTrial | None) -> Iterator[None]:
     if "pruned" in frozen.user_attrs:
         raise Pruned
     trial = load_optuna().trial.Trial(study, frozen._trial_id)
-    # Of a worker that died; a stage that goes on from its checkpoint tells its first epochs again.
+    # Of a worker that died; a stage that resumes from its checkpoint reports its first epochs again.
     known = set(frozen.intermediate_values)
     best = float("-inf")
 

@@ -35,7 +35,7 @@ from tracking.folders import RunRecord
 
 
 def run_search(experiment: DebiasExperiment, search: Search, engine: Engine, say: Callable[[str], None]) -> list[State]:
-    """Run trials until so many are finished or given up; those of an earlier command count.
+    """Run trials until so many are finished or pruned; those of an earlier command count.
 
     A trial whose process died is made again, with the values it had.
 
@@ -58,7 +58,7 @@ def run_search(experiment: DebiasExperiment, search: Search, engine: Engine, say
 class _Running:
     """A search that is under way.
 
-    done : trials that are finished or given up
+    done : trials that are finished or pruned
     asked : those that are out, by number
     """
 
@@ -95,7 +95,7 @@ class _Running:
         return self.states
 
     def _take_up_lost(self) -> None:
-        """Trials whose process died are asked for again; those that it had just given up stay so."""
+        """Trials whose process died are asked for again; those that it had just pruned stay so."""
         for trial in self.study.get_trials(deepcopy=False, states=(self.states_of.RUNNING,)):
             if "pruned" in trial.user_attrs:
                 self.study.tell(trial.number, state=self.states_of.PRUNED)
@@ -169,7 +169,7 @@ class _Running:
             self.done += 1
             clock.took(ending.seconds)
             took = duration(ending.seconds or 0)
-            self.say(f"[{clock.done}/{clock.total}] {state.trial.label}: given up after {took}{clock.left()}")
+            self.say(f"[{clock.done}/{clock.total}] {state.trial.label}: pruned after {took}{clock.left()}")
             return
         finish(Plan(search.name, (), search.store), state, ending, self.say, clock)
         record = state.record
@@ -204,9 +204,9 @@ def open_study(search: Search, parallel: bool = False) -> Any:
     if held not in (None, search.identity):
         raise UserError(
             f"{place} holds another search {search.name!r} (other settings, ranges or objective); "
-            "rename the sweep's file, or remove the storage to start anew"
+            "rename the sweep's file, or remove the storage to start again"
         )
-    # A sampler that is made anew would draw again what it has drawn.
+    # A sampler that is made again would draw again what it has drawn.
     study.sampler = make_sampler(search.sampler, search.seed + len(study.trials), parallel)
     words = [redact(word) for word in search.words]
     note(study, identity=search.identity, objective=search.objective, words=words, trials=search.trials)

@@ -59,10 +59,10 @@ def read_search(experiment: DebiasExperiment, name: str, words: Sequence[str], g
             finetune.learning_rate: default        where this setting is searched by itself
             prune.sampling: {choice: [textbook, reference]}
           objective: valid/target/average      accuracy on held-out images in the best epoch, the larger the better
-          trials: 30                           finished or given up
+          trials: 30                           finished or pruned
           sampler: tpe                         or random, cmaes, grid
-          pruner: median                       when a trial is given up: or none, halving, hyperband
-          storage: sqlite:///searches.db       a database in place of a journal file in the store
+          pruner: median                       when a trial is pruned: or none, halving, hyperband
+          storage: sqlite:///searches.db       a database instead of a journal file in the store
           oracle: false                        true allows figures of the test set, such as target/unbiased/last
 
     Raises
@@ -243,7 +243,7 @@ def _range(path: str, given: Any, known: Mapping[str, Setting]) -> tuple[Any, ..
     if None in values:
         raise UserError(f"search: {path}: {kind} needs two numbers")
     if number not in (int, float):
-        raise UserError(f"search: {path} is no number, so it has no range; give it a choice")
+        raise UserError(f"search: {path} is not a number, so it has no range; give it a choice")
     if len(values) != 2 or not values[0] < values[1] or (kind == "log" and values[0] <= 0):
         raise UserError(
             f"search: {path}: {kind} needs two numbers, the smaller first" + " and above 0" * (kind == "log")

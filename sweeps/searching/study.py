@@ -1,4 +1,4 @@
-"""A search as Optuna keeps it: where trials are, how they are drawn and given up. Imports nothing heavy."""
+"""A search as Optuna keeps it: where trials are, how they are drawn and pruned. Imports nothing heavy."""
 
 import contextlib
 import math

@@ -46,11 +46,11 @@ def list_table(store: Path) -> Table:
         best = max((trial.value for trial in finished(study)), default=None)
         rows.append(
             [
-                name, str(counts["finished"]), str(counts["given up"]), str(counts["failed"]),
+                name, str(counts["finished"]), str(counts["pruned"]), str(counts["failed"]),
                 NOTHING if best is None else f"{best:.2f}", objective,
             ]
         )  # fmt: skip
-    head = ["search", "finished", "given up", "failed", "best, %", "objective"]
+    head = ["search", "finished", "pruned", "failed", "best, %", "objective"]
     return Table(f"Searches in {store}", head, rows, text_columns=[head[0], head[-1]])
 
 
@@ -98,7 +98,7 @@ def report(store: Path, name: str, place: str | None = None, top: int = 3) -> li
 
 
 def best_table(study: Any, name: str, top: int = 3) -> Table:
-    """The best finished trials, then those that were given up; below, means, counts and how to run the best again."""
+    """The best finished trials, then those that were pruned; below, means, counts and how to run the best again."""
     done = sorted(finished(study), key=lambda trial: -trial.value)
     dropped = sorted(given_up(study), key=lambda trial: -trial.number)
     paths = list(dict.fromkeys(path for trial in (*done, *dropped) for path in trial.params))
@@ -106,7 +106,7 @@ def best_table(study: Any, name: str, top: int = 3) -> Table:
     rows = []
     for trial in (*done[:ROWS], *dropped[:ROWS]):
         attributes = trial.user_attrs
-        state = f"given up in epoch {trial.last_step}" if trial in dropped else "finished"
+        state = f"pruned in epoch {trial.last_step}" if trial in dropped else "finished"
         row = [str(trial.number + 1), *(short(trial.params.get(path, NOTHING)) for path in paths)]
         row.append(NOTHING if trial.value is None else f"{trial.value:.2f}")
         if tested:

@@ -15,13 +15,13 @@ def finished(study: Any) -> list[Any]:
 
 
 def given_up(study: Any) -> list[Any]:
-    """The trials that were not worth going on with, in order."""
+    """The trials that were not worth continuing, in order."""
     return list(study.get_trials(deepcopy=False, states=(load_optuna().trial.TrialState.PRUNED,)))
 
 
 def counts_of(study: Any) -> dict[str, int]:
     """How many trials ended in which way."""
-    words = {"COMPLETE": "finished", "PRUNED": "given up", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+    words = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
     counts = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
     return {word: counts[state] for state, word in words.items()}
 

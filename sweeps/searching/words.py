@@ -1,4 +1,4 @@
-"""A search in the words of a command line, in place of a file's part `search`."""
+"""A search in the words of a command line, instead of a file's section `search`."""
 
 import re
 from collections.abc import Mapping, Sequence

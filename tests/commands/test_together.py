@@ -1,4 +1,4 @@
-"""Data of runs that are trained at once: as many as fit into memory, each training once."""
+"""Data of runs that are trained simultaneously: as many as fit into memory, each training once."""
 
 import pytest
 import torch

@@ -208,14 +208,14 @@ def test_a_list_of_stages_as_a_method(command, tmp_path):
 
 def test_a_stage_that_fails(command, tmp_path, monkeypatch):
     def broken(stage, inputs, ctx):
-        raise RuntimeError("a fault of the program")
+        raise RuntimeError("an error of the program")
 
     monkeypatch.setattr(Pretrain, "run", broken)
-    with pytest.raises(RuntimeError, match="a fault of the program"):
+    with pytest.raises(RuntimeError, match="an error of the program"):
         command(*short("erm"))
     run = read(tmp_path / "runs" / "1", "run.json")
     assert run["status"] == "FAILED" and run["result"] is None
-    assert "a fault of the program" in "".join(run["fail_trace"])
+    assert "an error of the program" in "".join(run["fail_trace"])
 
 
 def test_interrupted_from_the_keyboard_and_gone_on(command, tmp_path, monkeypatch, capfd):
@@ -237,12 +237,12 @@ def test_interrupted_from_the_keyboard_and_gone_on(command, tmp_path, monkeypatc
     finally:
         signal.signal(signal.SIGINT, handler)
     err = capfd.readouterr().err
-    assert err.splitlines()[-1] == "interrupted; the same command goes on where it was"
+    assert err.splitlines()[-1] == "interrupted; repeat the command to continue where it stopped"
     assert "Traceback" not in err and "Aborted" not in err
     assert read(tmp_path / "runs" / "1", "run.json")["status"] == "INTERRUPTED"
 
     assert command(*words) == 0
-    assert "pretrain: going on after epoch 2 of 4" in capfd.readouterr().err
+    assert "pretrain: resuming after epoch 2 of 4" in capfd.readouterr().err
     assert command(*words, store=tmp_path / "undisturbed") == 0
     resumed, whole = (read(tmp_path / path, "info.json")["summary"] for path in ("runs/2", "undisturbed/1"))
     assert resumed == whole

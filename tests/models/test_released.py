@@ -129,7 +129,7 @@ def test_the_old_file_format(draw: Callable[..., Tensor], tmp_path: Path) -> Non
     [
         (lambda s: s.update({"bias_branch.conv1.weight": torch.zeros(1)}), "unknown tensor 'bias_branch.conv1.weight'"),
         (lambda s: s.update({"debias_branch.c2.weight": torch.zeros(100, 60)}), "written in another way too"),
-        (lambda s: s.update({"classifier.weight": torch.zeros(4)}), "classifier.weight is no matrix"),
+        (lambda s: s.update({"classifier.weight": torch.zeros(4)}), "classifier.weight is not a matrix"),
         (lambda s: s.update({"classifier.weight": torch.zeros(9, 100)}), "made for 9 classes"),
         (lambda s: s.update({"debias_branch.c1.weight": torch.zeros(100, 12)}), "12 values.* has 60"),
         (lambda s: s.update({"debias_branch.c1.weight": torch.zeros(50, 60)}), "do not fit"),

@@ -84,7 +84,7 @@ def _variants() -> list[Case]:
 
 
 def _replicas() -> list[Case]:
-    """Two seeds at once; with what single runs have stored, one would be left."""
+    """Two seeds simultaneously; with what single runs have stored, one would be left."""
     words = ("dataset=bimodal_digits", "valid_fraction=0", "pretrain.network=lenet", "bfloat16=off")
     several = {name: training(name, "replicas=2") for name in ("denetdm", "lff")}
     several["convolutions"] = training("erm", *words, "replicas=2")

@@ -144,7 +144,7 @@ class Capture:
 
 
 class Graph:
-    """In place of `torch.cuda.CUDAGraph`."""
+    """Instead of `torch.cuda.CUDAGraph`."""
 
     seen: ClassVar[Seen]
 
@@ -204,7 +204,7 @@ class Graph:
 
 
 class Stream:
-    """In place of `torch.cuda.Stream`: everything is done at once and in order."""
+    """Instead of `torch.cuda.Stream`: everything is done immediately and in order."""
 
     seen: ClassVar[Seen]
 
@@ -239,7 +239,7 @@ class Stream:
 def capturing(
     cuda_graph: Graph, pool: Any = None, stream: Stream | None = None, capture_error_mode: str = "global", **others: Any
 ) -> Iterator[None]:
-    """In place of `torch.cuda.graph`."""
+    """Instead of `torch.cuda.graph`."""
     with stream or torch.cuda.Stream():
         cuda_graph.capture_begin(pool, capture_error_mode)
         try:

@@ -1,6 +1,6 @@
 """Kernel launches of a training step, stage by stage; the recorded numbers are in docs/records/launches.csv.
 
-python -m tests.pretended.launches          counts them anew and records them
+python -m tests.pretended.launches          counts them again and records them
 """
 
 import csv

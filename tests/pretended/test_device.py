@@ -202,6 +202,6 @@ def test_images_left_on_the_cpu_are_seen(monkeypatch, run):
 
 
 def _check_seen(ran: Ran, kind: str, where: str) -> None:
-    """What was planted is seen at its place, and fails: at once, or when the step is captured."""
+    """What was planted is seen at its place, and fails: immediately, or when the step is captured."""
     assert ran.status != [0] and ran.seen.of("refused")
     assert [event for event in ran.seen.of(kind) if where in event.where], ran.seen.events

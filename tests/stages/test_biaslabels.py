@@ -115,7 +115,7 @@ def test_group_weights_survive_an_interruption(run, tmp_path):
     interrupted(run, "group_dro", *words, stage="group_dro", after=2)
     said: list[str] = []
     resumed = run("group_dro", *words, say=said.append)
-    assert any("group_dro: going on after epoch 2 of 3" in line for line in said)
+    assert any("group_dro: resuming after epoch 2 of 3" in line for line in said)
     whole = run("group_dro", *words, store=tmp_path / "whole")
     same(resumed.artifacts, whole.artifacts)
     same(resumed.stages["group_dro"].report.history, whole.stages["group_dro"].report.history)

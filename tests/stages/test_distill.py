@@ -105,7 +105,7 @@ def test_a_valid_teacher_needs_held_out_images(run):
 
 
 def test_remembered_and_recomputed_answers_of_the_branches_agree(run, task, tmp_path, monkeypatch):
-    """With augmentation the frozen branches are asked anew for each batch; with one that does nothing, for the same."""
+    """With augmentation the frozen branches compute each batch again; with one that does nothing, the same."""
     remembered = run("distill.poe_weight=0.7")
     monkeypatch.setitem(augment.AUGMENTATIONS, "nothing", lambda images, generator: images)
     branches = run(last="branches").artifacts

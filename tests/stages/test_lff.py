@@ -95,7 +95,7 @@ def test_averages_survive_an_interruption(run, tmp_path):
     assert all(bool((average >= 0).all()) for average in checkpoint["tensors"].values())
     said: list[str] = []
     resumed = run(*words, say=said.append)
-    assert any("lff: going on after epoch 2 of 3" in line for line in said)
+    assert any("lff: resuming after epoch 2 of 3" in line for line in said)
     whole = run(*words, store=tmp_path / "whole")
     same(resumed.artifacts, whole.artifacts)
     same(resumed.stages["lff"].report.history, whole.stages["lff"].report.history)

@@ -12,7 +12,7 @@ WORDS = ("dataset=jitter_digits", *short("lntl", 1), "limit=120", "lntl.batch_si
 
 
 class Watched:
-    """In place of the loop: the updates of one epoch, each with the weights before and after it, and then no more."""
+    """Instead of the loop: the updates of one epoch, each with the weights before and after it, and then no more."""
 
     def __init__(self):
         self.seen = []

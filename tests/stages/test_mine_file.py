@@ -124,14 +124,14 @@ class TestFiles:
         lines: list[str] = []
         assert self.marked(run_tiny, path, without(0), say=lines.append) == marked
         assert any("1 rows that are not marked are of no training image" in line for line in lines)
-        with pytest.raises(UserError, match="is marked and is no training image any more"):
+        with pytest.raises(UserError, match="is marked but no longer a training image"):
             self.marked(run_tiny, path, without(3))
 
     def test_another_image_under_the_same_path_is_refused(self, run_tiny, of_files, mined):
         path, marked = mined
         place = of_files.files.index(marked[0])
         digests = tuple("e" * 32 if n == place else value for n, value in enumerate(of_files.digests))
-        with pytest.raises(UserError, match=f"{marked[0]} is another image than when the table was written"):
+        with pytest.raises(UserError, match=f"{marked[0]} is another image than when the table was made"):
             self.marked(run_tiny, path, replace(of_files, digests=digests))
 
 

@@ -128,7 +128,7 @@ def test_pruned_weights_stay_zero_after_an_interruption(run, tmp_path):
         run(*words, log=stop, store=tmp_path)
     said: list[str] = []
     resumed = run(*words, say=said.append, store=tmp_path)
-    assert any("going on after epoch 1 of 3" in line for line in said)
+    assert any("resuming after epoch 1 of 3" in line for line in said)
     same(resumed.artifacts, run(*words).artifacts)
     for name, kept in resumed.artifacts["mask"].kept.items():
         assert not state_of(resumed.artifacts["model"])[f"{name}.weight"][~kept].any()

@@ -1,4 +1,4 @@
-"""Which trials are trained at once: by their settings, their number, and the device."""
+"""Which trials are trained simultaneously: by their settings, their number, and the device."""
 
 import pytest
 import torch
@@ -78,7 +78,7 @@ def test_settings_that_may_differ_exist(experiment):
 
 
 def test_time_left_knows_what_is_trained_already(tmp_path):
-    """Of eight trials four took 400 s at once, of which two were recorded in 10 s each."""
+    """Of eight trials four took 400 s simultaneously, of which two were recorded in 10 s each."""
     clock = Clock(8)
     group = tuple(Trial((), f"{n}", f"key{n}") for n in range(4))
     clock.trained(Assignment(whole(group), tmp_path, group=group), Ending("trained", None, 400.0))

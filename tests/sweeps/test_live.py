@@ -69,7 +69,7 @@ def test_trials_of_a_group_count_as_running(tmp_path):
     group = tuple(replace(one.trial, words=("no such setting",)) for one in work[:4])
     seen.submit(Assignment(whole(group), tmp_path, n_seeds=4, group=group))
     text = drawn(seen)
-    assert "4 trials at once: seed=[0] to seed=[3]" in text
+    assert "4 trials together: seed=[0] to seed=[3]" in text
     assert "4 running, 0 failed, 0 finished, 1 waiting" in text
     _, ending = seen.wait()
     assert ending.status == "trained" and "no such setting" in ending.error

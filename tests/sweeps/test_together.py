@@ -1,4 +1,4 @@
-"""Trials that are trained at once: each has the numbers and the run of a trial by itself, whatever happens to them."""
+"""Trials that are trained together: each has the numbers and the run of a trial by itself, whatever happens to them."""
 
 import signal
 import subprocess
@@ -13,7 +13,8 @@ from filelock import FileLock
 import main as program
 import sweep
 from config import resolve
-from data import DATASETS, load_task
+from data.loading import load_task
+from data.registry import DATASETS
 from stages.recipes import stages_of
 from sweeps.engines.here import Here
 from sweeps.engines.processes import Processes
@@ -73,7 +74,7 @@ def test_the_numbers_and_the_runs_of_trials_by_themselves(tmp_path, words, capfd
     words = [*words, *short("denetdm", 2)]
     assert sweep.main(["with", *words, "--together"]) == 0
     out, err = capfd.readouterr()
-    assert "[1/4] 4 trials at once: seed=1 skew=0.05 to seed=2 skew=0.2" in err and "[4/4]" in err
+    assert "[1/4] 4 trials together: seed=1 skew=0.05 to seed=2 skew=0.2" in err and "[4/4]" in err
     assert out.count("finished") == 4 and "± " in out
     store, plan = tmp_path / "runs", planned(words)
     assert runs(store) == [(*pair, "COMPLETED") for pair in PAIRS]
@@ -84,15 +85,15 @@ def test_the_numbers_and_the_runs_of_trials_by_themselves(tmp_path, words, capfd
     alone = outcomes(plan, tmp_path / "alone")
     same_to_float_tolerance(together, alone)
     assert differ(alone[0], alone[1]) > 2e-3, "and so are skews"
-    # Nothing is left to be trained at once.
+    # Nothing is left to be trained simultaneously.
     assert sweep.main(["with", *words, "--together"]) == 0
-    assert "4 trials, 4 of them finished before\n" in (said := capfd.readouterr().err) and "at once" not in said
+    assert "4 trials, 4 of them finished before\n" in (said := capfd.readouterr().err) and "trials together" not in said
 
 
 @pytest.mark.recipe
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
 def test_stopped_in_the_middle_and_gone_on_with(tmp_path, words, how, capfd):
-    """In the middle of the training; the same command goes on from the checkpoints of all."""
+    """In the middle of the training; repeat the command to continue from the checkpoints of all."""
     words = [*words, "pretrain.epochs=40"]
     often = [*words, "checkpoint_seconds=0"]
     command = [sys.executable, str(ROOT / "sweep.py"), "with", *often, "--together"]
@@ -107,7 +108,7 @@ def test_stopped_in_the_middle_and_gone_on_with(tmp_path, words, how, capfd):
     if how == signal.SIGINT:
         assert child.returncode == 130 and err.splitlines()[-1].startswith("interrupted")
     assert sweep.main(["with", *words, "--together"]) == 0
-    assert capfd.readouterr().err.count("pretrain: going on after epoch") == 4
+    assert capfd.readouterr().err.count("pretrain: resuming after epoch") == 4
     assert runs(store) == [(*pair, "COMPLETED") for pair in PAIRS] and replicas(store) == {4}
 
 
@@ -151,7 +152,7 @@ def test_where_training_at_once_fails_they_are_run_one_by_one(tmp_path, words, m
     said: list[str] = []
     states = run_sweep(planned(words), Here(), said.append)
     assert [state.status for state in states] == ["finished"] * 4 and replicas(tmp_path / "runs") == {1}
-    assert any("not trained at once (OutOfMemoryError: CUDA out of memory); now one by one" in line for line in said)
+    assert any("not trained together (OutOfMemoryError: CUDA out of memory); now one by one" in line for line in said)
 
 
 @pytest.mark.recipe
@@ -161,7 +162,7 @@ def test_a_worker_trains_a_group_and_several_record_its_trials(tmp_path, words, 
     assert sweep.main(["with", *words, "--together", "--jobs", "2"]) == 0
     out, err = capfd.readouterr()
     store = tmp_path / "runs"
-    assert out.count("finished") == 4 and err.count("2 trials at once") == 2
+    assert out.count("finished") == 4 and err.count("2 trials together") == 2
     assert sorted(runs(store)) == sorted([(1, skew, "COMPLETED") for skew in (0.05, 0.2)] * 2)
     assert replicas(store) == {2} and not list((store / "sweeps").glob("*.log"))
 
@@ -176,7 +177,7 @@ def test_a_group_that_fails_in_a_worker_says_why(words):
     finally:
         engine.close()
     assert [state.status for state in states] == ["failed"] * 2
-    assert any("2 trials at once" in line and "pretrain.epochs: 0 is out of range" in line for line in said)
+    assert any("2 trials together" in line and "pretrain.epochs: 0 is out of range" in line for line in said)
 
 
 @pytest.mark.recipe

@@ -1,4 +1,4 @@
-"""Run folders read as records; folders that are none, or are damaged, are passed over."""
+"""Run folders read as records; folders that are none, or are damaged, are skipped."""
 
 import json
 

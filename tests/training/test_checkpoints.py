@@ -91,7 +91,7 @@ def test_interrupted_and_gone_on_is_the_same_to_the_last_bit(context, stops):
     # The record of the second run holds all epochs, those before the interruption too.
     assert sorted({epoch for _, _, epoch in logged}) == [*range(1, 10)]
     done = sum(stop[0] for stop in stops)
-    assert said == ([f"dial: going on after epoch {done} of 9"] if done else [])
+    assert said == ([f"dial: resuming after epoch {done} of 9"] if done else [])
 
 
 def test_a_damaged_checkpoint_means_from_the_start(context, tmp_path):

@@ -151,7 +151,7 @@ def test_prose_layout_and_what_is_read_before_a_stage_runs_do_not_count(digest_o
         {"models__registry": FILES["models/registry.py"] + "BACKBONES['large'] = 3\n"},
     ],
     ids=[
-        "code", "constant", "a text that is no docstring", "method", "condition of an error", "a line that computes",
+        "code", "constant", "a text that is not a docstring", "method", "condition of an error", "a line that computes",
         "what it gives", "an annotation in quotes", "relative", "sibling", "through a package",
         "what a package does when it is imported", "what a module does when it is imported", "from", "star", "lazy",
         "base", "network", "entry of a registry", "extended registry", "entry set in a registry",

@@ -1,4 +1,4 @@
-"""Figures of a pass: those of the matrix and those of scores, chosen by the kind of data, batch by batch as at once."""
+"""Figures of a pass: those of the matrix and those of scores, chosen by the kind of data, by batch as together."""
 
 from dataclasses import replace
 

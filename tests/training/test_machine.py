@@ -45,7 +45,7 @@ if {prepared}:
     prepare_cpu(1)
 images = torch.zeros(64, 3, 224, 224, dtype=torch.uint8)
 for _ in range(12):
-    images * 0.5  # 38 MB, given back at once
+    images * 0.5  # 38 MB, freed immediately
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     images * 0.5

@@ -12,7 +12,7 @@ from training.optimisers import lay_out_state, make_optimiser
 
 @pytest.mark.parametrize(("name", "plain"), [("adam", Adam), ("adamw", AdamW)])
 def test_kept_lists_give_torchs_numbers_bit_for_bit(name, plain):
-    """Also after a step in which a weight has no gradient, a state loaded anew, and another learning rate."""
+    """Also after a step in which a weight has no gradient, a state loaded again, and another learning rate."""
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     theirs = copy.deepcopy(ours)
@@ -44,7 +44,7 @@ def test_kept_lists_give_torchs_numbers_bit_for_bit(name, plain):
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_a_state_is_laid_out_as_its_weight_and_keeps_its_values(name):
-    """A fused step on a GPU refuses any other: weights may be laid out anew after the optimiser was made."""
+    """A fused step on a GPU refuses any other: weights may be laid out again after the optimiser was made."""
     torch.manual_seed(0)
     model, images = nn.Conv2d(3, 4, 3), torch.rand(2, 3, 5, 5)
     optimiser = make_optimiser(name, model.parameters(), learning_rate=1e-2, weight_decay=0.0)

@@ -1,4 +1,4 @@
-"""Several seeds at once: for each the numbers of a run by itself, whatever happens to them on the way."""
+"""Several seeds simultaneously: for each the numbers of a run by itself, whatever happens to them on the way."""
 
 import re
 from functools import partial
@@ -21,11 +21,11 @@ from training.walk import run_stages
 SEEDS = (3, 4, 5)
 CPU = torch.device("cpu")
 TRAINED = [name for name, stage in STAGES.items() if "epochs" in stage.settings]
-# Why a stage's seeds are trained one after another; all others are trained at once.
+# Why a stage's seeds are trained one after another; all others are trained simultaneously.
 NOT_AT_ONCE = {
     "mine_ensemble": "keeps averages",
     # Which of the two depends on the version of torch.
-    "prune": "draws at random|torch cannot do them at once",
+    "prune": "draws at random|torch cannot compute them simultaneously",
     "lff": "keeps averages",
     "group_dro": "keeps averages",
     "lntl": "more than one update",
@@ -59,7 +59,7 @@ def outcomes(given, store, device=CPU):
 @pytest.mark.recipe
 @pytest.mark.parametrize("stage", TRAINED)
 def test_the_numbers_of_a_single_run(several, tmp_path, stage):
-    """At once to float tolerance, one after another to the last bit."""
+    """Simultaneously to float tolerance, one after another to the last bit."""
     given = several(*short(method_with(stage), 1), last=stage)
     said: list[str] = []
     assert at_once(given, tmp_path / "many", said.append) == [None] * 3
@@ -133,11 +133,11 @@ def test_interrupted_and_gone_on_with(several, tmp_path, monkeypatch, left):
         # One by itself, as by the command without `replicas`.
         quiet = {"say": said.append, "progress": False}
         first = run_stages(stages, tasks[0], every[0], CPU, Store(tmp_path / "many"), **quiet)
-        assert "branches: going on after epoch 2 of 4" in said
+        assert "branches: resuming after epoch 2 of 4" in said
         assert differ(first, alone[0]) < 5e-4
     said.clear()
     assert at_once(given, tmp_path / "many", said.append) == [None] * 3
-    assert [line[:6] for line in said if "going on after epoch" in line] == [f"seed {n}" for n in SEEDS[left == 3 :]]
+    assert [line[:6] for line in said if "resuming after epoch" in line] == [f"seed {n}" for n in SEEDS[left == 3 :]]
     together = outcomes(given, tmp_path / "many")
     counts = [outcome.stages["branches"].report.replicas for outcome in together]
     assert counts == ([1, 2, 2] if left == 3 else [3, 3, 3])
@@ -216,7 +216,7 @@ def test_a_run_for_every_seed(command, tmp_path, capfd):
         assert run.info["stages"]["pretrain"]["replicas"] == 2
         assert (run.folder / "metrics.json").stat().st_size > 500
         assert (run.folder / "weights.safetensors").exists()
-    # The same run by itself is known, and `fresh` makes it anew.
+    # The same run by itself is known, and `fresh` makes it again.
     assert run_key(runs[1].config) == run_key({**runs[0].config, "replicas": 1, "seed": 8})
     assert command(*words, "seed=8") == 0
     assert "pretrain: finished before, reused" in capfd.readouterr().err
@@ -224,8 +224,8 @@ def test_a_run_for_every_seed(command, tmp_path, capfd):
     assert command(*words, "replicas=2", "fresh=True") == 0
     after = {path: path.stat().st_mtime_ns for path in before}
     assert len(before) == 2 and all(after[path] > before[path] for path in before)
-    anew = list(read_runs(tmp_path / "runs"))[-2:]
-    assert [run.info["stages"]["pretrain"]["replicas"] for run in anew] == [2, 2], "at once, and not once more after it"
+    again = list(read_runs(tmp_path / "runs"))[-2:]
+    assert [run.info["stages"]["pretrain"]["replicas"] for run in again] == [2, 2], "not once more after it"
 
 
 def test_too_many_seeds_are_refused(tiny):

@@ -54,7 +54,7 @@ def test_killed_in_a_stage(processes, cache_dir, run_tiny, tmp_path, undisturbed
     said: list[str] = []
     resumed = run_tiny(*words, last=stage, store=store / "stages", say=said.append)
     whole = run_tiny(*words, last=stage, store=undisturbed)
-    assert f"{stage}: going on after epoch 2 of {EPOCHS}" in said
+    assert f"{stage}: resuming after epoch 2 of {EPOCHS}" in said
     assert all(about.reused for name, about in resumed.stages.items() if name != stage)
     assert len(whole.stages[stage].report.history) == EPOCHS
     same(stored(store / "stages", resumed, stage), stored(undisturbed, whole, stage))
@@ -63,7 +63,7 @@ def test_killed_in_a_stage(processes, cache_dir, run_tiny, tmp_path, undisturbed
 @pytest.mark.recipe
 @pytest.mark.parametrize("checkpoints", [1, 2, 3])
 def test_killed_around_a_restart_of_the_branches(processes, cache_dir, run_tiny, tmp_path, undisturbed, checkpoints):
-    """The first start is given up after two epochs: killed after its only checkpoint, or after those of the second."""
+    """The first start ends after two epochs: killed after its only checkpoint, or after those of the second."""
     words = [*short("denetdm", EPOCHS), "branches.restarts=1", "branches.restart_below=100.0", "checkpoint_seconds=0.0"]
     store = tmp_path / "runs"
     line = ["branches", "with", *TINY, f"cache_dir={cache_dir}", f"store={store}", *words]
@@ -76,7 +76,7 @@ def test_killed_around_a_restart_of_the_branches(processes, cache_dir, run_tiny,
 
 @pytest.mark.recipe
 def test_killed_from_outside_at_any_moment(cache_dir, command, tmp_path):
-    """The program as a person starts it, killed when a stage of it is on its way."""
+    """The program as the user starts it, killed when a stage of it is on its way."""
     words = [*short("erm", 60), "checkpoint_seconds=0", "pretrain.batch_size=32"]
     store = tmp_path / "runs"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}

@@ -197,7 +197,7 @@ def half(model):
         (plain, (nn.BatchNorm1d(5),), {}, "a network has BatchNorm1d"),
         (drawn, (), {}, "draws at random"),
         (changed, (), {}, "changes what it reads"),
-        (synced, (), {}, "torch cannot do them at once"),
+        (synced, (), {}, "torch cannot compute them simultaneously"),
         (half, (), {}, "does not depend on all weights"),
         (plain, (), {"after_epoch": lambda: None}, "averages beside its weights"),
         (plain, (), {"tensors": {"average": torch.zeros(3)}}, "averages beside its weights"),
@@ -224,7 +224,7 @@ def test_what_is_not_alike_is_refused():
 
 
 def test_what_is_computed_wrongly_is_refused(monkeypatch):
-    """The last check: what is done at once is compared with each by itself."""
+    """The last check: what is done simultaneously is compared with each by itself."""
     jobs = jobs_of()
     monkeypatch.setattr("training.stacked.side_by_side", lambda batches: [torch.stack(c[:1] * 3) for c in zip(*(
         [value for value in batch if value is not None] for batch in batches), strict=True)])  # fmt: skip

@@ -146,7 +146,7 @@ def test_a_stage_whose_stored_artifact_has_another_shape_is_computed_again(run_t
 
 
 def test_what_is_no_artifact_is_not_stored(folder):
-    with pytest.raises(TypeError, match="dict is no artifact"):
+    with pytest.raises(TypeError, match="dict is not an artifact"):
         folder.save_result({"model": {"weights": torch.zeros(3)}}, {})
     assert folder.load_result() is None
 

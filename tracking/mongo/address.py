@@ -1,4 +1,4 @@
-"""Where a MongoDB is: what a person writes, and what may be shown of it."""
+"""Where a MongoDB is: what the user writes, and what may be shown of it."""
 
 import os
 import re

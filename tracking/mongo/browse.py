@@ -25,7 +25,7 @@ FIGURES = {"unbiased %": "unbiased", "conflicting %": "conflicting"}
 
 
 def main(words: Sequence[str]) -> int:
-    """One of the commands above; the exit status (2: a fault of the person, 3: no database)."""
+    """One of the commands above; the exit status (2: a user error, 3: no database)."""
     try:
         return {"find": _find, "port": _port, "wait": _wait, "columns": _columns}[words[0]]()
     except UserError as error:

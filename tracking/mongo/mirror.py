@@ -54,7 +54,7 @@ class Mirror:
         Raises
         ------
         OSError, ValueError, KeyError
-            The folder is no whole record, or is being written at this moment: try again.
+            The folder is not a whole record, or is being written at this moment: try again.
         pymongo.errors.PyMongoError
             The server is lost; what was brought stays, the rest is brought the next time.
         """
@@ -86,9 +86,9 @@ class Mirror:
         record["experiment"] = {**run["experiment"], "sources": self._bring_sources(run["experiment"])}
         record |= {"captured_out": output, "artifacts": stored, "state": state}
         record["info"] = {**info, "metrics": named} | ({"kept_on_disk": on_disk} if on_disk else {})
-        # A person may have written a comment there meanwhile.
+        # The user may have written a comment there meanwhile.
         del record["meta"]
-        # Last, and all at once: whoever sees a run completed sees all of it.
+        # Last, and in one operation: whoever sees a run completed sees all of it.
         self.runs.update_one({"_id": number}, {"$set": _encodable(record)})
         return number, True
 

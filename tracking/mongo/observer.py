@@ -73,7 +73,7 @@ class MongoMirror(RunObserver):
             if required:
                 self._client.close()
                 raise UserError(
-                    f"MongoDB at {address}: {reason(error)}; start it, or set mongo_required=False to go on with files"
+                    f"MongoDB at {address}: {reason(error)}; start it, or set mongo_required=False to use files only"
                 ) from None
             self._lost(error)
 
@@ -135,6 +135,6 @@ class MongoMirror(RunObserver):
     def _lost(self, error: Exception) -> None:
         self._answering = False
         self.say(
-            f"MongoDB at {self.address}: {reason(error)}; the run goes on and is kept in files, "
+            f"MongoDB at {self.address}: {reason(error)}; the run continues and is kept in files, "
             "and gets there when the server is back or by `python main.py sync`"
         )

@@ -42,7 +42,7 @@ def bring_all(address: Address, store: Path, file_limit: int, progress: bool = T
 
 
 def read_database(address: Address) -> Iterator[RunRecord]:
-    """The runs of a database, oldest first; what is no run of this program is passed over.
+    """The runs of a database, oldest first; what is not a run of this program is skipped.
 
     Raises
     ------

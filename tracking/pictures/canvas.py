@@ -33,7 +33,7 @@ def measure(text: str, size: float = SMALL, weight: str = "normal") -> float:
 
 
 def printable(text: str) -> str:
-    """`text` with blanks in place of what no font draws."""
+    """`text` with blanks instead of what no font draws."""
     return "".join(char if char.isprintable() or char == "\u00a0" else " " for char in text)
 
 

@@ -1,4 +1,4 @@
-"""What a miner found, for a person to look at: a table of suspects and a contact sheet."""
+"""What a miner found, for the user to look at: a table of suspects and a contact sheet."""
 
 import csv
 from pathlib import Path

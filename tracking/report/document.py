@@ -109,7 +109,7 @@ def _differences(records: Sequence[RunRecord]) -> str:
     for method, runs in by_method.items():
         settings = [settings_of(run) for run in runs]
         names = list(dict.fromkeys(name for one in settings for name in one if name != "method"))
-        # What a run did not get to, or an older one does not know, is no difference.
+        # What a run did not get to, or an older one does not know, does not count as a difference.
         varying = [name for name in names if len({repr(one[name]) for one in settings if name in one}) > 1]
         if varying and len(runs) > 1:
             rows = [
@@ -188,7 +188,7 @@ def _number(record: RunRecord) -> str:
 
 
 def picture(path: Path, caption: str) -> str:
-    """The picture inside the document; nothing for what is no picture or too large."""
+    """The picture inside the document; nothing for what is not a picture or too large."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -12,7 +12,7 @@ _OPENING = re.compile(r"^<!-- python results\.py", re.MULTILINE)
 
 
 def rewritten(document: Path, make: Callable[[Sequence[str]], str]) -> str:
-    """The document with every marked table made anew.
+    """The document with every marked table made again.
 
     A table stands between `<!-- python results.py … -->` and `<!-- end -->`.
 

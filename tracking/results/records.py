@@ -29,7 +29,7 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 
 
 def write_records(records: Iterable[RunRecord], path: Path) -> int:
-    """Add runs to a CSV file, in place of rows of the same runs; gives the number of rows it has then.
+    """Add runs to a CSV file, replacing rows of the same runs; returns the number of rows it has then.
 
     Raises
     ------

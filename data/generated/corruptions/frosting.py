@@ -35,7 +35,7 @@ def photographs(folder: Path, side: int = 32) -> list[Tensor]:
     """
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
-        what = "holds no image" if folder.is_dir() else "is no folder"
+        what = "holds no image" if folder.is_dir() else "is not a folder"
         raise UserError(f"frost_dir={folder} {what}: give a folder of {', '.join(SUFFIXES)} files, or none")
     panes = []
     for path in files:
@@ -43,7 +43,7 @@ def photographs(folder: Path, side: int = 32) -> list[Tensor]:
             with Image.open(path) as opened:
                 pane = torch.from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"frost_dir: {path} cannot be read as an image: mend or remove it") from error
+            raise UserError(f"frost_dir: {path} cannot be read as an image: fix or remove it") from error
         height, width = (round(edge * SCALE) for edge in pane.shape[1:])
         if min(height, width) <= side:
             raise UserError(

@@ -24,7 +24,7 @@ def test_severity4_is_the_strongest_level():
 
 @pytest.mark.parametrize("kind", [0, 1])
 def test_each_image_has_the_corruption_of_its_bias(kind, monkeypatch):
-    """Corruptions that leave their number behind, in place of the real ones."""
+    """Corruptions that leave their number behind, instead of the real ones."""
     marks = {
         name: lambda images, level, generator, mark=number: torch.full_like(images, 10 * mark + level)
         for number, name in enumerate(CORRUPTIONS)
@@ -132,7 +132,7 @@ def test_photographs_of_frost(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "is no folder"),
+        (None, "is not a folder"),
         ({}, "holds no image"),
         ({"a.png": b"nonsense"}, "a.png cannot be read"),
         ("small", "165"),

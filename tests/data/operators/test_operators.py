@@ -114,7 +114,7 @@ def test_sharpness_detail_and_noise() -> None:
     assert 0.02 < float(grainy[..., :14].std()) < 0.06
     assert float((grainy - edge * 0.5 - 0.25).abs().max()) < 0.2  # the edge is where it was
     assert float(moved("noise", noisy, flat).std()) < 0.6 * float(noisy.std())
-    assert torch.allclose(moved("noise", edge, flat), edge)  # edges are no noise
+    assert torch.allclose(moved("noise", edge, flat), edge)  # edges are not noise
     assert torch.allclose(moved("detail", flat, edge)[..., :8], flat[..., :8], atol=1e-3)
     assert float((moved("detail", flat, edge) - flat).abs().max()) > 0.2
 

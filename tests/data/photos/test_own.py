@@ -1,4 +1,4 @@
-"""A person's own images: class folders and CSVs, the drawn test set, and everything that can be wrong with them."""
+"""The user's own images: class folders and CSVs, the drawn test set, and everything that can be wrong with them."""
 
 import shutil
 
@@ -97,7 +97,7 @@ def test_aligned_is_what_most_images_of_a_class_have(tmp_path, root):
 
 
 def test_a_table_without_biases_and_with_parts(tmp_path, root, monkeypatch):
-    # Where published data are says nothing of a person's own.
+    # Where published data are says nothing of the user's own.
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     parts = ("train", "train", "valid", "test")
     labels(root, ("path", "target", "split"), lambda number, row: row | {"split": parts[number % 4]})

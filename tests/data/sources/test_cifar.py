@@ -211,7 +211,7 @@ def test_no_pickle_is_executed(tmp_path):
     write_batches(tmp_path / BATCHES)
     content = pickle.dumps({b"labels": [1], b"data": Harmful()}, protocol=2)
     (tmp_path / BATCHES / "test_batch").write_bytes(content)
-    with pytest.raises(UserError, match="test_batch is no batch of CIFAR-10, or damaged"):
+    with pytest.raises(UserError, match="test_batch is not a batch of CIFAR-10, or damaged"):
         cifar10(tmp_path, tmp_path / "cache")
 
 
@@ -227,7 +227,7 @@ def test_names_of_either_kind():
 @pytest.mark.parametrize("cut", [0, 10, 3000, -1])
 def test_a_batch_that_is_cut_short(cut):
     content = batch("train", range(1))
-    with pytest.raises(UserError, match="here is no batch"):
+    with pytest.raises(UserError, match="here is not a batch"):
         read_batch(content[:cut], "here")
 
 

@@ -47,7 +47,7 @@ def test_steps_beyond_a_pass_repeat_no_image_before_all_came(context, task):
 
 
 def test_steps_that_do_not_divide(context):
-    says = "prune.steps=12 is not a multiple of prune.evaluate_every=5; set either anew"
+    says = "prune.steps=12 is not a multiple of prune.evaluate_every=5; change either"
     with pytest.raises(UserError, match=says):
         training_batches(context("prune"), {**OWN, "steps": 12})
 

@@ -31,7 +31,7 @@ def cluster(monkeypatch_module):
     # Where the address of the cluster is written: the usual folder is there only after Ray was once started by itself.
     monkeypatch_module.setenv("RAY_TMPDIR", folder)
     (Path(folder) / "ray").mkdir()
-    # A loopback address other than 127.0.0.1, in place of which Ray would take the machine's own.
+    # A loopback address other than 127.0.0.1, instead of which Ray would take the machine's own.
     node = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 80 * 2**20}
     head = {"include_dashboard": False, "temp_dir": folder}
     made = Cluster(initialize_head=True, head_node_args=node | head | {"num_gpus": 1})

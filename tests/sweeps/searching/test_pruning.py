@@ -1,4 +1,4 @@
-"""A bad trial is given up: in whichever process it runs, by what it is searched by, once."""
+"""A bad trial is pruned: in whichever process it runs, by what it is searched by, once."""
 
 import json
 
@@ -21,15 +21,15 @@ from tracking.scalars import tell_listener
 
 @pytest.mark.recipe
 def test_a_hopeless_trial_is_given_up(tmp_path, write_file, capfd):
-    """Its run is PRUNED and no failure, it is shown as given up, counts as done, and nothing is left to go on from."""
+    """Its run is PRUNED and no failure, it is shown as pruned, counts as done, and leaves no checkpoint."""
     store = tmp_path / "runs"
     file = write_file(HOPELESS, "checkpoint_seconds=0.0")
     assert sweep.main([str(file)]) == 0
     out, err = capfd.readouterr()
     assert statuses(store) == ["COMPLETED"] * 5 + ["PRUNED"]
-    assert "pretrain.learning_rate=0: given up" in err and "failed" not in out + err
-    assert "5 finished, 1 given up" in out and "given up in epoch 2" in out
-    # Five results, and of the one that was given up no checkpoint.
+    assert "pretrain.learning_rate=0: pruned" in err and "failed" not in out + err
+    assert "5 finished, 1 pruned" in out and "pruned in epoch 2" in out
+    # Five results, and of the one that was pruned no checkpoint.
     assert len(list(store.glob("stages/*/result.pt"))) == 5 and not list(store.glob("stages/*/checkpoint.pt"))
     # Half of its four epochs were trained, and recorded.
     assert json.loads((store / "6" / "metrics.json").read_text())["pretrain/valid/model/average"]["steps"] == [1, 2]
@@ -85,7 +85,7 @@ def test_given_up_in_another_process(tmp_path, words, experiment, storage, proce
     assert counts_of(study)["running"] == 1
     states = run_search(experiment, search, Here(), lambda line: None)
     assert states == [] and len(runs_in(tmp_path / "runs")) == 1
-    assert counts_of(study)["given up"] == 1
+    assert counts_of(study)["pruned"] == 1
     assert (search.folder / f"{search.name}.journal").exists() == (storage is None)
     [table] = all_tables([tmp_path / "runs"], None, None, 3)
     assert table.rows[0][:4] == ["mine", "5", "1", "0"]
@@ -154,7 +154,7 @@ def test_every_pruner_can_be_asked(tmp_path, words, experiment, pruner):
 
 
 def test_drawn_again_it_stays_given_up(tmp_path, words, experiment):
-    """A sampler may draw what it has drawn; it is not run to be given up once more."""
+    """A sampler may draw what it has drawn; it is not run to be pruned once more."""
     tried = []
 
     def run(words):

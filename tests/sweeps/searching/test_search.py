@@ -74,14 +74,14 @@ def test_killed_in_the_middle_nothing_is_lost(tmp_path, write_file, capfd):
     child.wait()
     study = load_study(str(store / "sweeps" / "mine.journal"), "mine")
     before = counts_of(study)
-    assert before["finished"] in (2, 3) and before["given up"] == 0
+    assert before["finished"] in (2, 3) and before["pruned"] == 0
 
     assert sweep.main([str(file)]) == 0
     assert f"{before['finished']} of them finished before" in capfd.readouterr().err
     ended = [trial.params["pretrain.learning_rate"] for trial in study.trials if trial.state.name != "FAIL"]
     assert sorted(ended) == sorted(RATES)
     assert counts_of(study) | {"failed": 0} == {
-        "finished": 5, "given up": 1, "failed": 0, "running": 0, "waiting": 0
+        "finished": 5, "pruned": 1, "failed": 0, "running": 0, "waiting": 0
     }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ ORACLE = {"objective": "model/unbiased/last", "oracle": True}
         ({"settings": {}}, "settings names what is searched"),
         ({"settings": {"pretrain.learning_rat": "default"}}, "did you mean pretrain.learning_rate"),
         ({"settings": {"pretrain.network": {"log": [1, 2]}}}, "setting pretrain.network: 1 is not accepted"),
-        ({"settings": {"pretrain.network": {"uniform": ["mlp3", "mlp5"]}}}, "is no number, so it has no range"),
+        ({"settings": {"pretrain.network": {"uniform": ["mlp3", "mlp5"]}}}, "is not a number, so it has no range"),
         ({"settings": {"pretrain.learning_rate": {"log": [0, 1]}}}, "the smaller first and above 0"),
         ({"settings": {"pretrain.learning_rate": {"uniform": [1]}}}, "needs two numbers"),
         ({"settings": {"pretrain.learning_rate": {"between": [1, 2]}}}, "write default, or one of log"),

@@ -25,7 +25,7 @@ VALUES = [50.0, 60.0, 70.0, 80.0, 90.0, 55.0, 65.0, 75.0, 85.0, 95.0, 91.0]
 
 @pytest.fixture
 def study_of(experiment, tmp_path):
-    """A study with eleven finished trials, one that was given up and one that failed."""
+    """A study with eleven finished trials, one that was pruned and one that failed."""
 
     def study_of(name="mine", words=("mongo_url=mongodb://me:secret@host/db",), **change):
         search = read_search(experiment, name, [*SEARCH, f"store={tmp_path}", *words], GIVEN | change)
@@ -64,7 +64,7 @@ def test_the_table(study_of, tmp_path, pages, capsys):
     lines = [line.split() for line in out.splitlines()]
     assert ["10", "0.0055", "64", "95.00", "9.50", "finished", "runs/10"] in lines
     assert ["12", "0.0065", "64", "20.00", "–", "given", "up", "in", "epoch", "3", "–"] in lines
-    assert "11 finished, 1 given up, 1 failed" in out
+    assert "11 finished, 1 pruned, 1 failed" in out
     # Of 95, 91 and 90: the spread of all three, as EnD has it.
     assert "best 3: 92.00 ± 2.16 valid/model/average, 9.20 ± 0.22 on the test set" in out
     assert "best: trial 10, runs/10" in out and "oracle" not in out

@@ -95,7 +95,7 @@ def mortal(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deliver at once, and try again soon."""
+    """Deliver immediately, and try again soon."""
     monkeypatch.setattr(MongoMirror, "pause", 0.02)
     monkeypatch.setattr(MongoMirror, "retry", 0.05)
     monkeypatch.delenv("MONGO_URL", raising=False)

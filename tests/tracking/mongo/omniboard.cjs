@@ -21,7 +21,7 @@ const [, , executablePath, url, run, folder] = process.argv;
   const table = await grid.innerText();
   await page.screenshot({ path: path.join(folder, "table.png") });
   const row = grid.locator(".fixedDataTableRowLayout_main").filter({ has: page.getByText(run, { exact: true }) }).last();
-  // A click while the table draws itself anew is lost.
+  // A click while the table draws itself again is lost.
   for (let attempt = 0; attempt < 20 && !(await page.getByText("Metrics Plot").count()); attempt++) {
     await row.getByText("COMPLETED", { exact: true }).click();
     await page.waitForTimeout(1000);

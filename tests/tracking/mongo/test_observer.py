@@ -225,7 +225,7 @@ def test_a_server_that_is_absent_at_the_start(small_run, tmp_path, capfd):
     address = parse_address("mongodb://someone:secret@127.0.0.1:9/x")
     assert small_run(train, address).status == "COMPLETED"
     err = capfd.readouterr().err
-    assert err.count("mongodb://127.0.0.1:9/x: no answer; the run goes on and is kept in files") == 1
+    assert err.count("mongodb://127.0.0.1:9/x: no answer; the run continues and is kept in files") == 1
     assert "secret" not in err and "Traceback" not in err
     assert [run.status for run in read_runs(tmp_path / "runs")] == ["COMPLETED"]
 

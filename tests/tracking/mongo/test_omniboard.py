@@ -1,4 +1,4 @@
-"""Omniboard on runs of ours: over REST it answers what the database holds; and what a person sees in a browser."""
+"""Omniboard on runs of ours: over REST it answers what the database holds; and what the user sees in a browser."""
 
 import json
 import os

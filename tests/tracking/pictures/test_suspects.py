@@ -1,4 +1,4 @@
-"""What a person sees of a miner: the table of all images and the sheet of the most suspicious ones."""
+"""What the user sees of a miner: the table of all images and the sheet of the most suspicious ones."""
 
 import csv
 

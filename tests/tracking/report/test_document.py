@@ -54,7 +54,7 @@ def fill(folder: Path, value: float) -> None:
 
 @pytest.fixture
 def report(add_run, tmp_path, pages):
-    """The page of three runs, one of which has a hostile text wherever a person may write one."""
+    """The page of three runs, one of which has a hostile text wherever the user may write one."""
     for seed, method in enumerate(("erm", "erm", HOSTILE)):
         config = {"seed": seed, "note": HOSTILE, HOSTILE: HOSTILE, "mongo_url": "mongodb://me:s3cret@host:1/db"}
         config["pretrain"] = {"epochs": 10 * seed, "learning_rate": HOSTILE}
@@ -87,7 +87,7 @@ def test_what_it_shows(report):
     for part in ("50.00", "51.00", "failed", "pretrain.epochs", "torch 2.15.0", "matrix pretrain model", "suspects"):
         assert part in parsed.text
     pictures = [base64.b64decode(a["src"].partition(",")[2]) for tag, a in parsed.tags if tag == "img"]
-    # A chart of the three runs, and four pictures of each; the file that is no picture is left out.
+    # A chart of the three runs, and four pictures of each; the file that is not a picture is left out.
     assert len(pictures) == 1 + 3 * 4
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
 

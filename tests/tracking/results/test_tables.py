@@ -1,4 +1,4 @@
-"""Tables in every format: what programs and people read from them, and that no text can break out of its cell."""
+"""Tables in every format: what programs and readers see from them, and that no text can break out of its cell."""
 
 import csv
 import html

@@ -1,1 +1,0 @@
-"""Where biased data comes from and how it reaches the device."""
