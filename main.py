@@ -15,6 +15,7 @@ python main.py help                                          data sets, methods,
 
 import waiting  # noqa: F401 - before torch
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from redaction import redact
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; the exit status (0 done, 1 a fault of the program, 2 one of the person, 130 interrupted)."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             # Names of files need not be text in any encoding.
             stream.reconfigure(errors="backslashreplace")
     experiment = build()

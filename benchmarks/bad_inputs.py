@@ -324,12 +324,12 @@ def _of_checkpoint(name: str, kit: Kit, folder: Path) -> Case | None:
     kept: list[Path] = []
     real = StageFolder.save_checkpoint
 
-    def keep(self: StageFolder, state: Mapping[str, Any]) -> None:
+    def keep(self: StageFolder, state: Any) -> None:
         real(self, state)
         kept.append(self.path)
         raise KeyboardInterrupt
 
-    StageFolder.save_checkpoint = keep  # type: ignore[method-assign]
+    StageFolder.save_checkpoint = keep  # type: ignore[method-assign, assignment]
     try:
         kit.main(words)
     finally:
