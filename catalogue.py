@@ -70,6 +70,9 @@ RUN_SETTINGS: dict[str, Setting] = {
         "what the command probe fits linear classifiers on: half of the test images, or the training images",
         choices=PROBED_ON, role="view",
     ),
+    "diagnose_images": Setting(
+        5000, "how many training images the command diagnose looks at, at most", low=40, role="view"
+    ),
     "everything": Setting(
         False, "print_config shows the settings of all stages and data sets, not of the chosen ones alone", role="view"
     ),

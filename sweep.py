@@ -37,6 +37,7 @@ from redaction import redact
 from sweeps.engines.base import Engine
 from sweeps.engines.here import Here
 from sweeps.engines.options import add_options, check_options, make_engine
+from sweeps.live import live_table
 from sweeps.plan import Plan, common_words, read_document, read_plan, words_plan
 from sweeps.run import progress_table, records_of, run_sweep, states_of
 from sweeps.searching.search import run_search
@@ -44,7 +45,6 @@ from sweeps.searching.spec import Search, read_search
 from sweeps.searching.tables import report
 from sweeps.searching.words import is_search, search_words
 from sweeps.together import add_together, spelled_out, with_groups
-from sweeps.watch import watched
 from tracking.results.published import beside
 from tracking.results.summary import tables_of
 from tracking.results.tables import write
@@ -107,7 +107,7 @@ def _engine(
             yield engine, _say
             return
         todo = None if plan is None else sum(state.status != "finished" for state in states_of(plan))
-        with watched(engine, todo) as seen:
+        with live_table(engine, todo) as seen:
             yield seen
 
 

@@ -7,7 +7,7 @@ GROUP_FIGURES = ("unbiased", "average", "aligned", "conflicting", "worst")
 FIGURES = (*GROUP_FIGURES, "reweighted", "balanced", "worst_class", "auroc", "average_precision")
 
 # Which epoch's weights a figure is of; `oracle` was chosen on the test set.
-SELECTIONS = ("last", "mean", "valid", "valid_unbiased", "valid_overlapping", "oracle")
+SELECTIONS = ("last", "mean", "valid", "valid_pseudo", "valid_unbiased", "valid_overlapping", "oracle")
 
 # Behind a selection: the run was taught by weights that had been chosen on the test set.
 TAINT = "_of_oracle_teacher"

@@ -304,6 +304,7 @@ def _results(words: list[str]) -> int:
 
 
 def _of_checkpoint(name: str, kit: Kit, folder: Path) -> Case | None:
+    from training.artifacts import Checkpoint
     from training.store import StageFolder
 
     fault = name.removeprefix("store_checkpoint_").removeprefix("other_").removeprefix("store_")
@@ -324,8 +325,8 @@ def _of_checkpoint(name: str, kit: Kit, folder: Path) -> Case | None:
     kept: list[Path] = []
     real = StageFolder.save_checkpoint
 
-    def keep(self: StageFolder, state: Any) -> None:
-        real(self, state)
+    def keep(self: StageFolder, checkpoint: Checkpoint) -> None:
+        real(self, checkpoint)
         kept.append(self.path)
         raise KeyboardInterrupt
 

@@ -9,6 +9,7 @@ from sacred.arg_parser import get_config_updates
 from sacred.run import Run
 
 from commands import console
+from commands.diagnose import diagnose_data
 from commands.evaluate import evaluate_checkpoint
 from commands.options import check_options
 from commands.predict import export_checkpoint, predict_folder
@@ -47,6 +48,11 @@ def build() -> DebiasExperiment:
     def probe(_run: Run) -> None:
         """Fit linear classifiers of target and bias on the frozen features of `checkpoint`."""
         probe_checkpoint(_run)
+
+    @experiment.command
+    def diagnose(_run: Run) -> None:
+        """Say whether the images have a shortcut and what it is, without bias labels: rates, pictures, a verdict."""
+        diagnose_data(_run)
 
     @experiment.command
     def predict(_run: Run) -> None:

@@ -12,6 +12,7 @@ from commands.common import load_data, prepare, say_where
 from commands.console import figures_table, other_figures, say, show
 from commands.leavings import leave
 from commands.replicas import train_at_once
+from data.cache import noting
 from data.registry import DATASETS
 from data.split import Task
 from errors import UserError
@@ -40,10 +41,11 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         train_at_once(stages, settings, device, store, load_data)
         # What has just been computed is not computed anew.
         settings["fresh"] = False
-    task = load_data(settings, command="train", stages=stages)
+    with noting() as cached:
+        task = load_data(settings, command="train", stages=stages)
     check_bias_labels(task, stages, settings["method"])
     _describe(task, settings, device)
-    run.info["data"] = about_data(task, settings)
+    run.info["data"] = about_data(task, settings) | {"cached": sorted(cached)}
     final = final_stage(stages)
     if final is None and last is None:
         raise UserError(f"method={settings['method']}: none of its stages trains, so there is nothing to measure")
@@ -54,9 +56,19 @@ def train_recipe(run: Run, last: str | None) -> float | None:
         run.log_scalar(name, float(value), int(epoch))
         tell_listener(name, float(value), int(epoch))
 
+    # Stages that were begun belong to a run that does not come to its end, too (`results.py clean`).
+    run.info["begun"] = {}
+
+    def begin(stage: str, key: str) -> None:
+        # Another dict each time: Sacred's timer may be writing the one before.
+        run.info["begun"] = {**run.info["begun"], stage: key}
+
     wanted = {"csv_file": settings["csv_metrics"], "tensorboard": settings["tensorboard"]}
     with also_written(record, _folder(run), **wanted) as log:
-        outcome = run_stages(stages, task, settings, device, store, log=log, say=say, progress=settings["progress"])
+        outcome = run_stages(
+            stages, task, settings, device, store,
+            log=log, say=say, progress=settings["progress"], begun=begin,
+        )  # fmt: skip
     run.info["summary"] = {name: float(value) for name, value in outcome.summary.items()}
     run.info["stages"] = {
         name: {
@@ -67,9 +79,16 @@ def train_recipe(run: Run, last: str | None) -> float | None:
             "speed": about.report.speed,
             "replicas": about.report.replicas,
             "nondeterministic": list(about.report.nondeterministic),
+            "starts": about.report.starts,
         }
+        | ({"operator": dict(about.report.operator)} if about.report.operator else {})
         for name, about in outcome.stages.items()
     }
+    del run.info["begun"]
+    # Figures of a model whose training images were changed on purpose are no figures of the method alone.
+    changed = [about.report.augmentation for about in outcome.stages.values() if about.report.augmentation]
+    if changed:
+        run.info["augmentation"] = ", ".join(changed)
     run.info["device"] = device_name(device)
     # On this device, with as many threads of a CPU: as far as torch knows of its operations.
     run.info["repeatable"] = not any(about["nondeterministic"] for about in run.info["stages"].values())

@@ -46,7 +46,8 @@ def check_words_agree(words: Sequence[str]) -> None:
         path, sign, text = word.partition("=")
         for name, value in {path.strip(): _value(text)}.items() if sign else _named(word).items():
             known = given.setdefault(name, (value, word))
-            if known[0] == value:
+            # Two named configs of one kind are refused where they are looked up.
+            if known[0] == value or (not sign and "=" not in known[1]):
                 continue
             if not sign or "=" not in known[1]:
                 raise UserError(f"{known[1]} and {word} contradict each other; give one of them")

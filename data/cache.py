@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,19 @@ from digests import digest_of
 from errors import UserError
 
 Arrays = dict[str, np.ndarray]
+_noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[set[str]]:
+    """Gives the names of the cache's folders that are used inside; a run's record says them, so that no set which a run
+    refers to is taken for a leftover."""
+    names: set[str] = set()
+    token = _noted.set(names)
+    try:
+        yield names
+    finally:
+        _noted.reset(token)
 
 
 def key_of(**fields: str | int | float | bool | None) -> str:
@@ -57,6 +71,8 @@ def cached_files(
     check : says in a few words what is wrong with the stored contents, or None; what is wrong is built again
     """
     folder = Path(cache_dir) / f"{name}-{key[:20]}"
+    if (names := _noted.get()) is not None:
+        names.add(folder.name)
     found = _open(folder, key, check)
     if isinstance(found, dict):
         _clear_partial(folder)

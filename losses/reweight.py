@@ -121,7 +121,7 @@ def class_normalised(average: Tensor, index: Tensor, target: Tensor, members: Me
     return average[index] / largest[target[index]].clamp_min(1e-8)
 
 
-def log_prior(target: Tensor, bias: Tensor, n_targets: int, n_biases: int) -> Tensor:
+def log_prior(target: Tensor, bias: Tensor, n_targets: int, n_biases: int, independent: float = 0.0) -> Tensor:
     """log p(target | bias) from the counts of a training set, for `bias_balanced`. Meant to be called once.
 
     An empty cell counts as half an image: its logarithm stays finite, and a bias whose targets all occur keeps
@@ -130,6 +130,7 @@ def log_prior(target: Tensor, bias: Tensor, n_targets: int, n_biases: int) -> Te
     Parameters
     ----------
     target, bias : int64 [N]
+    independent : share of the images, in [0, 1], whose bias is drawn anew, whatever their target
 
     Returns
     -------
@@ -147,7 +148,11 @@ def log_prior(target: Tensor, bias: Tensor, n_targets: int, n_biases: int) -> Te
                 f"{n} {name} classes; number the labels 0 to {n - 1} or raise the number of classes"
             )
     cell = bias * n_targets + target
-    counts = torch.bincount(cell, minlength=n_biases * n_targets).reshape(n_biases, n_targets).float().clamp_min(0.5)
+    counts = torch.bincount(cell, minlength=n_biases * n_targets).reshape(n_biases, n_targets).float()
+    if independent:
+        drawn = counts.sum(1, keepdim=True) * counts.sum(0, keepdim=True) / counts.sum().clamp_min(1)
+        counts = (1 - independent) * counts + independent * drawn
+    counts = counts.clamp_min(0.5)
     return (counts / counts.sum(dim=1, keepdim=True)).log()
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from data.batches import Batch
 from models.branches import Branches, build_branches
@@ -61,6 +61,13 @@ class BranchesStage(Stage):
             low=0,
             high=100,
         ),
+        "restart_dependent": Setting(
+            0.0,
+            "start anew when what the deep branch misleads about is harder for the shallow one than other images: it "
+            "reads less of it than this share (%) of what it reads of all; no bias labels are read",
+            low=0,
+            high=100,
+        ),
     }
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
@@ -101,8 +108,9 @@ class BranchesStage(Stage):
         def stop(done: int) -> bool:
             if attempt == own["restarts"] or done != own["restart_after"]:
                 return False
-            share = corrected(model, ctx)
-            return share is not None and share < own["restart_below"]
+            share, apart = corrected(model, ctx), independent(model, ctx)
+            together = apart is not None and apart < own["restart_dependent"]
+            return together or (share is not None and share < own["restart_below"])
 
         job = Job(
             model=model,
@@ -121,13 +129,17 @@ class BranchesStage(Stage):
 def separation(model: Branches, fitted: Fitted, ctx: Context) -> dict[str, float]:
     """Whether the branches have parted, in percent, at the last epoch.
 
-    `separation/corrected/last` needs no bias labels (see `corrected`). `separation/conflicting/last` needs them: how
-    far the shallow branch is ahead of the deep one on conflicting test images.
+    `separation/corrected/last` and `separation/independent/last` need no bias labels (see `corrected`, `independent`).
+    `separation/conflicting/last` needs them: how far the shallow branch is ahead of the deep one on conflicting test
+    images.
     """
     figures: dict[str, float] = {}
     share = corrected(model, ctx)
     if share is not None:
         figures["separation/corrected/last"] = share
+    apart = independent(model, ctx)
+    if apart is not None:
+        figures["separation/independent/last"] = apart
     last: Mapping[str, Any] = fitted.history[-1]
     if "shallow/conflicting" in last:
         figures["separation/conflicting/last"] = last["shallow/conflicting"] - last["deep/conflicting"]
@@ -151,6 +163,34 @@ def corrected(model: Branches, ctx: Context) -> float | None:
     if not bool(missed.any()):
         return None
     return 100.0 * float((right[:, 0] & missed).sum() / missed.sum())
+
+
+@torch.inference_mode()
+def independent(model: Branches, ctx: Context) -> float | None:
+    """How well the shallow branch reads what the deep one misleads about, beside how well it reads all, in percent.
+
+    The deep branch misleads about a training image when a linear classifier fitted to its features, by least squares,
+    gets the image wrong. Where one branch has taken up the bias and the other the target these images are no harder
+    for the shallow branch than others: near 100. Where both read some of both, both err on the same images: below. The
+    share that is corrected does not tell that: errors of a deep branch that reads the target come on top of it.
+
+    None when there are no such images, or the shallow branch reads none at all. A CPU-GPU sync point.
+    """
+    model.eval()
+    train, classes = ctx.train, ctx.task.n_targets
+    known = map_images(lambda images: torch.cat(model.experts(images), dim=1), ctx.task, train)
+    shallow, deep = known.chunk(2, dim=1)
+    right = model.head(shallow).argmax(1) == train.target
+    deep = torch.cat([deep - deep.mean(0), torch.ones_like(deep[:, :1])], dim=1)
+    products = (deep.T @ deep).double().cpu()
+    # Features that never fire would leave nothing to solve for.
+    products += 1e-3 * products.diagonal().mean().clamp_min(1e-6) * torch.eye(len(products), dtype=torch.float64)
+    wanted = (deep.T @ one_hot(train.target, classes).to(deep.dtype)).double().cpu()
+    weights = torch.linalg.solve(products, wanted).to(deep)
+    misled = (deep @ weights).argmax(1) != train.target
+    if not bool(misled.any()) or not bool(right.any()):
+        return None
+    return 100.0 * float(right[misled].float().mean() / right.float().mean())
 
 
 def shallow_model(branches: TrainedBranches) -> TrainedModel:

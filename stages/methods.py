@@ -256,4 +256,30 @@ RECIPES: dict[str, Recipe] = {
         "DCWP's pruning of DeNetDM's shallow branch on depth-mined suspects",
         values=_DEPTH,
     ),
+    "depth_transfer": Recipe(
+        ("branches", "mine_depth", "transfer"),
+        "find what moves the shortcut of DeNetDM's deep branch, and train with it",
+        cost="a minute",
+        values={
+            **_DEPTH,
+            # The deep branch of about one start in ten takes up the target as well: `independent` tells. Of few
+            # conflicting images the shallow branch corrects little by then, parted or not.
+            "branches.restarts": 2,
+            "branches.restart_after": 4,
+            "branches.restart_below": 0.0,
+            "branches.restart_dependent": 92.0,
+            "transfer.network": "mlp3",
+            "transfer.epochs": 8,
+        },
+        on=dict.fromkeys(
+            ("cifar", "photographs"), On(values={"branches.restarts": 0, "transfer.network": "resnet18_imagenet"})
+        ),
+    ),
+    "gce_transfer": Recipe(("mine_gce", "transfer"), "the same with a network biased on purpose by GCE"),
+    "erm_operator": Recipe(
+        ("augmented",),
+        "plain cross-entropy with an operator that is named or drawn, not chosen",
+        values={"augmented.network": "mlp3", "augmented.epochs": 8},
+        on=dict.fromkeys(("cifar", "photographs"), On(values={"augmented.network": "resnet18_imagenet"})),
+    ),
 }

@@ -28,6 +28,9 @@ MODULES = (
     "stages.end",
     "stages.lntl",
     "stages.fisher",
+    "stages.shortcut",
+    "stages.transfer",
+    "stages.augmented",
 )
 
 

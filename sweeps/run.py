@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from filelock import FileLock
 
 from errors import UserError
-from sweeps.engines.base import Engine, outcomes
+from sweeps.engines.base import Engine, endings
 from sweeps.finished import finished_runs
 from sweeps.plan import Plan, Trial
 from sweeps.together import groups_of, whole
-from sweeps.work import Assignment, Outcome
+from sweeps.work import Assignment, Ending
 from tracking.folders import RunRecord
 from tracking.results.records import write_records
 from tracking.results.tables import Table
@@ -75,25 +75,25 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
                 state.status = "running"
                 numbers.setdefault(state.trial.key, len(numbers) + 1)
             say(f"[{numbers[first.key]}/{len(todo)}] {trial.label}")
-            yield Assignment(trial, plan.store, plan.record, seeds=len(group), group=several)
+            yield Assignment(trial, plan.store, plan.record, n_seeds=len(group), group=several)
 
-    for assignment, outcome in outcomes(engine, assignments(), say):
+    for assignment, ending in endings(engine, assignments(), say):
         if assignment.group:
             trained = given.pop(assignment.trial.key)
-            if outcome.error:
-                say(f"{assignment.trial.label}: not trained at once ({outcome.error}); now one by one")
-            clock.trained(assignment, outcome)
+            if ending.error:
+                say(f"{assignment.trial.label}: not trained at once ({ending.error}); now one by one")
+            clock.trained(assignment, ending)
             waiting.extendleft([state] for state in reversed(trained))
             continue
         first, *others = given.pop(assignment.trial.key)
-        outcome = clock.with_share(assignment, outcome)
-        if outcome.seconds is not None:
-            outcome = replace(outcome, seconds=outcome.seconds / (1 + len(others)))
-        finish(plan, first, outcome, say, clock)
+        ending = clock.with_share(assignment, ending)
+        if ending.seconds is not None:
+            ending = replace(ending, seconds=ending.seconds / (1 + len(others)))
+        finish(plan, first, ending, say, clock)
         found = finished_runs(plan.store, plan.record) if others else {}
         for state in others:
             if state.trial.key in found:
-                finish(plan, state, replace(outcome, status="finished", record=found[state.trial.key]), say, clock)
+                finish(plan, state, replace(ending, status="finished", record=found[state.trial.key]), say, clock)
             else:
                 waiting.append([state])
     return states
@@ -113,14 +113,14 @@ def prepare_store(plan: Plan) -> None:
         raise UserError(f"store={plan.store}: cannot be written to ({error.strerror})") from error
 
 
-def finish(plan: Plan, state: State, outcome: Outcome, say: Callable[[str], None], clock: "Clock") -> None:
+def finish(plan: Plan, state: State, ending: Ending, say: Callable[[str], None], clock: "Clock") -> None:
     """Take down how a trial ended, in its state and in the sweep's record, and say it."""
-    state.status, state.record = outcome.status, outcome.record
-    state.seconds, state.error = outcome.seconds, outcome.error
-    clock.took(outcome.seconds)
-    if outcome.record is not None:
-        keep_records(plan, [outcome.record])
-    say(f"[{clock.done}/{clock.total}] {state.trial.label}: {_outcome(state)}{clock.left()}")
+    state.status, state.record = ending.status, ending.record
+    state.seconds, state.error = ending.seconds, ending.error
+    clock.took(ending.seconds)
+    if ending.record is not None:
+        keep_records(plan, [ending.record])
+    say(f"[{clock.done}/{clock.total}] {state.trial.label}: {_ending(state)}{clock.left()}")
 
 
 def keep_records(plan: Plan, records: Sequence[RunRecord]) -> None:
@@ -142,15 +142,15 @@ class Clock:
         self._seconds: list[float] = []
         self.shares: dict[str, float] = {}
 
-    def trained(self, group: Assignment, outcome: Outcome) -> None:
+    def trained(self, group: Assignment, ending: Ending) -> None:
         """A group is trained; each of its trials has its share in the seconds."""
         keys = [trial.key for trial in group.group]
-        self.shares |= dict.fromkeys(keys, (outcome.seconds or 0.0) / len(keys))
+        self.shares |= dict.fromkeys(keys, (ending.seconds or 0.0) / len(keys))
 
-    def with_share(self, assignment: Assignment, outcome: Outcome) -> Outcome:
-        """The outcome of a trial with the seconds of its training in a group, where there was one."""
+    def with_share(self, assignment: Assignment, ending: Ending) -> Ending:
+        """The ending of a trial with the seconds of its training in a group, where there was one."""
         share = self.shares.pop(assignment.trial.key, 0.0)
-        return outcome if outcome.seconds is None else replace(outcome, seconds=outcome.seconds + share)
+        return ending if ending.seconds is None else replace(ending, seconds=ending.seconds + share)
 
     def took(self, seconds: float | None) -> None:
         """A trial is done; None for one that another process had run."""
@@ -210,7 +210,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _outcome(state: State) -> str:
+def _ending(state: State) -> str:
     if state.record is None:
         return f"failed ({state.error})"
     return f"{result_of(state.record):.2f} % in {duration(state.seconds or 0)}"

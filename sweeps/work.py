@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from commands import experiment as program
 from sweeps.finished import finished_runs
 from sweeps.plan import Trial
-from sweeps.searching.pruning import Pruned, Watch, watching
+from sweeps.searching.pruning import Pruned, SearchTrial, reporting_to
 from sweeps.together import train_group
 from tracking.folders import RunRecord
 
@@ -28,8 +28,8 @@ class Assignment:
     """A trial that is given to a worker, with all that it has to know; or a group of trials to be trained at once.
 
     wait : whether to wait for another process that is at this trial, or to come back at once
-    watch : the trial of a search that it is, which may be given up
-    seeds : how many trials of the sweep it is, all trained at once
+    search_trial : the trial of a search that it is, which may be given up
+    n_seeds : how many trials of the sweep it is, all trained at once
     group : trials to be trained, and not more: each of them comes later, by itself, and finds its stages in the store
     """
 
@@ -37,14 +37,14 @@ class Assignment:
     store: Path
     record: Path | None = None
     wait: bool = False
-    watch: Watch | None = None
-    seeds: int = 1
+    search_trial: SearchTrial | None = None
+    n_seeds: int = 1
     group: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How it ended: finished, trained, failed, pruned, elsewhere or lost.
+class Ending:
+    """How an assignment ended: finished, trained, failed, pruned, elsewhere or lost.
 
     `trained`: of a group, also where that went wrong; `pruned`: given up by a search; `elsewhere`: another process is
     at it; `lost`: the worker died.
@@ -56,7 +56,7 @@ class Outcome:
     error: str = ""
 
 
-def work(assignment: Assignment, run: Runner) -> Outcome:
+def work(assignment: Assignment, run: Runner) -> Ending:
     """Run a trial unless it is finished, here or by another process in the meantime."""
     if assignment.group:
         return _train(assignment)
@@ -66,17 +66,17 @@ def work(assignment: Assignment, run: Runner) -> Outcome:
     try:
         lock.acquire(timeout=-1 if assignment.wait else 0)
     except Timeout:
-        return Outcome("elsewhere")
+        return Ending("elsewhere")
     try:
         found = _found(assignment)
         if found is not None:
-            return Outcome("finished", found)
+            return Ending("finished", found)
         started, why = time.monotonic(), "the run left no figures"
         try:
-            with watching(assignment.watch):
+            with reporting_to(assignment.search_trial):
                 run(trial.words)
         except Pruned:
-            return Outcome("pruned", None, time.monotonic() - started)
+            return Ending("pruned", None, time.monotonic() - started)
         except (Exception, SystemExit) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         finally:
@@ -85,13 +85,13 @@ def work(assignment: Assignment, run: Runner) -> Outcome:
         # Also where another seed that was trained with it has failed.
         found = _found(assignment)
         if found is None:
-            return Outcome("failed", None, seconds, why)
-        return Outcome("finished", found, seconds)
+            return Ending("failed", None, seconds, why)
+        return Ending("finished", found, seconds)
     finally:
         lock.release()
 
 
-def _train(assignment: Assignment) -> Outcome:
+def _train(assignment: Assignment) -> Ending:
     started, why = time.monotonic(), ""
     try:
         train_group(assignment.group, assignment.store, assignment.record)
@@ -99,7 +99,7 @@ def _train(assignment: Assignment) -> Outcome:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
     finally:
         gc.collect()
-    return Outcome("trained", None, time.monotonic() - started, why)
+    return Ending("trained", None, time.monotonic() - started, why)
 
 
 def _found(assignment: Assignment) -> RunRecord | None:

@@ -172,7 +172,8 @@ def add_run(tmp_path: Path) -> Callable[..., Path]:
 
     def add_run(
         method: str | list[str], *, status: str = "COMPLETED", command: str = "train", read_out: str = "model",
-        config: dict[str, Any] | None = None, started: str | None = None, **figures: float,
+        config: dict[str, Any] | None = None, started: str | None = None, info: dict[str, Any] | None = None,
+        **figures: float,
     ) -> Path:  # fmt: skip
         number = 1 + len([path for path in tmp_path.iterdir() if path.name.isdigit()])
         folder = tmp_path / str(number)
@@ -183,7 +184,8 @@ def add_run(tmp_path: Path) -> Callable[..., Path]:
             "status": status,
             "start_time": started or f"2026-01-01T{number // 60:02}:{number % 60:02}:00.000001",
         }
-        info = {"summary": {f"{read_out}/{name}/last": value for name, value in figures.items()}}
+        summary = {f"{read_out}/{name}/last": value for name, value in figures.items()}
+        info = {"summary": summary} | (info or {})
         for name, content in (("run", run), ("config", settings), ("info", info)):
             (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
         return folder

@@ -16,7 +16,7 @@ from data.registry import DATASETS
 from settings import Setting
 from stages.common import budget, classifier
 from stages.recipes import RECIPES, STAGES, Recipe, stages_of
-from tests.pipeline import same
+from tests.pipeline import same, short
 from tracking.results.gather import Filter
 from training import loop as fit
 from training import stage as base
@@ -59,8 +59,8 @@ def test_commands_about_results_parse():
     for line in lines:
         words = shlex.split(re.split(r"\s{2,}", line)[0])[2:]
         if words != ["--help"]:
-            options = results._parse(words)
-            assert all(Filter.parse(word) for word in options.words if "=" in word)
+            _, options = results.PROGRAM.parse(words)
+            assert all(Filter.parse(word) for word in getattr(options, "filters", ()))
 
 
 def test_scripts_and_linked_folders_exist():
@@ -97,6 +97,8 @@ def test_selections(run_tiny, task):
     for selection in VALIDATIONS.values():
         outcome = run_tiny("erm", "pretrain.epochs=1", task=replace(task, selection=selection, key=selection))
         found |= set(outcome.stages["pretrain"].report.epochs)
+    outcome = run_tiny(*short("[mine_gce,bias_balanced]", 1), task=task)
+    found |= set(outcome.stages["bias_balanced"].report.epochs)
     assert found == {ticked(name)[0] for name in ROWS if ticked(name) and name.startswith("`") and name.endswith("`")}
 
 

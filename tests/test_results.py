@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import results
+from commands.results.files import DOCUMENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def call(tmp_path, capsys):
     def call(*words: str, store: bool = True) -> tuple[int, str, str]:
+        store = store and words[:1] not in (("show",), ("docs",))  # which read no runs
         status = results.main([*words, *(["--store", str(tmp_path)] if store else [])])
         printed = capsys.readouterr()
         return status, printed.out, printed.err
@@ -34,7 +36,7 @@ def test_the_table_of_the_readme_is_in_step_with_its_records():
 
 
 def test_no_table_of_the_documents_is_typed():
-    for document in results.DOCUMENTS:
+    for document in DOCUMENTS:
         inside = False
         for number, line in enumerate((ROOT / document).read_text(encoding="utf-8").splitlines(), start=1):
             if line.startswith("<!-- "):
@@ -45,7 +47,7 @@ def test_no_table_of_the_documents_is_typed():
 def test_a_document_is_rewritten(add_run, call, tmp_path):
     add_run("erm", unbiased=50.0)
     record, document = tmp_path / "a.csv", tmp_path / "d.md"
-    assert call("export", str(record))[0] == 0
+    assert call("record", str(record))[0] == 0
     document.write_text(f"before\n\n<!-- python results.py --records {record} -->\nold\n<!-- end -->\n\nafter\n")
     assert call("docs", str(document), "--check", store=False) == (
         1,
@@ -102,12 +104,19 @@ def test_show(call, tmp_path):
         (["method=lff"], "no runs in"),
         (["lisst"], "did you mean list?"),
         (["compare"], "name the methods"),
+        (["compare", "erm", "erm"], "each once"),
         (["compare", "erm"], "no completed run of erm"),
-        (["export"], "name the CSV file"),
-        (["export", "x.csv"], "no finished run"),
+        (["record"], "name the CSV file"),
+        (["record", "x.csv"], "no finished run"),
         (["show", "nowhere.csv"], "nowhere.csv"),
         (["docs", "nowhere.md"], "nowhere.md: cannot be read"),
-        (["--paper", "denetdm-tabel1"], "did you mean denetdm-table"),
+        (["paper", "denetdm-tabel1"], "did you mean denetdm-table"),
+        (["--paper", "all"], "unrecognized arguments: --paper"),
+        (["list", "--check"], "unrecognized arguments: --check (python results.py list --help"),
+        (["--no-title", "list"], "the command comes first"),
+        (["clean", "--format", "csv"], "unrecognized arguments"),
+        (["table", "--format", "pdf"], "invalid choice"),
+        (["show"], "required: FILE.csv"),
         (["--records", "nowhere.csv"], "nowhere.csv: cannot be read"),
     ],
     ids=str,
@@ -116,6 +125,38 @@ def test_what_cannot_be_is_answered_in_one_line(call, words, says):
     status, out, err = call(*words)
     assert (status, out) == (2, "")
     assert err.startswith("error: ") and err.count("\n") == 1 and says in err
+
+
+@pytest.mark.parametrize("name", results.PROGRAM.commands)
+def test_each_command_has_a_help_of_its_own(name, capsys, monkeypatch):
+    """Which fits a terminal of 80 columns, but for its examples, and does not name options of others."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        results.main([name, "--help"])
+    printed = capsys.readouterr().out
+    assert end.value.code == 0 and printed.startswith(f"usage: python results.py {name} ")
+    assert ("--format" in printed) == (results.PROGRAM.commands[name].tables is not None)
+    assert ("--columns" in printed) == (name == "list") and ("--yes" in printed) == (name == "clean")
+
+
+def test_the_help_lists_all_commands(call):
+    status, out, err = call("--help", store=False)
+    assert (status, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert all(any(line[:1] == [name] for line in lines) for name in results.PROGRAM.commands)
+
+
+def test_published_tables_are_listed(call):
+    status, out, _ = call("paper", "--format", "csv")
+    names = [row["name"] for row in csv.DictReader(io.StringIO(out))]
+    assert status == 0 and "denetdm-table1-cmnist" in names
+
+
+def test_a_document_may_only_name_commands_that_print_tables(call, tmp_path):
+    document = tmp_path / "d.md"
+    document.write_text("<!-- python results.py clean -->\n<!-- end -->\n")
+    status, _, err = call("docs", str(document), store=False)
+    assert status == 2 and "--format" in err
 
 
 def test_two_hundred_runs_are_listed_without_what_training_needs(add_run, tmp_path):

@@ -53,6 +53,11 @@ class RunRecord:
         return str(said["read_out"]) if _has(self.summary, said["read_out"]) else ""
 
     @property
+    def augmentation(self) -> str:
+        """The operators that training images were changed by; empty for a run that changed none."""
+        return str(self.info.get("augmentation") or "")
+
+    @property
     def result(self) -> float | None:
         """The run's figure, in percent (`main_figure`)."""
         return main_figure(self.summary, self.final_read_out)

@@ -118,6 +118,8 @@ class Report(Artifact):
     nondeterministic : operations that may give other numbers the next time
     starts : how often training was begun until it went well
     sparsity : pruned share of every layer, in percent
+    augmentation : by what training images were changed; empty where they were not
+    operator : how that was decided, as plain data
     """
 
     history: Sequence[Mapping[str, float]] = ()
@@ -130,6 +132,8 @@ class Report(Artifact):
     nondeterministic: Sequence[str] = ()
     starts: int = 1
     sparsity: Mapping[str, float] = field(default_factory=dict)
+    augmentation: str = ""
+    operator: Mapping[str, Any] = field(default_factory=dict)
 
     def with_figures(self, *figures: Mapping[str, float]) -> Self:
         """The same with further figures in `summary`."""

@@ -17,6 +17,7 @@ from training.captured import Captured, wants_capture
 from training.checkpoints import check_checkpoint
 from training.diverged import check_losses
 from training.evaluation import Evaluation, evaluate, evaluate_on_tests
+from training.heldout import SELECTION, balanced_on_held_out, with_pseudo_labels
 from training.job import Fitted, Job
 from training.optimisers import lay_out_state
 from training.progress import epoch_bar, headline
@@ -59,6 +60,7 @@ class Loop:
         self._generator = torch.Generator(device=ctx.device)
         self._totals: dict[str, Tensor] = {}
         self.nondeterministic: list[str] | None = None
+        self._pseudo = with_pseudo_labels(ctx.task, ctx.held_out_bias)
         self.speed = speed_up(job.model, ctx)
         self._lay_out_states()
         own = (p for update in job.updates for group in update.optimiser.param_groups for p in group["params"])
@@ -208,6 +210,11 @@ class Loop:
             row |= {f"{task.selection}/{name}": value for name, value in _figures(held_out).items()}
             if self._best(row, f"{task.selection}/{job.main}/average"):
                 self.selections.keep(task.selection, epoch, tested)
+        if self._pseudo is not None:
+            balanced = balanced_on_held_out(job.model, job.read_outs, self._pseudo)
+            row |= {f"{SELECTION}/{name}/balanced": value for name, value in balanced.items()}
+            if self._best(row, f"{SELECTION}/{job.main}/balanced"):
+                self.selections.keep(SELECTION, epoch, tested)
         self.history.append(row)
         self._log(row)
         self.selections.average(epoch)

@@ -9,7 +9,7 @@ import torch
 
 from data.split import Split, Task
 from settings import Setting
-from training.artifacts import Artifact, Inputs
+from training.artifacts import Artifact, BiasLabels, Inputs
 from training.store import StageFolder
 
 Settings = Mapping[str, Any]
@@ -48,6 +48,8 @@ class Context:
         Whether the running stage keeps to float32 unless bfloat16 is asked for.
     imagenet_weights
         File of the weights that pre-trained networks start from; None where no stage of the run has such a network.
+    held_out_bias
+        Pseudo bias labels of the held-out training images, as an earlier stage of the run gave them; None without any.
     generator
         The running epoch's generator on the device; what a loss draws at random, it draws from it.
     together
@@ -67,6 +69,7 @@ class Context:
     bias_declared: bool = False
     exact: bool = False
     imagenet_weights: Path | None = None
+    held_out_bias: BiasLabels | None = None
     generator: torch.Generator | None = None
     together: Together | None = None
 

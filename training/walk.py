@@ -13,10 +13,11 @@ from data.split import Task
 from digests import digest, digest_of_file
 from errors import GivenUp, UserError
 from models.pretrained import find_weights, starts_from_imagenet
-from training.artifacts import Artifact, Report, take
+from training.artifacts import Artifact, BiasLabels, Report, take
 from training.captured import check_capture
 from training.code import code_digest
 from training.diverged import check_losses, check_weights
+from training.heldout import HELD_OUT_BIAS
 from training.machine import prepare_cpu
 from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
@@ -68,6 +69,7 @@ def run_stages(
     log: Callable[[str, float, int], None] = lambda name, value, step: None,
     say: Callable[[str], None] = print,
     progress: bool = True,
+    begun: Callable[[str, str], None] = lambda stage, key: None,
 ) -> Outcome:
     """Run stages in order, each at most once for its key.
 
@@ -83,13 +85,15 @@ def run_stages(
         Where finished stages are looked up and stored.
     log, say, progress
         Take metrics and lines for the person; whether to draw progress bars.
+    begun
+        Takes name and key of each stage before it is looked up or computed.
 
     Raises
     ------
     UserError
         The data has a second modality and a stage cannot use it.
     """
-    walk = Walk(stages, task, settings, device, store, log=log, say=say, progress=progress)
+    walk = Walk(stages, task, settings, device, store, log=log, say=say, progress=progress, begun=begun)
     for stage in stages:
         walk.advance(stage)
     return walk.outcome
@@ -112,6 +116,7 @@ class Walk:
         log: Callable[[str, float, int], None] = lambda name, value, step: None,
         say: Callable[[str], None] = print,
         progress: bool = True,
+        begun: Callable[[str, str], None] = lambda stage, key: None,
         together: Together | None = None,
     ) -> None:
         if task.vector_size and (blind := [stage.name for stage in stages if not stage.takes_vector]):
@@ -124,6 +129,7 @@ class Walk:
         self.outcome = Outcome()
         self._task, self._device, self._store = task, device, store
         self._log, self._say, self._progress, self._together = log, say, progress, together
+        self._begun = begun
         # Before anything is trained: the last stage may be the one that needs them.
         self._weights = imagenet_weights(stages, settings)
         if settings.get("compile") == "on":
@@ -138,6 +144,7 @@ class Walk:
         """Reuse, continue or compute one stage, and take its artifacts into the outcome."""
         settings, say = self.settings, self._say
         key = stage_key(stage, self._task, settings, self._device, self._keys, self._weights)
+        self._begun(stage.name, key)
         folder = self._store.folder(stage.name, key)
         started = time.monotonic()
         with folder.locked(say):
@@ -175,6 +182,10 @@ class Walk:
         )
         self._keys |= dict.fromkeys(stage.gives, key)
 
+    def _held_out_bias(self) -> BiasLabels | None:
+        made = self.outcome.artifacts
+        return take(made, HELD_OUT_BIAS, BiasLabels) if HELD_OUT_BIAS in made else None
+
     def _context(self, stage: Stage, folder: StageFolder) -> Context:
         if self._on_device is None:
             self._on_device = self._task.to(self._device)
@@ -193,6 +204,7 @@ class Walk:
             bias_declared=stage.needs_bias_labels,
             exact=stage.exact,
             imagenet_weights=self._weights,
+            held_out_bias=self._held_out_bias(),
             together=self._together,
         )
 
@@ -236,13 +248,16 @@ def stage_key(
 ) -> str:
     """The name of everything that decides a stage's result."""
     start = digest_of_file(weights)[:16] if weights is not None and _pretrained(stage, settings) else None
+    inputs = [*stage.needs, *stage.uses]
+    if stage.read_outs and task.valid is not None:
+        inputs.append(HELD_OUT_BIAS)  # by which the loop selects
     return digest(
         {
             "stage": stage.name,
             "settings": dict(settings[stage.name]),
             "content": stage.content(settings),
             "shared": {name: settings[name] for name in stage.shared},
-            "inputs": {name: input_keys[name] for name in (*stage.needs, *stage.uses) if name in input_keys},
+            "inputs": {name: input_keys[name] for name in inputs if name in input_keys},
             "data": task.key,
             "seed": settings["seed"],
             "code": code_digest(type(stage).__module__, type(stage).__qualname__, _words(stage, task, settings)),

@@ -1,14 +1,18 @@
 """Mined conflict scores and bias labels as artifacts: keyed by image id, checked against the data they are used on."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.split import Split, Task
 from errors import UserError
 from metrics import average_precision, precision_recall
-from training.artifacts import BiasLabels, ConflictScore, Report
+from training.artifacts import Artifact, BiasLabels, ConflictScore, Report, TrainedModel
+from training.evaluation import map_images
+from training.heldout import HELD_OUT_BIAS, held_out_artifact
 from training.stage import Context
 
 
@@ -22,6 +26,54 @@ def score_artifact(ids: Tensor, score: Tensor, threshold: float, miner: str) -> 
 def bias_artifact(ids: Tensor, label: Tensor, n_biases: int, kind: str) -> BiasLabels:
     """The artifact `bias`: a bias label per image id, `kind` true or pseudo."""
     return BiasLabels(ids.cpu(), label.long().cpu(), int(n_biases), kind)
+
+
+def pseudo_labels(
+    model: nn.Module, spec: Mapping[str, Any], read_out: str, train: Tensor, ctx: Context
+) -> tuple[BiasLabels, dict[str, Artifact]]:
+    """The artifacts that a network which has learnt the shortcut gives: itself, and what it takes images for.
+
+    Parameters
+    ----------
+    model, spec
+        A `Classifier`, and what it is built from.
+    read_out
+        The name of its logits.
+    train
+        Its logits of the training images, [N, classes].
+
+    Returns
+    -------
+    Pseudo labels of the training images, and by name `bias`, the same; `shortcut`, the network; `held_out_bias`, labels
+    of held-out images, by which later stages select.
+    """
+    task, model = ctx.task, model.eval()
+    held_out = None if task.valid is None else map_images(model, task, task.valid.without_bias()).argmax(1)
+    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    bias = bias_artifact(ctx.train.ids, train.argmax(1), task.n_targets, "pseudo")
+    return bias, {
+        "shortcut": TrainedModel(dict(spec), {"last": state}, read_out, ctx.stage),
+        "bias": bias,
+        HELD_OUT_BIAS: held_out_artifact(task, held_out, task.n_targets),
+    }
+
+
+def pseudo_figures(pseudo: Tensor, task: Task) -> dict[str, float]:
+    """How many pseudo labels are right, of all and of conflicting images, in percent; empty where nothing tells.
+
+    A pseudo label names the class that an image looks like: right when the image's bias is tied to that class. True
+    labels are read for this report only.
+    """
+    train = task.train
+    looks_right = task.aligned(replace(train, target=pseudo.to(train.target.device)))
+    aligned, conflicting = task.aligned(train), task.conflicting(train)
+    if looks_right is None or aligned is None or conflicting is None:
+        return {}
+    return {
+        f"pseudo_bias/{what}/train": 100.0 * float(looks_right[which].float().mean())
+        for what, which in (("accuracy", aligned | conflicting), ("conflicting", conflicting))
+        if bool(which.any())
+    }
 
 
 def scores_for(artifact: ConflictScore, split: Split, stage: str) -> Tensor:

@@ -1,7 +1,6 @@
 """Suspects are images whose look, as the deep branch of DeNetDM sees it, is that of another class."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -11,14 +10,15 @@ from torch.nn.functional import cross_entropy
 from data.batches import Batch
 from losses.gce import doubt
 from models.branches import build_branches
-from models.registry import seeded
+from models.registry import Classifier, seeded
 from randomness import derive
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import optimiser_for, training_settings
-from stages.common.scores import bias_artifact, mining_figures, score_artifact
+from stages.common.scores import mining_figures, pseudo_figures, pseudo_labels, score_artifact
 from training.artifacts import TrainedBranches, take
 from training.evaluation import map_images
+from training.heldout import HELD_OUT_BIAS
 from training.job import Job, Update
 from training.loop import fit
 from training.stage import Artifact, Context, Stage
@@ -36,7 +36,7 @@ class MineDepth(Stage):
     name = "mine_depth"
     summary = "suspects and pseudo bias labels: a fresh linear head on DeNetDM's deep branch"
     needs = ("branches",)
-    gives = ("conflict_score", "bias")
+    gives = ("conflict_score", "bias", "shortcut", HELD_OUT_BIAS)
     read_outs = ("bias_head",)
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         epochs=Setting(3, "passes over the training images", low=1),
@@ -71,18 +71,11 @@ class MineDepth(Stage):
         )
         with torch.no_grad():
             said = head(known)
-        score, pseudo = doubt(said, train.target), torch.softmax(said, dim=1).argmax(1)
-        figures = mining_figures(score, THRESHOLD, task)
-        # A pseudo label names the class that an image looks like: right when the image's bias is tied to that class.
-        looks_right = task.aligned(replace(task.train, target=pseudo))
-        aligned, conflicting = task.aligned(task.train), task.conflicting(task.train)
-        if looks_right is not None and aligned is not None and conflicting is not None:
-            known = aligned | conflicting
-            for what, which in (("accuracy", known), ("conflicting", conflicting)):
-                if bool(which.any()):
-                    figures[f"pseudo_bias/{what}/train"] = 100.0 * float(looks_right[which].float().mean())
-        return {
-            "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name),
-            "bias": bias_artifact(train.ids, pseudo, task.n_targets, "pseudo"),
-            "report": fitted.report().with_figures(figures),
-        }
+        score = doubt(said, train.target)
+        spec = {"backbone": trained.spec["deep"], "shape": list(task.image_shape), "classes": task.n_targets}
+        shortcut = Classifier(branches.deep, task.n_targets).to(ctx.device)
+        shortcut.head.load_state_dict(head.state_dict())
+        bias, made = pseudo_labels(shortcut, spec, "bias_head", torch.softmax(said, dim=1), ctx)
+        figures = mining_figures(score, THRESHOLD, task), pseudo_figures(bias.label, task)
+        conflict_score = score_artifact(train.ids, score, THRESHOLD, self.name)
+        return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -19,9 +18,10 @@ from stages.common.classifier import (
     stored_classifier,
     training_settings,
 )
-from stages.common.scores import mining_figures, report_of, score_artifact
+from stages.common.scores import mining_figures, pseudo_figures, pseudo_labels, report_of, score_artifact
 from training.artifacts import TrainedModel, take
-from training.evaluation import in_order
+from training.evaluation import map_images
+from training.heldout import HELD_OUT_BIAS
 from training.stage import Artifact, Context, Stage
 
 THRESHOLD = 0.5
@@ -44,11 +44,14 @@ class MineWrong(Stage):
 
 
 class MineGCE(Stage):
-    """Suspects are what a network biased on purpose by generalised cross-entropy gets wrong (LfF, DCWP)."""
+    """Suspects are what a network biased on purpose by generalised cross-entropy gets wrong (LfF, DCWP).
+
+    What it takes an image for is a pseudo bias label: the class that the image looks like by its bias.
+    """
 
     name = "mine_gce"
-    summary = "suspects: training images that a network trained by GCE gets wrong"
-    gives = ("conflict_score",)
+    summary = "suspects and pseudo bias labels: what a network trained by GCE gets wrong, and takes images for"
+    gives = ("conflict_score", "bias", "shortcut", HELD_OUT_BIAS)
     read_outs = ("biased",)
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
@@ -91,7 +94,7 @@ class MineGCE(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own = ctx.own
-        _, model = new_classifier(ctx, own["network"], self.name)
+        spec, model = new_classifier(ctx, own["network"], self.name)
 
         def loss(batch: Batch) -> Tensor:
             logits = model(batch.inputs)
@@ -100,14 +103,19 @@ class MineGCE(Stage):
         fitted = fit_classifier(
             ctx, model, loss, read_out="biased", schedule=lambda done: 0.1 ** (done // own["decay_rounds"])
         )
-        score = difficulties(model, ctx)
-        report = fitted.report().with_figures(mining_figures(score, THRESHOLD, ctx.task))
-        return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
+        logits = logits_of(model, ctx)
+        score = difficulty(logits, ctx.train.target)
+        bias, made = pseudo_labels(model, spec, "biased", logits, ctx)
+        figures = mining_figures(score, THRESHOLD, ctx.task), pseudo_figures(bias.label, ctx.task)
+        conflict_score = score_artifact(ctx.train.ids, score, THRESHOLD, self.name)
+        return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}
 
 
 def difficulties(model: Classifier, ctx: Context) -> Tensor:
     """`difficulty` of every training image, [N], without augmentation and in evaluation mode."""
-    model.eval()
-    with torch.inference_mode():
-        parts = [difficulty(model(batch.inputs), batch.target) for batch in in_order(ctx.task, ctx.train).epoch()]
-    return torch.cat(parts).clone()
+    return difficulty(logits_of(model, ctx), ctx.train.target)
+
+
+def logits_of(model: Classifier, ctx: Context) -> Tensor:
+    """Logits of every training image, [N, classes], without augmentation and in evaluation mode."""
+    return map_images(model.eval(), ctx.task, ctx.train).clone()

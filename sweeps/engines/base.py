@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from sweeps.work import Assignment, Outcome
+from sweeps.work import Assignment, Ending
 
 # A trial whose worker dies is given to another one, but one that kills its workers must not go round for ever.
 RETRIES = 2
@@ -23,17 +23,17 @@ class Engine(Protocol):
     def submit(self, assignment: Assignment) -> None:
         """Take a trial; never more than `slots` at a time."""
 
-    def wait(self) -> tuple[Assignment, Outcome]:
+    def wait(self) -> tuple[Assignment, Ending]:
         """Wait until one of the trials it has taken ends; a worker that died gives the status `lost`."""
 
     def close(self) -> None:
         """Stop what is still running, and let go of workers."""
 
 
-def outcomes(
+def endings(
     engine: Engine, assignments: Iterable[Assignment | None], say: Callable[[str], None]
-) -> Iterator[tuple[Assignment, Outcome]]:
-    """Have trials run, `engine.slots` at a time, and yield each with its outcome as it ends: finished or failed.
+) -> Iterator[tuple[Assignment, Ending]]:
+    """Have trials run, `engine.slots` at a time, and yield each with its ending: finished or failed.
 
     The next trial is asked for only when there is a slot for it; None is none for now. One whose worker died is tried
     again, one that another process is running is left to it and looked at again when all others have been given out.
@@ -54,18 +54,18 @@ def outcomes(
             running += 1
         if not running:
             return
-        assignment, outcome = engine.wait()
+        assignment, ending = engine.wait()
         running -= 1
         trial = assignment.trial
-        if outcome.status == "elsewhere":
+        if ending.status == "elsewhere":
             later.append(replace(assignment, wait=True))
-        elif outcome.status == "lost" and lost[trial.key] < RETRIES:
+        elif ending.status == "lost" and lost[trial.key] < RETRIES:
             lost[trial.key] += 1
-            say(f"{trial.label}: its worker died ({outcome.error}); trying again")
+            say(f"{trial.label}: its worker died ({ending.error}); trying again")
             engine.submit(assignment)
             running += 1
-        elif outcome.status == "lost":
-            error = f"its worker died {RETRIES + 1} times ({outcome.error})"
-            yield assignment, replace(outcome, status="failed", error=error)
+        elif ending.status == "lost":
+            error = f"its worker died {RETRIES + 1} times ({ending.error})"
+            yield assignment, replace(ending, status="failed", error=error)
         else:
-            yield assignment, outcome
+            yield assignment, ending

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from sweeps.work import Assignment, Outcome, Runner, run_trial, work
+from sweeps.work import Assignment, Ending, Runner, run_trial, work
 
 
 class Here:
@@ -21,7 +21,7 @@ class Here:
         """Keep it until it is waited for."""
         self._taken.append(assignment)
 
-    def wait(self) -> tuple[Assignment, Outcome]:
+    def wait(self) -> tuple[Assignment, Ending]:
         """Run it."""
         assignment = self._taken.popleft()
         return assignment, work(assignment, self._run)

@@ -10,7 +10,7 @@ from typing import Any
 from errors import UserError
 from redaction import redact
 from sweeps.engines.worker import VARIABLES, portable, run_elsewhere
-from sweeps.work import Assignment, Outcome, Runner, run_trial
+from sweeps.work import Assignment, Ending, Runner, run_trial
 from training.code import ROOT
 
 INSTALL = "--engine ray needs Ray: pip install 'ray>=2.60,<3'"
@@ -59,21 +59,21 @@ class OnRay:
         packed = pickle.dumps((run_elsewhere, assignment, self._run, variables))
         self._running[self._task.remote(str(self._root), str(Path.cwd()), packed)] = assignment
 
-    def wait(self) -> tuple[Assignment, Outcome]:
-        """The next outcome."""
+    def wait(self) -> tuple[Assignment, Ending]:
+        """The next ending."""
         (done,), _ = self._ray.wait(list(self._running), num_returns=1)
         assignment = self._running.pop(done)
         errors = self._ray.exceptions
         try:
-            outcome = self._ray.get(done)
+            ending = self._ray.get(done)
         except errors.RayTaskError as error:
-            outcome = " ".join(str(error.cause or error).split())
+            ending = " ".join(str(error.cause or error).split())
         except (errors.TaskUnschedulableError, errors.RuntimeEnvSetupError) as error:
-            outcome = _line(error)
+            ending = _line(error)
         except errors.RayError as error:
             # The process, its machine, Ray's own process on it, or the memory there.
-            return assignment, Outcome("lost", error=_line(error))
-        return assignment, Outcome("failed", error=outcome) if isinstance(outcome, str) else outcome
+            return assignment, Ending("lost", error=_line(error))
+        return assignment, Ending("failed", error=ending) if isinstance(ending, str) else ending
 
     def close(self) -> None:
         """Interrupt what is running, and leave the cluster, or stop Ray on this machine."""

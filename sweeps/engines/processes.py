@@ -13,7 +13,7 @@ from multiprocessing.context import ForkServerProcess
 import torch
 
 from sweeps.engines.worker import serve
-from sweeps.work import Assignment, Outcome, Runner, run_trial
+from sweeps.work import Assignment, Ending, Runner, run_trial
 
 # Until a worker that is told to stop is killed.
 PATIENCE = 20
@@ -51,16 +51,16 @@ class Processes:
         with contextlib.suppress(OSError):
             worker.pipe.send(assignment)
 
-    def wait(self) -> tuple[Assignment, Outcome]:
-        """The next outcome; a worker that died is not replaced before there is a trial for it."""
+    def wait(self) -> tuple[Assignment, Ending]:
+        """The next ending; a worker that died is not replaced before there is a trial for it."""
         while True:
             busy = [worker for worker in self._workers if worker.assignment is not None]
             wait([channel for worker in busy for channel in (worker.pipe, worker.process.sentinel)])
             for worker in busy:
-                outcome = self._answer(worker)
-                if outcome is not None and worker.assignment is not None:
+                ending = self._answer(worker)
+                if ending is not None and worker.assignment is not None:
                     assignment, worker.assignment = worker.assignment, None
-                    return assignment, outcome
+                    return assignment, ending
 
     def close(self) -> None:
         """Stop all workers; one that is at a trial may take the run down as interrupted first."""
@@ -93,7 +93,7 @@ class Processes:
         self._workers.append(worker)
         return worker
 
-    def _answer(self, worker: _Worker) -> Outcome | None:
+    def _answer(self, worker: _Worker) -> Ending | None:
         try:
             # What it sent before it died is still to be read, so the pipe comes first.
             if worker.pipe.poll():
@@ -103,7 +103,7 @@ class Processes:
         except (EOFError, OSError):
             worker.process.join(PATIENCE)
         self._drop(worker)
-        return Outcome("lost", error=_how(worker.process.exitcode))
+        return Ending("lost", error=_how(worker.process.exitcode))
 
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)

@@ -11,7 +11,7 @@ from typing import Any
 
 from errors import UserError
 from sweeps.engines.worker import portable, run_job
-from sweeps.work import Assignment, Outcome, Runner, run_trial
+from sweeps.work import Assignment, Ending, Runner, run_trial
 from training.code import ROOT
 
 INSTALL = "--engine slurm needs submitit: pip install 'submitit>=1.5,<2'"
@@ -57,13 +57,13 @@ class Slurm:
             raise UserError(f"--engine slurm: no job can be queued ({' '.join(str(error).split())})") from error
         self._jobs.append((job, assignment))
 
-    def wait(self) -> tuple[Assignment, Outcome]:
-        """The next outcome; submitit looks for a result each time, and asks Slurm about once a minute."""
+    def wait(self) -> tuple[Assignment, Ending]:
+        """The next ending; submitit looks for a result each time, and asks Slurm about once a minute."""
         while True:
             for index, (job, assignment) in enumerate(self._jobs):
                 if job.done():
                     del self._jobs[index]
-                    return assignment, self._outcome(job)
+                    return assignment, self._ending(job)
             time.sleep(LOOK_EVERY)
 
     def close(self) -> None:
@@ -75,20 +75,20 @@ class Slurm:
             time.sleep(0.1)
         self._jobs.clear()
 
-    def _outcome(self, job: Any) -> Outcome:
+    def _ending(self, job: Any) -> Ending:
         errors = self._submitit.core.utils
         try:
             if self._cluster == "local" and not job.paths.result_pickle.exists():
                 # Elsewhere submitit waits for a slow file system to show it.
                 raise errors.UncompletedJobError
-            outcome = job.result()
+            ending = job.result()
         except errors.FailedJobError as error:
             # The trace of an exception stands between two lines of dashes.
             trace = str(error).split("-" * 22)
-            return Outcome("failed", error=trace[min(1, len(trace) - 1)].strip().splitlines()[-1])
+            return Ending("failed", error=trace[min(1, len(trace) - 1)].strip().splitlines()[-1])
         except errors.UncompletedJobError:
-            return Outcome("lost", error=f"job {job.job_id}: {job.state.lower()}, see {job.paths.stderr}")
-        return Outcome("failed", error=outcome) if isinstance(outcome, str) else outcome
+            return Ending("lost", error=f"job {job.job_id}: {job.state.lower()}, see {job.paths.stderr}")
+        return Ending("failed", error=ending) if isinstance(ending, str) else ending
 
     def _start(self) -> Any:
         if self._executor is None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from sweeps.work import Assignment, Outcome, Runner, work
+from sweeps.work import Assignment, Ending, Runner, work
 from training.machine import prepare_cpu
 
 # What a run reads from the environment: where source files are, and where runs are recorded as well.
@@ -25,7 +25,7 @@ VARIABLES = ("DATA_DIR", "MONGO_URL")
 _threads: int | None = None
 
 
-def run_assignment(assignment: Assignment, run: Runner, threads: int | None = None) -> Outcome:
+def run_assignment(assignment: Assignment, run: Runner, threads: int | None = None) -> Ending:
     """Run a trial or train a group; what that prints is in `log_file` afterwards, unless all went well.
 
     threads : of a trial that does not set its own; None leaves it to torch
@@ -34,10 +34,10 @@ def run_assignment(assignment: Assignment, run: Runner, threads: int | None = No
     if assignment.group:
         _default_threads(threads)
         with _output_to(log):
-            outcome = work(assignment, run)
-        if not outcome.error:
+            ending = work(assignment, run)
+        if not ending.error:
             log.unlink(missing_ok=True)
-        return outcome
+        return ending
 
     def logged(words: Sequence[str]) -> None:
         _default_threads(threads)
@@ -45,10 +45,10 @@ def run_assignment(assignment: Assignment, run: Runner, threads: int | None = No
             run(words)
 
     # Where another process is at the trial, that one's log stays as it is.
-    outcome = work(assignment, logged)
-    if outcome.status == "finished":
+    ending = work(assignment, logged)
+    if ending.status == "finished":
         log.unlink(missing_ok=True)
-    return outcome
+    return ending
 
 
 def log_file(assignment: Assignment) -> Path:
@@ -71,7 +71,7 @@ def portable() -> Callable[[str, str, bytes], Any]:
     """A function for processes that cannot import this code yet: being local, it is pickled by value.
 
     It takes the folder of the code, the working folder and a pickled function with its arguments, and calls that there.
-    The result is an `Outcome`, or a text that says why it could not begin.
+    The result is an `Ending`, or a text that says why it could not begin.
     """
 
     def run_packed(code: str, folder: str, packed: bytes) -> Any:
@@ -93,7 +93,7 @@ def portable() -> Callable[[str, str, bytes], Any]:
     return run_packed
 
 
-def run_elsewhere(assignment: Assignment, run: Runner, variables: Mapping[str, str | None]) -> Outcome:
+def run_elsewhere(assignment: Assignment, run: Runner, variables: Mapping[str, str | None]) -> Ending:
     """Run a trial with these variables in the environment; None removes one."""
     for name, value in variables.items():
         if value is None:
@@ -103,13 +103,13 @@ def run_elsewhere(assignment: Assignment, run: Runner, variables: Mapping[str, s
     return run_assignment(assignment, run)
 
 
-def run_job(assignment: Assignment, run: Runner, variables: Mapping[str, str | None]) -> Outcome:
+def run_job(assignment: Assignment, run: Runner, variables: Mapping[str, str | None]) -> Ending:
     """Run a trial in a process of its own, which signals tell that its time is over."""
     _stop_at(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     try:
         return run_elsewhere(assignment, run, variables)
     except KeyboardInterrupt:
-        return Outcome("lost", error="its job was stopped: out of time, preempted or cancelled")
+        return Ending("lost", error="its job was stopped: out of time, preempted or cancelled")
 
 
 def _default_threads(threads: int | None) -> None:

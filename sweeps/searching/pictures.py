@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sweeps.searching.trials import finished, given_up, goes_by_test_set, importances, objective_name
-from tracking.pictures import canvas as page
+from tracking.pictures import canvas
 from tracking.pictures.canvas import DPI, GREY, INK, LIGHT, MARGIN, OUTLINE, SMALL, STYLE, WIDTH
 
 BLUE = "#0072B2"
@@ -53,24 +53,24 @@ def _history(study: Any, name: str, path: Path) -> Path:
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel("trial", fontsize=SMALL, color=GREY)
         bottom, tall = MARGIN + 0.58, 2.9
-        height = page.start(figure, WIDTH, bottom + tall, f"{name}: how the search went", _subtitle(study))
+        height = canvas.start(figure, WIDTH, bottom + tall, f"{name}: how the search went", _subtitle(study))
         left = MARGIN + 0.5
         axes.set_position((left / WIDTH, bottom / height, 1 - (left + MARGIN) / WIDTH, tall / height))
-        page.write(figure, left, MARGIN - 0.03, "● finished; line: the best so far", color=BLUE)
+        canvas.write(figure, left, MARGIN - 0.03, "● finished; line: the best so far", color=BLUE)
         if dropped:
-            page.write(figure, WIDTH - MARGIN, MARGIN - 0.03, "× given up, where it stood", color=OUTLINE, ha="right")
-        return page.save(figure, path)
+            canvas.write(figure, WIDTH - MARGIN, MARGIN - 0.03, "× given up, where it stood", color=OUTLINE, ha="right")
+        return canvas.save(figure, path)
 
 
 def _importance(study: Any, name: str, path: Path) -> Path:
     """A bar for each setting."""
     shares = importances(study)
-    names = {setting: page.fit(setting, 2.8) for setting in shares}
-    wide = max(map(page.measure, names.values()))
+    names = {setting: canvas.fit(setting, 2.8) for setting in shares}
+    wide = max(map(canvas.measure, names.values()))
     with mpl.rc_context(STYLE):
         figure = Figure(dpi=DPI, facecolor="white")
         step = 0.3
-        page.start(
+        canvas.start(
             figure,
             WIDTH,
             MARGIN + step * len(shares),
@@ -80,8 +80,10 @@ def _importance(study: Any, name: str, path: Path) -> Path:
         room = WIDTH - 2 * MARGIN - wide - 0.6
         for row, (setting, share) in enumerate(reversed(shares.items())):
             y = MARGIN + step * row
-            page.write(figure, MARGIN + wide, y + step / 2, names[setting], ha="right", va="center_baseline")
-            page.box(figure, MARGIN + wide + 0.1, y + 0.05, room * share, step - 0.1, facecolor=BLUE, edgecolor="none")
+            canvas.write(figure, MARGIN + wide, y + step / 2, names[setting], ha="right", va="center_baseline")
+            canvas.box(
+                figure, MARGIN + wide + 0.1, y + 0.05, room * share, step - 0.1, facecolor=BLUE, edgecolor="none"
+            )
             end = MARGIN + wide + 0.17 + room * share
-            page.write(figure, end, y + step / 2, f"{100 * share:.0f}", va="center_baseline", color=GREY)
-        return page.save(figure, path)
+            canvas.write(figure, end, y + step / 2, f"{100 * share:.0f}", va="center_baseline", color=GREY)
+        return canvas.save(figure, path)

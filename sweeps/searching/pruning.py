@@ -18,7 +18,7 @@ class Pruned(GivenUp, SacredInterrupt):
 
 
 @dataclass(frozen=True)
-class Watch:
+class SearchTrial:
     """The trial of a search that a run is, as plain data for another process.
 
     storage, study, trial : where the trial is: journal file or address of a database, name of the search, number
@@ -38,7 +38,7 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(watch: Watch | None) -> Iterator[None]:
+def reporting_to(search_trial: SearchTrial | None) -> Iterator[None]:
     """Report the metric of the run inside, epoch by epoch, and end it when its trial is to be given up.
 
     Raises
@@ -46,11 +46,11 @@ def watching(watch: Watch | None) -> Iterator[None]:
     Pruned
         From inside the run; also at once, for a trial that was given up before its process died.
     """
-    if watch is None:
+    if search_trial is None:
         yield
         return
-    study = load_study(watch.storage, watch.study, watch.pruner)
-    frozen = study.trials[watch.trial]
+    study = load_study(search_trial.storage, search_trial.study, search_trial.pruner)
+    frozen = study.trials[search_trial.trial]
     if "pruned" in frozen.user_attrs:
         raise Pruned
     trial = load_optuna().trial.Trial(study, frozen._trial_id)
@@ -60,12 +60,12 @@ def watching(watch: Watch | None) -> Iterator[None]:
 
     def told(name: str, value: float, epoch: int) -> None:
         nonlocal best
-        if name != watch.metric:
+        if name != search_trial.metric:
             return
         best = max(best, value)
         if epoch not in known:
-            trial.report(best if watch.best else value, epoch)
-        if epoch < watch.rounds and trial.should_prune():
+            trial.report(best if search_trial.best else value, epoch)
+        if epoch < search_trial.rounds and trial.should_prune():
             trial.set_user_attr("pruned", epoch)
             raise Pruned
 

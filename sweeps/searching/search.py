@@ -13,10 +13,10 @@ from config import DebiasExperiment
 from errors import UserError
 from redaction import redact
 from settings import nearest
-from sweeps.engines.base import Engine, outcomes
+from sweeps.engines.base import Engine, endings
 from sweeps.plan import Plan, Trial, configured, run_key
 from sweeps.run import Clock, State, duration, finish, prepare_store
-from sweeps.searching.pruning import Watch
+from sweeps.searching.pruning import SearchTrial
 from sweeps.searching.spec import Search, deciding_stage, metric_of, rounds_of
 from sweeps.searching.study import (
     ADDRESS,
@@ -30,7 +30,7 @@ from sweeps.searching.study import (
     words_of,
 )
 from sweeps.searching.study import open_study as study_at
-from sweeps.work import Assignment, Outcome
+from sweeps.work import Assignment, Ending
 from tracking.folders import RunRecord
 
 
@@ -88,10 +88,10 @@ class _Running:
         if slots > 1:
             self.study = open_study(search, parallel=True)
         self.clock = Clock(left, slots)
-        for assignment, outcome in outcomes(engine, self._assignments(), self.say):
-            assert assignment.watch is not None
-            trial, state = self.asked.pop(assignment.watch.trial)
-            self._take_down(trial, state, outcome)
+        for assignment, ending in endings(engine, self._assignments(), self.say):
+            assert assignment.search_trial is not None
+            trial, state = self.asked.pop(assignment.search_trial.trial)
+            self._take_down(trial, state, ending)
         return self.states
 
     def _take_up_lost(self) -> None:
@@ -143,33 +143,35 @@ class _Running:
             self.say(f"[{len(self.states)}/{self.clock.total}] {label}")
             if state.trial.key in self.given_up:
                 # Optuna may draw what it has drawn before; what a finished one gave is found in the store.
-                self._take_down(trial, state, Outcome("pruned", seconds=0.0))
+                self._take_down(trial, state, Ending("pruned", seconds=0.0))
                 continue
             self.asked[trial.number] = trial, state
-            yield Assignment(state.trial, search.store, wait=True, watch=self._watch(trial.number, config))
+            yield Assignment(
+                state.trial, search.store, wait=True, search_trial=self._search_trial(trial.number, config)
+            )
 
-    def _watch(self, number: int, config: Mapping[str, Any]) -> Watch:
+    def _search_trial(self, number: int, config: Mapping[str, Any]) -> SearchTrial:
         search, stage = self.search, deciding_stage(self.search.objective, config)
         assert stage is not None
         best = not is_oracle(search.objective) or search.objective.endswith("/oracle")
-        return Watch(
+        return SearchTrial(
             search.storage, search.name, number, metric_of(search.objective, stage), best, rounds_of(config, stage),
             (search.pruner, search.most_rounds // 4 + 1, search.most_rounds),
         )  # fmt: skip
 
-    def _take_down(self, trial: Any, state: State, outcome: Outcome) -> None:
+    def _take_down(self, trial: Any, state: State, ending: Ending) -> None:
         """Tell the study how a trial ended, and say it."""
         search, clock = self.search, self.clock
-        if outcome.status == "pruned":
-            state.status, state.seconds = outcome.status, outcome.seconds
+        if ending.status == "pruned":
+            state.status, state.seconds = ending.status, ending.seconds
             self.study.tell(trial, state=self.states_of.PRUNED)
             self.given_up.add(state.trial.key)
             self.done += 1
-            clock.took(outcome.seconds)
-            took = duration(outcome.seconds or 0)
+            clock.took(ending.seconds)
+            took = duration(ending.seconds or 0)
             self.say(f"[{clock.done}/{clock.total}] {state.trial.label}: given up after {took}{clock.left()}")
             return
-        finish(Plan(search.name, (), search.store), state, outcome, self.say, clock)
+        finish(Plan(search.name, (), search.store), state, ending, self.say, clock)
         record = state.record
         value = None if record is None else objective_of(record, search.objective)
         if record is None or value is None:

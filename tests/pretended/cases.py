@@ -58,6 +58,13 @@ def _variants() -> list[Case]:
     restarts = ("branches.restarts=1", "branches.restart_below=100", "branches.restart_after=1")
     return [
         training("fisher", "reference", name="fisher, as published"),
+        *(
+            training("erm_operator", f"augmented.operator={name}", name=f"erm_operator, {name}")
+            for name in ("histogram", "amplitude_all", "detail", "blur", "noise", "compression", "size")
+        ),
+        training(
+            "depth_transfer", "transfer.operator=channel_stats", "transfer.share=0.5", name="depth_transfer, some moved"
+        ),
         training("lff", *vectors[:2], name="lff, vectors"),
         training("group_dro", *vectors[::2], name="group_dro, vectors"),
         training(

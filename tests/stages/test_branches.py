@@ -111,6 +111,14 @@ class Reading:
         }
         return {name: torch.nn.functional.one_hot(answer, 10).float() for name, answer in answers.items()}
 
+    def experts(self, images):
+        """Features that are the logits: the classifier leaves them as they are."""
+        return tuple(self.read_outs(images).values())
+
+    @staticmethod
+    def head(features):
+        return features
+
 
 @pytest.mark.parametrize(
     ("shallow", "deep", "corrected"),
@@ -131,6 +139,7 @@ def test_separation(task, shallow, deep, corrected):
     surroundings: Any = SimpleNamespace(train=four, task=task)
     reading: Any = Reading(shallow, deep, four.target)
     figures = module.separation(reading, Fitted(history, {}), surroundings)
+    figures.pop("separation/independent/last", None)
     expected: dict[str, Any] = {"separation/conflicting/last": 57.5}
     if corrected is not None:
         expected["separation/corrected/last"] = pytest.approx(corrected)
@@ -141,6 +150,57 @@ def test_separation_without_bias_labels(task):
     four = task.train.subset(torch.arange(4))
     surroundings: Any = SimpleNamespace(train=four, task=task)
     reading: Any = Reading([True] * 4, [False] * 4, four.target)
-    assert module.separation(reading, Fitted([{"shallow/average": 1.0}], {}), surroundings) == {
-        "separation/corrected/last": 100.0
-    }
+    figures = module.separation(reading, Fitted([{"shallow/average": 1.0}], {}), surroundings)
+    figures.pop("separation/independent/last", None)
+    assert figures == {"separation/corrected/last": 100.0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        # Of 480 images the deep branch misleads about the first 48. Nowhere wrong, on as many of them as of the rest,
+        # on half of them alone, and on all of them.
+        (lambda place: place < 0, 100.0),
+        (lambda place: place % 2 == 0, 100.0),
+        (lambda place: (place < 48) & (place % 2 == 0), 100 * 0.5 / 0.95),
+        (lambda place: place < 48, 0.0),
+    ],
+)
+def test_independent_errors(task, wrong, expected):
+    """Read of the images that the deep branch misleads about, beside read of all; its own classifier plays no part."""
+    place = torch.arange(480)
+    reading: Any = Reading((~wrong(place)).tolist(), (place >= 48).tolist(), task.train.target)
+    surroundings: Any = SimpleNamespace(train=task.train, task=task)
+    plain = module.independent(reading, surroundings)
+    assert plain == pytest.approx(expected, abs=1e-4)
+
+    def shifted(images):
+        shallow, deep = Reading.experts(reading, images)
+        return shallow, 3 * deep.roll(1, dims=1) - 5  # other features that say the same
+
+    reading.experts = shifted
+    assert module.independent(reading, surroundings) == pytest.approx(plain, abs=1e-4)
+
+
+def test_nothing_misleads_and_nothing_is_read(task):
+    surroundings: Any = SimpleNamespace(train=task.train, task=task)
+    target, every, none = task.train.target, [True] * 480, [False] * 480
+    assert module.independent(Reading(every, every, target), surroundings) is None  # type: ignore[arg-type]
+    misled: Any = Reading(none, [place >= 48 for place in range(480)], target)
+    assert module.independent(misled, surroundings) is None
+
+
+def test_branches_that_err_together_start_anew(run_tiny, task):
+    """With other first weights, as often as is allowed; said, and noted in the report."""
+    words = [*short("denetdm", 2), "branches.restart_after=1", "branches.restart_below=0"]
+    said: list[str] = []
+    again = run_tiny(
+        *words, "branches.restarts=2", "branches.restart_dependent=100", last="branches", task=task, say=said.append
+    )
+    assert again.stages["branches"].report.starts == 1 + len(said)
+    assert said[:1] == ["branches: the branches have not parted; start 2 of 3"]
+    assert "separation/independent/last" in again.summary
+    at_ease = run_tiny(*words, "branches.restarts=2", last="branches", task=task)
+    assert at_ease.stages["branches"].report.starts == 1
+    first, second = (o.artifacts["branches"].states["last"] for o in (at_ease, again))
+    assert not all(torch.equal(first[name], second[name]) for name in first)

@@ -17,6 +17,7 @@ from training.artifacts import ConflictScore, TrainedBranches, TrainedModel
 from training.evaluation import map_images
 from training.loop import fit_alone
 from training.stage import Context
+from training.walk import stage_key
 
 # The one that reads a file has tests of its own.
 MINERS = [name for name, stage in STAGES.items() if "conflict_score" in stage.gives and name != "mine_file"]
@@ -268,3 +269,32 @@ def test_the_biased_network_learns_by_plain_cross_entropy_when_q_is_0(mine, q, e
     """At first every class has a probability of about 1/10."""
     outcome = mine("mine_gce", f"mine_gce.q={q}", "mine_gce.learning_rate=1e-6", "mine_gce.epochs=1")
     assert outcome.stages["mine_gce"].report.history[0]["loss"] == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("miner", ["mine_depth", "mine_gce"])
+def test_the_network_that_has_learnt_the_shortcut_and_what_it_takes_images_for(mine, task, miner):
+    """The artifact is the network itself: rebuilt, it gives the labels of training and of held-out images."""
+    artifacts = mine(miner).artifacts
+    model = build_classifier(artifacts["shortcut"].spec)
+    model.load_state_dict(artifacts["shortcut"].states["last"])
+    model.eval()
+    assert torch.equal(artifacts["bias"].label, map_images(model, task, task.train).argmax(1))
+    assert artifacts["bias"].kind == artifacts["held_out_bias"].kind == "pseudo"
+    assert torch.equal(artifacts["held_out_bias"].ids, task.valid.ids)
+    assert torch.equal(artifacts["held_out_bias"].label, map_images(model, task, task.valid).argmax(1))
+    without = mine(miner, task=replace(task, valid=None, key=f"{task.key}-whole")).artifacts["held_out_bias"]
+    assert len(without.ids) == len(without.label) == 0
+
+
+def test_held_out_labels_are_in_the_key_of_what_they_select(tiny, task):
+    """And in no other: without held-out images nothing is selected by them, and without training nothing at all."""
+    settings, device = tiny(), torch.device("cpu")
+    inputs = {"bias": "b", "model": "m", "conflict_score": "c"}
+
+    def keys(stage, task):
+        return {
+            stage_key(STAGES[stage], task, settings, device, inputs | more) for more in ({}, {"held_out_bias": "h"})
+        }
+
+    assert len(keys("finetune", task)) == 2 and len(keys("finetune", replace(task, valid=None))) == 1
+    assert len(keys("mine_wrong", task)) == 1

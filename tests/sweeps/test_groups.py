@@ -10,7 +10,7 @@ from sweeps.alike import ONE_BY_ONE, PLAIN, VARYING
 from sweeps.plan import Trial, configured, words_plan
 from sweeps.run import Clock, duration
 from sweeps.together import MOST, groups_of, spelled_out, whole, with_groups
-from sweeps.work import Assignment, Outcome
+from sweeps.work import Assignment, Ending
 from tests.training.test_replicas import NOT_AT_ONCE
 
 
@@ -81,11 +81,11 @@ def test_time_left_knows_what_is_trained_already(tmp_path):
     """Of eight trials four took 400 s at once, of which two were recorded in 10 s each."""
     clock = Clock(8)
     group = tuple(Trial((), f"{n}", f"key{n}") for n in range(4))
-    clock.trained(Assignment(whole(group), tmp_path, group=group), Outcome("trained", None, 400.0))
+    clock.trained(Assignment(whole(group), tmp_path, group=group), Ending("trained", None, 400.0))
     for trial in group[:2]:
-        outcome = clock.with_share(Assignment(trial, tmp_path), Outcome("finished", None, 10.0))
-        assert outcome.seconds == 110
-        clock.took(outcome.seconds)
+        ending = clock.with_share(Assignment(trial, tmp_path), Ending("finished", None, 10.0))
+        assert ending.seconds == 110
+        clock.took(ending.seconds)
     assert clock.left().startswith(f"; about {duration(2 * 10 + 4 * 110)} left")
 
 

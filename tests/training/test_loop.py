@@ -11,6 +11,8 @@ from torch.optim import SGD
 
 from data.batches import Batches
 from tests.stages.dial import Dial, context_in, split, task_of, turn
+from training.artifacts import BiasLabels
+from training.heldout import held_out_artifact
 from training.job import Fitted, Update
 from training.loop import fit
 from training.stage import Context
@@ -77,6 +79,56 @@ def test_held_out_images_select_without_test_set_or_bias_labels(context):
     assert [row["valid/dial/average"] for row in fitted.history] == [50, 25, 100, 100, 75]
     held_out = {name.removeprefix("valid/dial/") for name in fitted.history[0] if name.startswith("valid/")}
     assert held_out == {"average", "auroc", "average_precision"}
+
+
+def labels_of(task, label):
+    """Pseudo bias labels of a task's held-out images, as a miner gives them."""
+    return held_out_artifact(task, torch.tensor(label), 2)
+
+
+def test_pseudo_labels_of_held_out_images_select_beside_their_accuracy(context):
+    """Nine images in cells of 6, 1, 1 and 1: all of the largest is the best accuracy, one of each the best balance."""
+    target, pseudo = [0, 0, 0, 0, 0, 0, 1, 0, 1], [0, 0, 0, 0, 0, 0, 1, 1, 0]
+    task = task_of(valid=split(2, target=target, bias=[99] * 9))
+    # The dial gets the first so many right: 6 of cell (0, 0) alone; then (1, 1), (0, 1) and (1, 0) as well.
+    held_out = [0, 6, 7, 9, 8]
+    fitted = fit(turn(Dial([0, 4, 0, 1, 0], held_out), task, 4), context(task, held_out_bias=labels_of(task, pseudo)))
+    assert [round(row["valid_pseudo/dial/balanced"], 2) for row in fitted.history] == [25, 50, 100, 75]
+    assert [round(row["valid/dial/average"], 2) for row in fitted.history] == [66.67, 77.78, 100, 88.89]
+    assert chosen(fitted) == {"last": (4, 4.0), "oracle": (1, 1.0), "valid": (3, 3.0), "valid_pseudo": (3, 3.0)}
+    assert fitted.report().summary["dial/unbiased/valid_pseudo"] == 25
+
+
+def test_balance_and_accuracy_select_different_epochs(context):
+    """In the first epoch most images are right, of one cell; in the second fewer, but of every cell."""
+
+    class Two(Dial):
+        def forward(self, images):
+            place, target, part = (images * 255).round().long().flatten(1).unbind(1)
+            first = self.turned.long() == 1
+            known = torch.where(part == 2, torch.where(first, place < 6, place >= 5), place < 2)
+            return torch.nn.functional.one_hot(torch.where(known, target, 1 - target), 2).float()
+
+    task = task_of(valid=split(2, target=[0, 0, 0, 0, 0, 0, 1, 0, 1], bias=[99] * 9))
+    labels = labels_of(task, [0, 0, 0, 0, 0, 0, 1, 1, 0])
+    fitted = fit(turn(Two([0, 0, 0]), task, 2), context(task, held_out_bias=labels))
+    assert (fitted.selected["valid"].epoch, fitted.selected["valid_pseudo"].epoch) == (1, 2)
+    plain = fit(turn(Two([0, 0, 0]), task, 2), context(task, "plain"))
+    assert "valid_pseudo" not in plain.selected
+    assert [row["valid/dial/average"] for row in plain.history] == [row["valid/dial/average"] for row in fitted.history]
+
+
+def test_unbiased_validation_images_give_no_selection_by_pseudo_labels(context):
+    task = replace(task_of(valid=split(2)), selection="valid_unbiased")
+    fitted = fit(turn(Dial([0, 1], [0, 1]), task, 1), context(task, held_out_bias=labels_of(task, [0, 1, 0, 1])))
+    assert set(fitted.selected) == {"last", "mean", "oracle", "valid_unbiased"}
+
+
+def test_pseudo_labels_of_other_images_are_refused(context):
+    task = task_of(valid=split(2))
+    other = BiasLabels(torch.arange(1, 5), torch.tensor([0, 1, 0, 1]), 2, "pseudo")
+    with pytest.raises(ValueError, match="other held-out images"):
+        fit(turn(Dial([0, 1], [0, 1]), task, 1), context(task, held_out_bias=other))
 
 
 def test_validation_images_that_are_no_held_out_ones_select_under_their_own_name(context):

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from errors import UserError
 from stages.pretrain import Pretrain
 from tests.pipeline import TINY, run_command, same, short
 from training.artifacts import Checkpoint, ConflictScore, Mask, Report, Selected, TrainedModel, to_plain
-from training.store import Store
+from training.store import StageFolder, Store
 
 STATE = {"weight": torch.arange(6.0).view(2, 3)}
 RESULT = {
@@ -239,7 +240,21 @@ def test_store_folders_of_stages_are_apart(tmp_path):
     one, other = store.folder("pretrain", "a"), store.folder("pretrain", "b")
     one.save_result(RESULT, {})
     assert other.load_result() is None
-    assert store.folder("pretrain", "a").load_result() is not None
+    with one.free() as free:
+        assert free
+        one.discard()
+    assert not Path(one.path).exists()
+    assert isinstance(store.folder("pretrain", "a"), StageFolder)
+
+
+def test_a_folder_that_is_discarded_is_made_anew_by_who_comes_next(folder):
+    with folder.free() as free:
+        assert free
+        folder.discard()
+    with folder.locked(), folder.free() as other:
+        assert not other
+        folder.save_result(RESULT, {})
+    assert folder.load_result() is not None
 
 
 def checkpoint_of(value):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from metrics import GroupMatrix
-from tracking.pictures import canvas as page
+from tracking.pictures import canvas
 from tracking.pictures.canvas import DPI, GREY, LINE, MARGIN, OUTLINE, STYLE, WIDTH
 from vocabulary import GROUP_FIGURES
 
@@ -89,12 +89,12 @@ def _plot_cells(
             raise ValueError(f"{axis}_colours must be [{number}, 3], not {list(np.shape(colours))}")
     with mpl.rc_context(STYLE):
         row_labels, column_labels = (
-            [page.fit(name, 1.3) for name in row_names],
-            [page.fit(name, 1.2) for name in column_names],
+            [canvas.fit(name, 1.3) for name in row_names],
+            [canvas.fit(name, 1.2) for name in column_names],
         )
-        longest = max(map(page.measure, column_labels))
+        longest = max(map(canvas.measure, column_labels))
         row_swatch = 0.0 if row_colours is None else 0.2
-        left = MARGIN + 0.36 + max(map(page.measure, row_labels)) + row_swatch
+        left = MARGIN + 0.36 + max(map(canvas.measure, row_labels)) + row_swatch
         cell_width = float(np.clip((WIDTH - left - MARGIN) / columns, 0.46, 2.4))
         slanted = longest > cell_width - 0.08
         if slanted:
@@ -105,28 +105,28 @@ def _plot_cells(
         bottom = MARGIN + LINE * (1 + bool(axes[1])) + 0.12 + swatch + (0.75 * longest + 0.05 if slanted else LINE)
         top = bottom + rows * cell_height
         figure = Figure(dpi=DPI, facecolor="white")
-        page.start(figure, max(WIDTH, left + columns * cell_width + MARGIN), top, title, subtitle)
+        canvas.start(figure, max(WIDTH, left + columns * cell_width + MARGIN), top, title, subtitle)
         _draw_cells(figure, matrix, left, top, cell_width, cell_height)
         for row, name in enumerate(row_labels):
             y = top - (row + 0.5) * cell_height
             if row_colours is not None:
                 side = min(cell_height - 0.1, 0.32)
                 _swatch(figure, left - 0.19, y - side / 2, 0.13, side, row_colours[row])
-            page.write(figure, left - row_swatch - 0.08, y, name, ha="right", va="center_baseline")
+            canvas.write(figure, left - row_swatch - 0.08, y, name, ha="right", va="center_baseline")
         for column, name in enumerate(column_labels):
             x = left + (column + 0.5) * cell_width
             if column_colours is not None:
                 side = min(cell_width - 0.1, 0.5)
                 _swatch(figure, x - side / 2, bottom - 0.19, side, 0.13, column_colours[column])
             slant = {"ha": "right", "rotation": 45, "rotation_mode": "anchor"} if slanted else {"ha": "center"}
-            page.write(figure, x, bottom - swatch - 0.06, name, va="top", **slant)
+            canvas.write(figure, x, bottom - swatch - 0.06, name, va="top", **slant)
         centred = {"color": GREY, "ha": "center"}
-        page.write(figure, MARGIN + 0.08, (top + bottom) / 2, axes[0], va="center", rotation=90, **centred)
+        canvas.write(figure, MARGIN + 0.08, (top + bottom) / 2, axes[0], va="center", rotation=90, **centred)
         if axes[1]:
-            page.write(figure, left + columns * cell_width / 2, MARGIN + LINE + 0.04, axes[1], **centred)
+            canvas.write(figure, left + columns * cell_width / 2, MARGIN + LINE + 0.04, axes[1], **centred)
         said = [*notes, *(["hatched: no images"] if (matrix.counts == 0).any() else [])]
-        page.write(figure, MARGIN, MARGIN - 0.03, ", ".join(said), color=GREY, fontsize=8)
-        return page.save(figure, path)
+        canvas.write(figure, MARGIN, MARGIN - 0.03, ", ".join(said), color=GREY, fontsize=8)
+        return canvas.save(figure, path)
 
 
 def _draw_cells(
@@ -140,19 +140,19 @@ def _draw_cells(
         x, y = left + column * cell_width, top - (row + 1) * cell_height
         empty = np.isnan(accuracy[row, column])
         look = {"facecolor": "white", "hatch": "////"} if empty else {"facecolor": colours[row, column]}
-        page.box(
+        canvas.box(
             figure, x, y, cell_width, cell_height, edgecolor="#AAAAAA" if empty else "white", linewidth=0.8, **look
         )
         if aligned[row, column]:
             pad = 0.022
             edge = {"edgecolor": OUTLINE, "linewidth": 2.2, "fill": False}
-            page.box(figure, x + pad, y + pad, cell_width - 2 * pad, cell_height - 2 * pad, **edge)
+            canvas.box(figure, x + pad, y + pad, cell_width - 2 * pad, cell_height - 2 * pad, **edge)
         number = "-" if empty else f"{accuracy[row, column]:.1f}".replace("100.0", "100")
         ink = "white" if dark[row, column] and not empty else "black"
         centre = (x + cell_width / 2, y + cell_height / 2)
         patch = {"facecolor": "white", "edgecolor": "none", "pad": 2} if empty else None
-        page.write(figure, *centre, number, color=ink, fontsize=size, ha="center", va="center_baseline", bbox=patch)
+        canvas.write(figure, *centre, number, color=ink, fontsize=size, ha="center", va="center_baseline", bbox=patch)
 
 
 def _swatch(figure: Figure, x: float, y: float, width: float, height: float, colour: NDArray[np.floating]) -> None:
-    page.box(figure, x, y, width, height, facecolor=np.clip(np.asarray(colour), 0, 1), edgecolor=GREY, linewidth=0.5)
+    canvas.box(figure, x, y, width, height, facecolor=np.clip(np.asarray(colour), 0, 1), edgecolor=GREY, linewidth=0.5)

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tracking.pictures import canvas as page
+from tracking.pictures import canvas
 from tracking.pictures.canvas import DPI, GREY, INK, LIGHT, LINE, MARGIN, SMALL, STYLE, WIDTH
 
 MAX_IMAGES = 600
@@ -42,7 +42,7 @@ def plot_curves(
     """
     curves = [np.array(values, dtype=float).reshape(-1, 2) for values in series.values()]
     levels = {label: level for label, level in (reference or {}).items() if np.isfinite(level)}
-    names = [page.fit(label, WIDTH - 2 * MARGIN - 0.6) for label in (*series, *levels)]
+    names = [canvas.fit(label, WIDTH - 2 * MARGIN - 0.6) for label in (*series, *levels)]
     with mpl.rc_context(STYLE):
         figure = Figure(dpi=DPI, facecolor="white")
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -58,29 +58,29 @@ def plot_curves(
 
         plot_height = 2.9
         spots = _end_spots(lines, len(curves), axes, plot_height)
-        names = [page.fit(name, 1.7) for name in names] if spots else names
-        legend = [] if spots else _flow([page.measure(name) + 0.6 for name in names], WIDTH - 2 * MARGIN)
+        names = [canvas.fit(name, 1.7) for name in names] if spots else names
+        legend = [] if spots else _flow([canvas.measure(name) + 0.6 for name in names], WIDTH - 2 * MARGIN)
         rows = legend[-1][0] + 1 if legend else 0
         low, high = axes.get_ylim()
         ticks = axes.yaxis.get_major_formatter().format_ticks(
             [tick for tick in axes.get_yticks() if low <= tick <= high]
         )
-        left = MARGIN + 0.06 + max(map(page.measure, ticks), default=0.0)
-        right = MARGIN + (max(map(page.measure, names)) if spots else 0.0)
+        left = MARGIN + 0.06 + max(map(canvas.measure, ticks), default=0.0)
+        right = MARGIN + (max(map(canvas.measure, names)) if spots else 0.0)
         bottom = MARGIN + 0.36 + LINE * rows + 0.08 * bool(rows)
         drawn = any(np.isfinite(points).all(1).any() for points in curves)
-        height = page.start(figure, WIDTH, bottom + plot_height, title, ylabel if drawn else "no points")
+        height = canvas.start(figure, WIDTH, bottom + plot_height, title, ylabel if drawn else "no points")
         axes.set_position((left / WIDTH, bottom / height, 1 - (left + right + 0.1) / WIDTH, plot_height / height))
         for y, name, line in zip(spots, names, lines, strict=False):
-            page.write(figure, WIDTH - right, bottom + y, name, color=line.get_color(), va="center_baseline")
+            canvas.write(figure, WIDTH - right, bottom + y, name, color=line.get_color(), va="center_baseline")
         for (row, x), name, line in zip(legend, names, lines, strict=False):
             x, y = MARGIN + x, MARGIN + LINE * (rows - row - 0.5)
             sample = Line2D((x, x + 0.15, x + 0.3), (y, y, y), transform=figure.dpi_scale_trans, markevery=[1])
             sample.set(color=line.get_color(), linestyle=line.get_linestyle(), linewidth=line.get_linewidth())
             sample.set(marker=line.get_marker(), markersize=4.5)
             figure.add_artist(sample)
-            page.write(figure, x + 0.37, y, name, va="center_baseline")
-        return page.save(figure, path)
+            canvas.write(figure, x + 0.37, y, name, va="center_baseline")
+        return canvas.save(figure, path)
 
 
 def plot_images(
@@ -102,21 +102,21 @@ def plot_images(
     tiles = _resize(images[:count], min(180, max(16, int((WIDTH - 2 * MARGIN) * DPI) // columns - gap)))
     tile_height, tile_width = tiles.shape[1:3]
     pitch = (tile_width + gap) / DPI
-    lines = [[page.fit(line, pitch, 8) for line in text.split("\n")[:2]] for text in (captions or ())[:count]]
+    lines = [[canvas.fit(line, pitch, 8) for line in text.split("\n")[:2]] for text in (captions or ())[:count]]
     caption_height = 0.155 * max(map(len, lines), default=0)
     step = (tile_height + gap) / DPI + caption_height
     rows = -(-count // columns)
     with mpl.rc_context(STYLE):
         figure = Figure(dpi=DPI, facecolor="white")
-        page.start(figure, max(WIDTH, columns * pitch + 2 * MARGIN), MARGIN + rows * step, title, note)
+        canvas.start(figure, max(WIDTH, columns * pitch + 2 * MARGIN), MARGIN + rows * step, title, note)
         for index, tile in enumerate(tiles):
             row, column = divmod(index, columns)
             x, y = MARGIN + column * pitch, MARGIN + (rows - row) * step - tile_height / DPI
             figure.figimage(tile, round(x * DPI), round(y * DPI), origin="upper")
             for number, line in enumerate(lines[index] if lines else ()):
                 centre = x + tile_width / DPI / 2
-                page.write(figure, centre, y - 0.03 - 0.155 * number, line, fontsize=8, ha="center", va="top")
-        return page.save(figure, path)
+                canvas.write(figure, centre, y - 0.03 - 0.155 * number, line, fontsize=8, ha="center", va="top")
+        return canvas.save(figure, path)
 
 
 def _tidy(axes: Axes) -> None:

@@ -55,7 +55,7 @@ def paper_table(
         rows.append(cells)
     heads = ["method", *(name for column in paper.columns for name in (column.name, f"{column.name} ours"))]
     theirs = paper.rule or paper.selection or "the paper does not say how epochs are selected"
-    n = f", n = {paper.seeds}" if paper.seeds else ""
+    n = f", n = {paper.n_seeds}" if paper.n_seeds else ""
     about = [
         f"Published ({paper.source}): {paper.metric or 'accuracy, %'}; {theirs}{n}.",
         f"Ours: {chosen}, with the number of seeds in brackets.",
@@ -109,7 +109,7 @@ def fill_command(paper: Paper, row: str, column: Column) -> str | None:
         return None
     settings = {"method": method, **column.config, **paper.settings.get(row, {})}
     words = " ".join(f"{name}={value}" for name, value in settings.items() if name != "read-out")
-    seeds = " ".join(str(seed) for seed in range(1, (paper.seeds or 3) + 1))
+    seeds = " ".join(str(seed) for seed in range(1, (paper.n_seeds or 3) + 1))
     return f"for seed in {seeds}; do python main.py with {words} seed=$seed; done"
 
 

@@ -37,7 +37,7 @@ class Paper:
     selection: str | None
     columns: Sequence[Column]
     rows: Mapping[str, Sequence[Spread | None]]
-    seeds: int | None = None
+    n_seeds: int | None = None
     dataset: str = ""
     metric: str = ""
     rule: str = ""
@@ -96,7 +96,7 @@ def find_papers(name: str) -> list[Paper]:
     known = papers()
     found = [paper for key, paper in known.items() if name in (key, "all") or key.startswith(f"{name}-")]
     if not found:
-        raise UserError(f"--paper {name}: there are {', '.join(known)}{nearest(name, known)}")
+        raise UserError(f"paper: no table is called {name!r}; there are {', '.join(known)}{nearest(name, known)}")
     return found
 
 

@@ -13,7 +13,7 @@ from tracking.results.roles import roles_of
 # Columns of a run itself; those with a slash are figures, all others settings.
 ABOUT = ("run", "started", "status", "command", "device")
 # What a record says beside: the read-out that is the final model, and of the data; older files lack them.
-FACTS = ("final", "conflicting", "content", "folder")
+FACTS = ("final", "conflicting", "content", "folder", "augmentation")
 
 
 def settings_of(record: RunRecord) -> dict[str, Any]:
@@ -93,6 +93,7 @@ def _row(record: RunRecord) -> dict[str, str]:
     about = (record.uid, record.started, record.status, record.command, record.device)
     row = dict(zip(ABOUT, about, strict=True)) | {"final": record.final_read_out}
     row |= {name: _text(value) for name, value in record.info.get("data", {}).items() if name in FACTS}
+    row |= {"augmentation": record.augmentation} if record.augmentation else {}
     row |= {name: _text(value) for name, value in settings_of(record).items()}
     return row | {name: f"{value:.4f}" for name, value in record.summary.items()}
 
@@ -101,6 +102,8 @@ def _info_of(row: Mapping[str, str]) -> dict[str, Any]:
     info: dict[str, Any] = {}
     if row.get("final"):
         info["final"] = {"read_out": row["final"]}
+    if row.get("augmentation"):
+        info["augmentation"] = row["augmentation"]
     if row.get("conflicting"):
         info["data"] = {name: row[name] for name in ("content", "folder") if row.get(name)}
         info["data"]["conflicting"] = _parse(row["conflicting"])

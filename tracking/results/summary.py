@@ -46,13 +46,18 @@ class Line:
         return self.runs[0].conflicting or 0.0
 
     @property
+    def augmentation(self) -> str:
+        """The operators by which any of the runs changed its training images; empty where none did."""
+        return ", ".join(dict.fromkeys(run.augmentation for run in self.runs if run.augmentation))
+
+    @property
     def seeds(self) -> list[Any]:
         return [run.config.get("seed") for run in self.runs]
 
     def selections(self, figure: str) -> list[str]:
         """Those for which every run has the figure."""
         common = set.intersection(*(set(final_figures(run, figure)) for run in self.runs))
-        return in_order(common)
+        return in_usual_order(common)
 
     def spread(self, figure: str, selection: str) -> Spread | None:
         """None when some run lacks the figure."""
@@ -69,7 +74,7 @@ def final_figures(run: RunRecord, figure: str) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in run.summary.items() if name.startswith(prefix)}
 
 
-def in_order(selections: Set[str]) -> list[str]:
+def in_usual_order(selections: Set[str]) -> list[str]:
     """As in `SELECTIONS`, then those of an oracle teacher, then any others."""
     known = [*SELECTIONS, *(name + TAINT for name in SELECTIONS)]
     return [*(name for name in known if name in selections), *sorted(selections - set(known))]
@@ -116,17 +121,33 @@ def tables_of(
         # Without bias labels there is no other.
         shows = figure if figure != "unbiased" or any(line.selections(figure) for line in lines) else "average"
         shown = [(line, published(line, shows)) for line in lines]
-        columns = in_order({name for line in lines for name in line.selections(shows)})
+        columns = in_usual_order({name for line in lines for name in line.selections(shows)})
         theirs = sorted({name for _, cells in shown for name in cells})
         settings = ["settings"] if any(line.differs for line in lines) else []
+        # What was trained on changed images is never mistaken for what was not.
+        marks = ["augmentation"] if any(line.augmentation for line in lines) else []
         rows = []
         for line, cells in shown:
-            row = [line.method, *([line.differs or NOTHING] if settings else []), percent(line.runs[0].conflicting)]
+            row = [line.method, *([line.differs or NOTHING] if settings else [])]
+            row += [line.augmentation or NOTHING] if marks else []
+            row.append(percent(line.runs[0].conflicting))
             spreads = [line.spread(shows, name) for name in columns]
             row += [NOTHING if spread is None else str(spread) for spread in spreads]
             rows.append([*row, str(len(line.runs)), *(cells.get(name, NOTHING) for name in theirs)])
-        heads = ["method", *settings, "conflicting %", *(name.replace("_", " ") for name in columns), "n", *theirs]
-        tables.append(Table(f"{title}: {shows} test accuracy, %", heads, rows, text_columns=("method", "settings")))
+        heads = [
+            "method",
+            *settings,
+            *marks,
+            "conflicting %",
+            *(name.replace("_", " ") for name in columns),
+            "n",
+            *theirs,
+        ]
+        tables.append(
+            Table(
+                f"{title}: {shows} test accuracy, %", heads, rows, text_columns=("method", "settings", "augmentation")
+            )
+        )
     return tables
 
 

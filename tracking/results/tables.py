@@ -6,11 +6,16 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from harmless import cell as cell_of
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "html")
 NOTHING = "–"
+# Letters of a word that a terminal shows in one line, however narrow it is.
+_UNBROKEN = 14
+# A blank at which no line is broken; Rich breaks at no-break spaces.
+_JOINED = "\ue000"
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,46 @@ def _terminal(table: Table, width: int | None, titles: bool) -> str:
     from rich.text import Text
 
     drawn = RichTable(title=Text(plain(table.title)) if titles else None, title_justify="left", title_style="bold")
+    drawn.padding = (0, 1, 0, 0)
     drawn.box = box.SIMPLE_HEAD
-    for name in table.columns:
-        drawn.add_column(Text(plain(name)), justify="left" if name in table.text_columns else "right", overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*(Text(plain(cell)) for cell in row))
+    # A spread may stand below its mean, but its sign does not stand alone.
+    texts = [[plain(cell).replace("± ", f"±{_JOINED}") for cell in row] for row in (table.columns, *table.rows)]
+    edges = 2 * len(table.columns) + 1
+    widths = _widths(texts, None if width is None else width - edges)
+    for name, text, own in zip(table.columns, texts[0], widths, strict=True):
+        justify: Literal["left", "right"] = "left" if name in table.text_columns else "right"
+        drawn.add_column(Text(text), justify=justify, overflow="fold", width=own)
+    for row in texts[1:]:
+        drawn.add_row(*map(Text, row))
     out = io.StringIO()
-    console = Console(file=out, width=width or 1000, color_system=None if width is None else "auto")
+    # Where not even words fit, the terminal breaks lines, and nothing is lost.
+    console = Console(file=out, width=sum(widths) + edges + 1, color_system=None if width is None else "auto")
     console.print(drawn)
     notes = "".join(f"{plain(note)}\n" for note in table.notes)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n" + notes
+    lines = out.getvalue().replace(_JOINED, " ").splitlines()
+    return "\n".join(line.rstrip() for line in lines) + "\n" + notes
+
+
+def _widths(texts: Sequence[Sequence[str]], room: int | None) -> list[int]:
+    """Letters of each column: as its texts need or, where that is more than `room`, down to its longest word.
+
+    The first column says what a row is and breaks no word; in the others those of more than `_UNBROKEN` letters may be.
+    Columns that lack little are served first: the rest of the narrowness falls on those with long texts.
+    """
+    from rich.cells import cell_len
+
+    columns = list(zip(*texts, strict=True))
+    wanted = [max(map(cell_len, column)) for column in columns]
+    if room is None or sum(wanted) <= room:
+        return wanted
+    widths = [max(cell_len(word) for text in column for word in text.split(" ")) for column in columns]
+    widths = [*widths[:1], *(min(letters, _UNBROKEN) for letters in widths[1:])]
+    left = room - sum(widths)
+    for number in sorted(range(len(columns)), key=lambda number: wanted[number] - widths[number]):
+        more = max(0, min(left, wanted[number] - widths[number]))
+        widths[number] += more
+        left -= more
+    return widths
 
 
 def _markdown(table: Table, width: int | None, titles: bool) -> str:

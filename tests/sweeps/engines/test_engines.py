@@ -16,7 +16,7 @@ import pytest
 import main as program
 import sweep
 from errors import UserError
-from sweeps.engines.base import outcomes
+from sweeps.engines.base import endings
 from sweeps.engines.here import Here
 from sweeps.engines.options import add_options, make_engine
 from sweeps.engines.processes import Processes
@@ -224,7 +224,7 @@ def test_a_trial_is_asked_for_when_there_is_a_slot():
         def slots(self):
             raise AssertionError
 
-    assert list(outcomes(Unused(), [], lambda line: None)) == []
+    assert list(endings(Unused(), [], lambda line: None)) == []
 
 
 @pytest.mark.recipe

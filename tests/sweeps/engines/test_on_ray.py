@@ -84,8 +84,8 @@ def test_a_trial_finds_what_the_driver_has(cluster, tmp_path, monkeypatch):
 
 
 def test_a_machine_without_the_code_says_so(cluster, tmp_path):
-    outcome = outcome_of(OnRay(cluster.address, root=Path("/nowhere/code")), one(tmp_path))
-    assert outcome.status == "failed" and "has no folder /nowhere/code: all machines" in outcome.error
+    ending = outcome_of(OnRay(cluster.address, root=Path("/nowhere/code")), one(tmp_path))
+    assert ending.status == "failed" and "has no folder /nowhere/code: all machines" in ending.error
 
 
 @pytest.mark.parametrize(

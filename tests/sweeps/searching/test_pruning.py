@@ -70,17 +70,17 @@ def test_given_up_in_another_process(tmp_path, words, experiment, storage, proce
                 intermediate_values=dict.fromkeys(range(1, 5), 90.0),
             )
         )
-    outcomes = []
+    endings = []
 
     class Elsewhere(Here):
         def wait(self):
             with processes.Pool(1) as pool:
-                outcomes.append(pool.apply(work, (self._taken.popleft(), run_trial)))
+                endings.append(pool.apply(work, (self._taken.popleft(), run_trial)))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_search(experiment, search, Elsewhere(), lambda line: None)
-    assert [outcome.status for outcome in outcomes] == ["pruned"]
+    assert [ending.status for ending in endings] == ["pruned"]
     assert statuses(tmp_path / "runs") == ["PRUNED"]
     assert counts_of(study)["running"] == 1
     states = run_search(experiment, search, Here(), lambda line: None)

@@ -96,3 +96,8 @@ def test_what_a_record_says_beside_is_read_back(record, path):
     assert new.final_read_out == "model" and new.conflicting is None and new.info["data"] == said["data"]
     assert old.final_read_out == "target" and old.conflicting == 0.01
     assert measured.conflicting == 0.0698
+
+
+def test_the_mark_of_changed_training_images_is_read_back(record, path):
+    write_records([record("depth_transfer", 97.0, info={"augmentation": "channel_stats"}), record("erm", 50.0)], path)
+    assert [one.augmentation for one in read_records(path)] == ["channel_stats", ""]

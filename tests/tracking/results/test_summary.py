@@ -181,3 +181,13 @@ def test_the_share_of_labelled_images_is_the_measured_one(record):
 def test_older_records_have_the_share_that_was_chosen_but_where_nothing_chooses_it(record):
     assert body(tables_of([record("erm", 50.0, skew=0.02)]))[0]["conflicting %"] == "2"
     assert body(tables_of([record("erm", 50.0, skew=0.05, dataset="bar")]))[0]["conflicting %"] == "–"
+
+
+def test_what_was_trained_on_changed_images_is_marked(record):
+    """By a column that is there where any run of a table is such a run; seeds may have chosen different operators."""
+    runs = [record("erm", 50.0)]
+    assert "augmentation" not in tables_of(runs)[0].columns
+    runs += [record("depth_transfer", 97.0, info={"augmentation": "channel_stats"})]
+    runs += [record("depth_transfer", 96.0, info={"augmentation": "histogram"}, seed=2)]
+    marks = {row["method"]: (row["augmentation"], row["n"]) for row in body(tables_of(runs))}
+    assert marks == {"erm": ("–", "1"), "depth_transfer": ("channel_stats, histogram", "2")}

@@ -72,3 +72,15 @@ def test_a_hostile_text_stays_in_its_cell(fmt):
 
 def test_without_titles():
     assert "A &" not in write([TABLE], "markdown", titles=False)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_narrow_terminal_breaks_no_name_of_a_row_and_no_figure(width):
+    heads = ["method", *(f"{share} % {whose}" for share in (0.5, 1, 2, 5) for whose in ("theirs", "ours"))]
+    rows = [[name, *["74.72 ± 0.99"] * 8] for name in ("group_dro", "denetdm_biaslabels")]
+    lines = write([Table("t", heads, rows, text_columns=("method",))], "terminal", width=width).splitlines()
+    words = [word for line in lines for word in line.split()]
+    assert "group_dro" in words and "denetdm_biaslabels" in words
+    assert words.count("74.72") == words.count("0.99") == 16
+    assert all("± 0.99" in line for line in lines if "±" in line)
+    assert max(map(len, lines)) <= max(width, 90)

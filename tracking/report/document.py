@@ -1,6 +1,6 @@
-"""One page about many runs that needs nothing else: tables, curves side by side, matrices, images, settings.
+"""One HTML document about many runs that needs nothing else: tables, curves side by side, matrices, images, settings.
 
-Everything that comes from a run is escaped, and the page forbids itself to load or run anything.
+Everything that comes from a run is escaped, and the document forbids itself to load or run anything.
 """
 
 import base64
@@ -18,11 +18,11 @@ from tracking.results.records import settings_of
 from tracking.results.summary import data_of
 from tracking.results.tables import NOTHING, Table, plain, write
 
-# A chart with more lines than this cannot be read, and a page with more pictures is slow on a phone.
+# A chart with more lines than this cannot be read, and a document with more pictures is slow on a phone.
 MAX_LINES = 12
 MAX_PICTURE = 4_000_000
 
-_PAGE = """<!doctype html>
+DOCUMENT = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -39,10 +39,10 @@ _PAGE = """<!doctype html>
 """
 
 
-def write_page(
+def write_report(
     path: Path, records: Sequence[RunRecord], tables: Sequence[Table], title: str, shown: int = MAX_LINES
 ) -> int:
-    """Write the page; gives its size in bytes.
+    """Write the document; gives its size in bytes.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def write_page(
     tables
         Means over seeds, and what is in no mean.
     title
-        Head of the page.
+        Its heading.
     shown
         So many of the newest runs are shown with their curves and pictures.
     """
@@ -67,13 +67,13 @@ def write_page(
     }
     links = "".join(f'<a href="#{_anchor(name)}">{name}</a>' for name in sections)
     left = f", the newest {len(newest)} with curves and pictures" if len(newest) < len(records) else ""
-    body = [f"<h1>{_text(title)}</h1>", f'<p class="note">{len(records)} runs{left}.</p>', f"<nav>{links}</nav>"]
+    body = [f"<h1>{escaped(title)}</h1>", f'<p class="note">{len(records)} runs{left}.</p>', f"<nav>{links}</nav>"]
     body += [f'<h2 id="{_anchor(name)}">{name}</h2>\n{content}' for name, content in sections.items()]
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    page = _PAGE.format(title=_text(title), style=style, body="\n".join(body))
+    text = DOCUMENT.format(title=escaped(title), style=style, body="\n".join(body))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whatever a record holds, no address with a password leaves in a report.
-    return path.write_text(redact(page), encoding="utf-8")
+    return path.write_text(redact(text), encoding="utf-8")
 
 
 def _curves(records: Sequence[RunRecord]) -> str:
@@ -95,7 +95,7 @@ def _curves(records: Sequence[RunRecord]) -> str:
                     continue
                 name = f"{runs[0].config['dataset']}: {figure} test accuracy of the final model"
                 path = plot_curves(series[figure], title=name, ylabel="%", path=Path(folder) / "chart.png")
-                charts.append(_picture(path, name))
+                charts.append(picture(path, name))
             parts.append(f'<div class="pictures">{"".join(charts)}</div>' if charts else "")
     return "".join(parts) or '<p class="note">No run here has curves: they are read from run folders.</p>'
 
@@ -142,9 +142,9 @@ def _run(record: RunRecord) -> str:
     own = [path for path in pictures if path.stem.startswith(("matrix-", "confusion"))]
     images = [path for path in pictures if path.stem in ("examples", "suspects")]
     rest = [path for path in pictures if path not in own and path not in images]
-    parts = [f"<h3>{_text(_name(record))}</h3>", f'<p class="note">{_text("; ".join(about))}.</p>']
+    parts = [f"<h3>{escaped(_name(record))}</h3>", f'<p class="note">{escaped("; ".join(about))}.</p>']
     for label, paths in (("", own + images), ("Further pictures", rest)):
-        content = "".join(_picture(path, path.stem.replace("-", " ")) for path in paths)
+        content = "".join(picture(path, path.stem.replace("-", " ")) for path in paths)
         if content and label:
             parts.append(f'<details><summary>{label}</summary><div class="pictures">{content}</div></details>')
         elif content:
@@ -187,8 +187,8 @@ def _number(record: RunRecord) -> str:
     return record.folder.name
 
 
-def _picture(path: Path, caption: str) -> str:
-    """The picture inside the page; nothing for what is no picture or too large."""
+def picture(path: Path, caption: str) -> str:
+    """The picture inside the document; nothing for what is no picture or too large."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -196,7 +196,7 @@ def _picture(path: Path, caption: str) -> str:
     if not content.startswith(b"\x89PNG\r\n\x1a\n") or len(content) > MAX_PICTURE:
         return ""
     data = base64.b64encode(content).decode("ascii")
-    text = _text(caption)
+    text = escaped(caption)
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
 
 
@@ -212,5 +212,5 @@ def _anchor(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     return html.escape(plain(str(text)), quote=True)

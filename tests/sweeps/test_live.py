@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from rich.console import Console
 
-import sweeps.watch as watch
-from sweeps.engines.base import outcomes
+import sweeps.live as live
+from sweeps.engines.base import endings
 from sweeps.engines.here import Here
+from sweeps.live import LiveTable, live_table
 from sweeps.plan import Trial
 from sweeps.together import whole
-from sweeps.watch import Watched, watched
 from sweeps.work import Assignment
 
 
-def drawn(seen: Watched) -> str:
+def drawn(seen: LiveTable) -> str:
     console = Console(width=150, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     console.print(seen.table())
     return console.export_text()
@@ -32,17 +32,17 @@ def trials(tmp_path, count):
 
 
 def test_it_counts_what_runs_waits_and_failed(tmp_path):
-    seen = Watched(Here(fails), total=12)
+    seen = LiveTable(Here(fails), total=12)
     work = trials(tmp_path, 12)
     seen.submit(work[0])
     assert "seed=[0]" in drawn(seen) and "1 running, 0 failed, 0 finished, 11 waiting" in drawn(seen)
     seen.wait()
     assert "0 running, 1 failed, 0 finished, 11 waiting" in drawn(seen)
-    for assignment, _ in outcomes(seen, work[1:], lambda line: None):
+    for assignment, _ in endings(seen, work[1:], lambda line: None):
         last = assignment.trial.label
     text = drawn(seen)
     assert "0 running, 12 failed, 0 finished, 0 waiting" in text
-    assert text.count("seed=") == watch.MOST["failed"] and last in text, "the last few"
+    assert text.count("seed=") == live.MOST["failed"] and last in text, "the last few"
     assert "secret" not in text
 
 
@@ -50,7 +50,7 @@ def test_in_a_terminal_lines_stand_above_it(tmp_path, monkeypatch):
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr("sys.__stderr__", terminal)
-        with watched(Here(fails), 1) as (engine, say):
+        with live_table(Here(fails), 1) as (engine, say):
             engine.submit(trials(tmp_path, 1)[0])
             say("its worker died")
             say("[1/1] is in the table")
@@ -64,15 +64,15 @@ def test_in_a_terminal_lines_stand_above_it(tmp_path, monkeypatch):
 
 def test_trials_of_a_group_count_as_running(tmp_path):
     """And as waiting when their training is over, whatever became of it; then each for itself."""
-    seen = Watched(Here(fails), total=5)
+    seen = LiveTable(Here(fails), total=5)
     work = trials(tmp_path, 5)
     group = tuple(replace(one.trial, words=("no such setting",)) for one in work[:4])
-    seen.submit(Assignment(whole(group), tmp_path, seeds=4, group=group))
+    seen.submit(Assignment(whole(group), tmp_path, n_seeds=4, group=group))
     text = drawn(seen)
     assert "4 trials at once: seed=[0] to seed=[3]" in text
     assert "4 running, 0 failed, 0 finished, 1 waiting" in text
-    _, outcome = seen.wait()
-    assert outcome.status == "trained" and "no such setting" in outcome.error
+    _, ending = seen.wait()
+    assert ending.status == "trained" and "no such setting" in ending.error
     assert "0 running, 0 failed, 0 finished, 5 waiting" in drawn(seen)
     seen.submit(work[0])
     seen.wait()

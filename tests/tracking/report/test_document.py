@@ -96,7 +96,7 @@ def test_many_runs_show_the_newest_ones_with_pictures(add_run, tmp_path, capsys)
     for seed in range(5):
         fill(add_run("erm", unbiased=50.0, config={"seed": seed}), 40.0)
     path = tmp_path / "report.html"
-    assert results.main(["report", "--out", str(path), "--store", str(tmp_path), "--runs", "2"]) == 0
+    assert results.main(["report", "--out", str(path), "--store", str(tmp_path), "--newest", "2"]) == 0
     text = Parsed(path.read_text(encoding="utf-8")).text
     assert "5 runs, the newest 2 with curves and pictures." in text
     assert re.findall(r"\(run (\d)\)", text) == ["5", "4"]

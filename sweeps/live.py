@@ -15,7 +15,7 @@ from rich.text import Text
 from redaction import redact
 from sweeps.engines.base import Engine
 from sweeps.run import Clock, duration, result_of
-from sweeps.work import Assignment, Outcome
+from sweeps.work import Assignment, Ending
 
 # Rows of each kind that are shown; the others are counted.
 MOST = {"running": 16, "failed": 5, "given up": 5, "finished": 5}
@@ -27,7 +27,7 @@ ENDS = {"finished": "finished", "failed": "failed", "lost": "failed", "pruned": 
 @dataclass
 class _Row:
     label: str
-    seeds: int = 1
+    n_seeds: int = 1
     status: str = "running"
     result: str = ""
     error: str = ""
@@ -35,7 +35,7 @@ class _Row:
     started: float = field(default_factory=time.monotonic)
 
 
-class Watched:
+class LiveTable:
     """An engine whose trials are seen by a table while it runs them.
 
     total : trials there are to run, for an estimate of when they end; None where nobody knows
@@ -59,31 +59,31 @@ class Watched:
         if self._clock is None and self._total is not None:
             self._clock = Clock(self._total, self._engine.slots)
         with self._lock:
-            self._rows[assignment.trial.key] = _Row(assignment.trial.label, assignment.seeds)
+            self._rows[assignment.trial.key] = _Row(assignment.trial.label, assignment.n_seeds)
 
-    def wait(self) -> tuple[Assignment, Outcome]:
+    def wait(self) -> tuple[Assignment, Ending]:
         """Pass on what the engine says."""
-        assignment, outcome = self._engine.wait()
+        assignment, ending = self._engine.wait()
         with self._lock:
             # In the order in which they end. A trial that is lost or elsewhere is seen again when it is tried again.
-            row = self._rows.pop(assignment.trial.key, None) or _Row(assignment.trial.label, assignment.seeds)
+            row = self._rows.pop(assignment.trial.key, None) or _Row(assignment.trial.label, assignment.n_seeds)
             if assignment.group:
                 # None of its trials has ended, whatever became of it.
                 if self._clock is not None:
-                    self._clock.trained(assignment, outcome)
-                return assignment, outcome
-            if outcome.status in ENDS:
-                row.status = ENDS[outcome.status]
-                row.result = "" if outcome.record is None else f"{result_of(outcome.record):.2f}"
-                seconds = outcome.seconds
-                if self._clock is not None and outcome.status != "lost":
-                    seconds = self._clock.with_share(assignment, outcome).seconds
-                row.seconds, row.error = seconds, redact(outcome.error)
+                    self._clock.trained(assignment, ending)
+                return assignment, ending
+            if ending.status in ENDS:
+                row.status = ENDS[ending.status]
+                row.result = "" if ending.record is None else f"{result_of(ending.record):.2f}"
+                seconds = ending.seconds
+                if self._clock is not None and ending.status != "lost":
+                    seconds = self._clock.with_share(assignment, ending).seconds
+                row.seconds, row.error = seconds, redact(ending.error)
                 self._rows[assignment.trial.key] = row
-            if outcome.status in ("finished", "failed", "pruned") and self._clock is not None:
-                for _ in range(assignment.seeds):
-                    self._clock.took(None if row.seconds is None else row.seconds / assignment.seeds)
-        return assignment, outcome
+            if ending.status in ("finished", "failed", "pruned") and self._clock is not None:
+                for _ in range(assignment.n_seeds):
+                    self._clock.took(None if row.seconds is None else row.seconds / assignment.n_seeds)
+        return assignment, ending
 
     def close(self) -> None:
         """Close the engine."""
@@ -102,7 +102,7 @@ class Watched:
                 # As text: brackets in a label are no markup.
                 cells = [Text(row.label), Text(status, STYLES[status]), Text(row.result), Text(took), Text(row.error)]
                 table.add_row(*cells)
-        numbers = {status: sum(row.seeds for row in some) for status, some in kinds.items()}
+        numbers = {status: sum(row.n_seeds for row in some) for status, some in kinds.items()}
         # Grids give up nothing.
         counts = [f"{number} {status}" for status, number in numbers.items() if number or status != "given up"]
         left = ""
@@ -113,12 +113,12 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watched(engine: Engine, total: int | None) -> Iterator[tuple[Engine, Callable[[str], None]]]:
+def live_table(engine: Engine, total: int | None) -> Iterator[tuple[Engine, Callable[[str], None]]]:
     """The engine with its table on standard error, and what says lines above the table.
 
     The lines that the table has in itself are left out; with no `total` the table does not have all of them.
     """
-    seen = Watched(engine, total)
+    seen = LiveTable(engine, total)
     console = Console(file=sys.__stderr__)
     with Live(
         console=console, get_renderable=seen.table, refresh_per_second=2, transient=True,

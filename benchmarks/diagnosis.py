@@ -1,0 +1,236 @@
+"""What `diagnose` says of data whose shortcut is known, and of data without one: a row of a record for each.
+
+    python -m benchmarks.diagnosis colored_mnist-1 tint-4 clean-2 --seeds 1-3 --record docs/records/diagnosis.csv
+    python -m benchmarks.diagnosis --list
+
+Data: `KIND-SHARE` of MNIST with so many % of conflicting images, `clean_mnist` (any colour on any digit), `grey_mnist`,
+and `KIND-CLASSES` of CIFAR-10: photographs of so many classes, each class with its own tint, border, watermark, blur or
+JPEG quality in 97 of 100 images, or `clean`. What a row says is right when it names one of `RIGHT`; on clean data
+nothing is to be named. Rows that are in the record are not made again.
+"""
+
+import waiting  # noqa: F401 - before torch
+
+import argparse
+import csv
+import io
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+
+from config import Defaults, resolve
+from data.loading import load_task
+from data.mapped import in_memory
+from data.sources.cifar import cifar10
+from data.split import Split, Task
+from diagnosis.look import STAGES_USED, adapted, look
+from diagnosis.prepare import prepared
+from randomness import stream
+from stages.recipes import STAGES
+from training.machine import device_name, prepare_cpu
+from training.store import Store
+from training.walk import Walk
+
+COLOURS = ("channel_means", "channel_stats", "histogram")
+# What names the shortcut of a kind of data rightly; nothing on clean data.
+RIGHT: dict[str, tuple[str, ...]] = {
+    "colored_mnist": COLOURS,
+    "biased_mnist": (*COLOURS, "background"),
+    "jitter_mnist": COLOURS,
+    "clean_mnist": (),
+    "grey_mnist": (),
+    "clean": (),
+    "tint": COLOURS,
+    "border": ("border",),
+    "watermark": ("patch_2_2",),
+    "blur": ("blur", "detail", "amplitude_high"),
+    "jpeg": ("compression",),
+}
+PHOTOGRAPHS = ("clean", "tint", "border", "watermark", "blur", "jpeg")
+SKEW = 0.03  # of photographs
+COLUMNS = ("data", "seed", "images", "verdict", "operator", "right", "effect", "effect_low", "tells_low", "accuracy",
+           "second", "second_effect", "seconds", "device")  # fmt: skip
+_TINTS = ((1.25, 1.0, 0.75), (0.75, 1.0, 1.25), (0.8, 1.2, 0.8), (1.2, 0.8, 1.2))
+_BORDERS = ((200, 30, 30), (30, 30, 200), (30, 200, 30), (220, 220, 30))
+# Levels of as many classes as there are.
+_BLURS = {2: (0.0, 1.0), 3: (0.0, 0.6, 1.6), 4: (0.0, 0.6, 1.0, 1.6)}
+_QUALITIES = {2: (90, 10), 3: (90, 30, 10), 4: (90, 30, 20, 10)}
+
+
+def marked(image: np.ndarray, kind: str, level: int, classes: int) -> np.ndarray:
+    """A photograph, uint8 [32, 32, 3], with the shortcut of class `level`."""
+    if kind == "tint":
+        return np.clip(image * np.array(_TINTS[level]), 0, 255).astype(np.uint8)
+    image = image.copy()
+    if kind == "border":
+        for edge in (image[:2], image[-2:], image[:, :2], image[:, -2:]):
+            edge[:] = _BORDERS[level]
+    elif kind == "watermark":
+        place = np.arange(7)
+        sign = np.zeros((7, 7), dtype=bool)
+        if level == 0:
+            sign[3], sign[:, 3] = True, True
+        elif level == 1:
+            sign[0], sign[-1], sign[:, 0] = True, True, True
+        elif level == 2:
+            sign[place, place], sign[place, 6 - place] = True, True
+        else:
+            sign[::2] = True
+        corner = image[-8:-1, -8:-1]
+        corner[sign] = (0.2 * corner[sign] + 0.8 * 255).astype(np.uint8)
+    elif kind == "blur" and _BLURS[classes][level]:
+        return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(_BLURS[classes][level])))
+    elif kind == "jpeg":
+        held = io.BytesIO()
+        Image.fromarray(image).save(held, "JPEG", quality=_QUALITIES[classes][level])
+        return np.array(Image.open(held))
+    return image
+
+
+def photographs(kind: str, classes: int, images: int, seed: int, data_dir: str | None, cache_dir: str) -> Task:
+    """Some images of `classes` classes of CIFAR-10, which the seed draws."""
+    source = cifar10(data_dir, cache_dir, limit=12000, seed=1, progress=False)
+    generator = stream(seed, f"{kind} of {classes}")
+    drawn = torch.randperm(10, generator=generator)[:classes].tolist()
+    found, target = [], []
+    for label, name in enumerate(drawn):
+        own = np.flatnonzero(np.asarray(source.train_labels) == name)
+        for place in torch.randperm(len(own), generator=generator)[: images // classes].tolist():
+            against = float(torch.rand(1, generator=generator)) < SKEW
+            shift = 1 + int(torch.randint(classes - 1, (1,), generator=generator)) if against else 0
+            image = np.asarray(source.train_images[own[place]])
+            image = image.transpose(1, 2, 0) if image.shape[0] == 3 else image
+            found.append(marked(image, kind, (label + shift) % classes, classes))
+            target.append(label)
+    pixels = torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
+    split = Split(pixels, torch.tensor(target), None, torch.arange(len(target)))
+    names = tuple(source.names[name] for name in drawn)
+    return Task(kind, split, split, None, names, None, f"{kind} {classes} {seed} {images}")
+
+
+def task_of(data: str, images: int, seed: int, data_dir: str | None, cache_dir: str) -> Task:
+    """The task that a name describes."""
+    kind, _, rest = data.partition("-")
+    if kind in PHOTOGRAPHS:
+        return photographs(kind, int(rest), images, seed, data_dir, cache_dir)
+    name = {"clean_mnist": "colored_mnist", "grey_mnist": "colored_mnist"}.get(kind, kind)
+    given: dict[str, Any] = {"dataset": name, "seed": seed, "data_dir": data_dir, "cache_dir": cache_dir}
+    given["limit"] = images  # no more are built than are looked at
+    if kind == "jitter_mnist":
+        given["variance"] = 0.02
+    else:
+        given["skew"] = float(rest) / 100 if rest else 0.9
+    task = load_task(resolve(Defaults()(fixed=given)))
+    if kind == "grey_mnist":
+        train = task.train
+        grey = Split(in_memory(train.images).amax(1, keepdim=True), train.target, None, train.ids)
+        task = Task(kind, grey, grey, None, task.target_names, None, f"{task.key} grey")
+    return task
+
+
+def row_of(data: str, images: int, seed: int, data_dir: str | None, cache_dir: str) -> dict[str, Any]:
+    """What diagnose says of it."""
+    task = task_of(data, images, seed, data_dir, cache_dir)
+    started = time.monotonic()
+    small = prepared(task, images, seed)
+    given = {"dataset": "own_images", "seed": seed, "device": "cpu", "threads": 1, "progress": False}
+    settings = adapted(resolve(Defaults()(fixed=given)), len(small.train))
+    with tempfile.TemporaryDirectory() as folder:
+        stages = [STAGES[name] for name in STAGES_USED]
+        cpu = torch.device("cpu")
+        walk = Walk(stages, small, settings, cpu, Store(Path(folder)), say=lambda line: None, progress=False)
+        found = look(walk, small, seed)
+    kind, verdict = data.partition("-")[0], found.verdict
+    tops = [one for one in found.moved if one.operator.name != "mix"]
+    first = next((one for one in tops if one.operator.name == verdict.operator), tops[0])
+    second = next(one for one in tops if one is not first)
+    right = verdict.operator in RIGHT[kind] if RIGHT[kind] else verdict.kind in ("none", "unlearnt")
+    return {
+        "data": data, "seed": seed, "images": images, "verdict": verdict.kind, "operator": first.operator.name,
+        "right": int(right), "effect": f"{first.effect:.2f}", "effect_low": f"{first.effect_low:.2f}",
+        "tells_low": f"{first.tells_low:.2f}", "accuracy": f"{100 * found.accuracy.value:.1f}",
+        "second": second.operator.name, "second_effect": f"{second.effect:.2f}",
+        "seconds": f"{time.monotonic() - started:.0f}", "device": device_name(torch.device("cpu")),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*")
+    parser.add_argument("--list", action="store_true", help="kinds of data, and what names them rightly")
+    parser.add_argument("--seeds", default="1", help="1 or 1-3")
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--record", type=Path, default=Path("docs/records/diagnosis.csv"))
+    parser.add_argument("--data-dir", default=os.environ.get("DATA_DIR"))
+    parser.add_argument("--cache-dir", default=".cache")
+    parser.add_argument("--summary", type=Path, help="write a summary of the record into this file at the end")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for kind, names in RIGHT.items():
+            print(f"{kind}: {', '.join(names) or 'nothing'}")
+        return 0
+    prepare_cpu(1)
+    first, _, last = options.seeds.partition("-")
+    for seed in range(int(first), int(last or first) + 1):
+        for data in options.data:
+            if data.partition("-")[0] not in RIGHT:
+                parser.error(f"{data}: there are {', '.join(RIGHT)}")
+            if (data, str(seed), str(options.images)) in known(options.record):
+                continue
+            row = row_of(data, options.images, seed, options.data_dir, options.cache_dir)
+            print(" ".join(f"{name}={value}" for name, value in row.items() if name != "device"), flush=True)
+            append(options.record, row)
+    if options.summary is not None:
+        summarise(options.record, options.summary)
+    return 0
+
+
+def summarise(record: Path, summary: Path) -> None:
+    """Write, for each data set of a record, how many seeds were named rightly and the effects that decided."""
+    with record.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    by_data: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_data.setdefault(row["data"], []).append(row)
+    with summary.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["data", "shortcut", "right", "n", "said", "least effect", "greatest effect", "seconds"])
+        for data in sorted(by_data, key=lambda name: (not RIGHT[name.partition("-")[0]], name)):
+            own = by_data[data]
+            named = [row["operator"] if row["verdict"] == "named" else row["verdict"] for row in own]
+            said = ", ".join(f"{name} {named.count(name)}" for name in dict.fromkeys(sorted(named)))
+            effects = sorted(float(row["effect"]) for row in own)
+            seconds = sorted(float(row["seconds"]) for row in own)[len(own) // 2]
+            shortcut = "yes" if RIGHT[data.partition("-")[0]] else "none"
+            right = sum(int(row["right"]) for row in own)
+            writer.writerow([data, shortcut, right, len(own), said, effects[0], effects[-1], f"{seconds:.0f}"])
+
+
+def known(record: Path) -> set[tuple[str, str, str]]:
+    """Data, seed and images of the rows of a record."""
+    if not record.exists():
+        return set()
+    with record.open(newline="", encoding="utf-8") as handle:
+        return {(row["data"], row["seed"], row["images"]) for row in csv.DictReader(handle)}
+
+
+def append(record: Path, row: dict[str, Any]) -> None:
+    """Add a row to a record, and the heads to a new one."""
+    fresh = not record.exists()
+    with record.open("a", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""The command `diagnose`: it names the colours of coloured digits, nothing on clean ones, and pretends nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diagnosis import look
+from stages.recipes import STAGES
+from stages.shortcut import Shortcut
+
+
+@pytest.fixture(autouse=True)
+def _few_pairs(monkeypatch):
+    """A third of the usual number is enough where nearly all of them move, or none."""
+    monkeypatch.setattr(look, "PAIRS", 100)
+
+
+def diagnosis(folder: Path) -> dict:
+    return json.loads((folder / "info.json").read_text(encoding="utf-8"))["diagnosis"]
+
+
+@pytest.mark.recipe
+def test_coloured_digits_and_clean_ones(command, tmp_path, capsys):
+    assert command("dataset=colored_digits", "skew=0.01", name="diagnose") == 0
+    said = capsys.readouterr().out
+    assert "the shortcut is in the colours" in said and "How sure: " in said and "What would change this: " in said
+    found = diagnosis(tmp_path / "runs" / "1")
+    assert found["verdict"] == "named" and found["operators"]["channel_stats"]["transferred"][0] > 0.9
+    assert found["operators"]["nothing"]["transferred"][0] == 0
+    assert found["properties"]["mean colour"]["accuracy"] > 0.5
+    names = {path.name for path in (tmp_path / "runs" / "1").iterdir()}
+    shown = f"move-{found['operator']}.png"
+    assert {"diagnosis.html", "rates.png", "places.png", shown, "suspects.csv", "suspects.png"} <= names
+    page = (tmp_path / "runs" / "1" / "diagnosis.html").read_text(encoding="utf-8")
+    assert "the shortcut is in the colours" in page and "http" not in page.replace("http-equiv", "")
+    assert "python main.py mine with dataset=colored_digits" in said
+
+    # digits in colours that say nothing about the class
+    assert command("dataset=colored_digits", "skew=0.9", name="diagnose") == 0
+    said = capsys.readouterr().out
+    assert diagnosis(tmp_path / "runs" / "2")["verdict"] == "none"
+    assert "no shortcut seen" in said and "the shortcut is" not in said
+
+
+def photographs(folder: Path, count: int, colour: bool = True, flat: bool = False) -> Path:
+    random = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 255, (12, 12, 3), dtype=np.uint8)
+            pixels = pixels if colour else pixels[..., :1].repeat(3, axis=2)
+            pixels[:] = pixels[0, 0] if flat else pixels
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return folder
+
+
+def own(folder: Path) -> tuple[str, ...]:
+    return ("dataset=own_images", f"data_dir={folder}", "image_size=12", "duplicates=keep", "skew=0.05")
+
+
+def test_a_dozen_images_of_a_class_are_too_few(command, tmp_path, capfd):
+    folder = photographs(tmp_path / "photos", 12)
+    assert command(*own(folder), name="diagnose") == 2
+    assert "too few training images to tell a shortcut from chance" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("colour", "flat", "note"), [(False, False, "grey"), (True, True, "of one colour throughout")])
+def test_grey_images_and_images_of_one_colour(command, tmp_path, capsys, colour, flat, note):
+    """Two classes that differ in nothing: no verdict is pretended, and what limits it is said."""
+    folder = photographs(tmp_path / "photos", 60, colour, flat)
+    assert command(*own(folder), name="diagnose") == 0
+    found = diagnosis(tmp_path / "runs" / "1")
+    assert found["verdict"] in ("none", "unlearnt") and found["operator"] == ""
+    assert note in capsys.readouterr().out.replace("\n", " ")
+    if not colour:
+        assert "channel_stats" not in found["operators"] and "contrast" in found["operators"]
+
+
+def test_the_better_of_two_networks_is_asked(run_tiny, task, monkeypatch):
+    outcome = run_tiny("method=[shortcut]", "shortcut.epochs=2", task=task)
+    given = outcome.artifacts["shortcut"]
+    accuracy = {name: outcome.summary[f"easy/{name}/valid"] for name in Shortcut.read_outs}
+    assert accuracy[given.read_out] == max(accuracy.values())
+    assert set(STAGES["shortcut"].gives) <= set(outcome.artifacts)
+    assert torch.equal(outcome.artifacts["bias"].ids, task.train.ids)
