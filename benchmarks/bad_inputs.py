@@ -330,7 +330,7 @@ def _of_checkpoint(name: str, kit: Kit, folder: Path) -> Case | None:
         kept.append(self.path)
         raise KeyboardInterrupt
 
-    StageFolder.save_checkpoint = keep  # type: ignore[method-assign]
+    StageFolder.save_checkpoint = keep  # type: ignore[method-assign, assignment]
     try:
         kit.main(words)
     finally:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Of command lines that may run, what must be said.
 SAID = {
     "cli_unused": "not used by", "cli_fisher_colored": "one modality", "cli_replicas_evaluate": "not used by",
-    "cli_edge": "diverged",
+    "cli_edge": "diverged", "cli_contra_seed_twice": "takes the place of",
 }  # fmt: skip
 # Answered by training as asked for.
 FINE = ("cli_compile_on", "cli_replicas_compile", "cli_ro_output_export")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from catalogue import RUN_SETTINGS, known_settings
+from commands.console import say
 from config import NAMED_CONFIGS
 from data.registry import DATASETS
 from errors import UserError
@@ -32,8 +33,8 @@ def check_words_agree(words: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        A setting with two values, one that a named config gives another value, a skew beside another rho, or a skew of
-        a data set that has one share of conflicting images.
+        A setting that a named config gives another value, a skew beside another rho, or a skew of a data set that has
+        one share of conflicting images. Of a setting that is set twice a line says which value counts.
     """
     words = list(words[words.index("with") + 1 :]) if "with" in words else []
     for word in words:
@@ -45,8 +46,14 @@ def check_words_agree(words: Sequence[str]) -> None:
         path, sign, text = word.partition("=")
         for name, value in {path.strip(): _value(text)}.items() if sign else _named(word).items():
             known = given.setdefault(name, (value, word))
-            if known[0] != value:
+            # Two named configs of one kind are refused where they are looked up.
+            if known[0] == value or (not sign and "=" not in known[1]):
+                continue
+            if not sign or "=" not in known[1]:
                 raise UserError(f"{known[1]} and {word} contradict each other; give one of them")
+            # As in scripts, whose common settings are followed by a run's own.
+            say(f"{word} takes the place of {known[1]}")
+            given[name] = (value, word)
     skew, rho = given.get("skew"), given.get("rho")
     if skew is not None and rho is not None and _differ(skew[0], rho[0]):
         raise UserError(f"{rho[1]} and {skew[1]} contradict each other, as rho is 1 - skew; give one of them")

@@ -47,7 +47,6 @@ def test_options_without_their_value(whole):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["seed=1", "seed=2"], "seed=1 and seed=2 contradict"),
         (["skewed1", "skew=0.5"], "skewed1 and skew=0.5 contradict"),
         (["colored_digits", "dataset=biased_digits"], "contradict"),
         (["erm", "method=jtt"], "erm and method=jtt contradict"),
@@ -69,7 +68,8 @@ def test_contradictions(whole, words, said):
     "words",
     [
         ["seed=1", "seed=1"],
-        ["colored_digits", "dataset=colored_digits", "skewed1", "rho=0.1"],
+        ["seed=1", "seed=2"],
+        ["colored_digits", "dataset=colored_digits", "skewed1", "rho=0.95"],
         ["overlapping", "valid_fraction=0.2"],
         ["reference", "distill.teacher=last"],
         ["bffhq", "skew=0.01"],
@@ -82,3 +82,10 @@ def test_words_that_agree(whole, words):
 def test_a_dash_is_no_command(whole):
     with pytest.raises(UserError, match="no command is called '-'"):
         check_words(whole, ["-"])
+
+
+def test_the_last_value_of_a_setting_counts_and_is_said(whole, monkeypatch):
+    said = []
+    monkeypatch.setattr("commands.words.say", said.append)
+    check_words(whole, ["with", "seed=1", "skew=0.1", "seed=2", "rho=0.9"])
+    assert said == ["seed=2 takes the place of seed=1"]

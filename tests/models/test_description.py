@@ -61,7 +61,7 @@ FAULTS = {
         [["a"], ["b"]],
         ["", "b"],
         ["\x1b[31mred", "b"],
-        ["�", "b"],
+        ["\udce9", "b"],
     ],
     "preparation": ["x", DEEP, None, 3, [1], {}, {"framing": "crop"}, {"size": 28, "evil": 1}, {"size": 64}]
     + [{"size": size} for size in (0, 28.0, "28", 10**9, None, True)]
