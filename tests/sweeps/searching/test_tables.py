@@ -161,4 +161,4 @@ def test_an_unknown_store_is_one_line(tmp_path, capsys):
     status, _, err = show(capsys, "mine", "--store", str(tmp_path / "none"))
     assert status == 2 and "none has no search 'mine'" in err
     with pytest.raises(UserError, match="no searches in"):
-        results._run(["search", "--store", str(tmp_path / "none")])
+        results.PROGRAM.main(["search", "--store", str(tmp_path / "none")])
