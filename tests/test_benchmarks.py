@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from benchmarks import figures, sweep, throughput
 
@@ -135,3 +137,17 @@ def test_figures_of_two_versions_differ_in_what_changed_or_went():
     assert figures.differences(more, before) == ["erm: balanced is gone"]
     assert figures.differences(before, found(average=[1.0, 2.5], worst=[0.5])) == ["erm: average differs"]
     assert figures.differences(before, {}) == ["erm: only in one of them"]
+
+
+def test_weights_that_are_written_twice_have_one_digest(tmp_path):
+    """The description beside the tensors is not in one order; another number, type or name is another digest."""
+    texts = {name: name for name in ("format", "specs", "selection", "dataset", "method")}
+
+    def digest(**tensors: torch.Tensor) -> str:
+        save_file(tensors, tmp_path / "weights.safetensors", metadata=texts)
+        return figures._digest(tmp_path / "weights.safetensors")
+
+    one, zero = torch.ones(2, 3), torch.zeros(())
+    assert len({digest(a=one, b=zero) for _ in range(5)}) == 1
+    others = [{"a": one * 2, "b": zero}, {"a": one.double(), "b": zero}, {"a": one.view(3, 2), "b": zero}, {"c": one}]
+    assert len({digest(a=one, b=zero), *(digest(**other) for other in others)}) == 1 + len(others)

@@ -17,6 +17,7 @@ A = TypeVar("A", bound="Artifact")
 _KIND = "artifact"  # the class's name in plain data; no field is called that
 
 
+@dataclass(frozen=True, eq=False)
 class Artifact:
     """Base of all. Fields are plain data and tensors on the CPU.
 
@@ -188,7 +189,7 @@ def take(inputs: Inputs, name: str, kind: type[A]) -> A:
 
 def to_plain(artifact: Artifact) -> dict[str, Any]:
     """Its kind and its fields, as `from_plain` reads them."""
-    if not isinstance(artifact, Artifact) or not dataclasses.is_dataclass(artifact):
+    if not isinstance(artifact, Artifact):
         raise TypeError(
             f"{type(artifact).__name__} is not an artifact: a stage gives dataclasses below training.artifacts"
         )
@@ -214,7 +215,7 @@ def from_plain(plain: Mapping[str, Any]) -> Artifact:
         raise ValueError("plain data of no known kind of artifact")
     given = {name: _made(value) for name, value in plain.items() if name != _KIND}
     kind = Artifact.kinds[plain[_KIND]]
-    if set(given) != {one.name for one in dataclasses.fields(kind)}:  # type: ignore[arg-type]
+    if set(given) != {one.name for one in dataclasses.fields(kind)}:
         raise ValueError(f"a {kind.__name__} with other fields")
     return kind(**given)
 

@@ -241,7 +241,8 @@ def test_every_setting_of_a_stage_is_in_its_key_alone(tiny, task, stage):
             value = next(choice for choice in setting.choices if choice != value)
         else:
             # Downwards where it is bounded above, for shares and decay rates.
-            value = value * 2 + 1 if setting.high is None else (value + (setting.low or 0)) / 2
+            low = setting.low or 0
+            value = value * 2 + 1 if setting.high is None else (value + (low if value > low else setting.high)) / 2
         changed = keys_of(tiny, task, f"{stage}.{name}={value}")
         assert {other for other in STAGES if changed[other] != plain[other]} == {stage}, name
 
