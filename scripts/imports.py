@@ -49,8 +49,9 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
         _room("catalogue.py", "every setting by its dotted name"),
         _room("diagnosis", "whether unlabelled images have a shortcut, and which"),
     ),
-    (_room("methods", "which stages make up a method, and their values", "stages/recipes.py", "stages/methods.py"),),
+    (_room("stages/recipes.py", "the stages and the methods by name, checked"),),
     (_room("stages", "the steps of recipes, and nothing else"),),
+    (_room("stages/methods.py", "the methods: their stages and what they set"),),
     (_room("stages/common", "what steps share: classifiers, budgets, scores"),),
     (_room("training", "the engine, which knows no method: loop, walk through stages, store, optimisers, speed"),),
     (

@@ -1,10 +1,9 @@
-"""The README against the program: its commands resolve, its names exist, its example of a method runs."""
+"""The README against the program: its commands resolve, its names exist. Its examples: test_readme_examples.py."""
 
 import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,9 +11,8 @@ import main
 import results
 from data.generated.biased import VALIDATIONS
 from scripts.reference import with_methods
-from stages.methods import Recipe
 from stages.recipes import RECIPES, STAGES, stages_of
-from tests.pipeline import same, short
+from tests.pipeline import short
 from tracking.results.gather import Filter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,33 +95,3 @@ def test_selections(run_tiny, task):
     found |= set(outcome.stages["bias_balanced"].report.epochs)
     table = README.split("| selection | which weights |")[1].split("\n\n")[0]
     assert found == set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE))
-
-
-def test_the_example_of_a_method_runs(run_tiny, configured, task, monkeypatch):
-    """One class and one line give settings, a command, a resume and a reuse."""
-    (block,) = re.findall(r"```python\n(# stages/.*?)```", README, flags=re.DOTALL)
-    names: dict[str, Any] = {"__name__": "stages.confident"}
-    exec(compile(block, "README.md", "exec"), names)
-    stage = names["Confident"]()
-    monkeypatch.setitem(STAGES, stage.name, stage)
-    monkeypatch.setitem(
-        RECIPES, "readme", Recipe(("mine_none", *names["RECIPES"]["confident"].stages), "as the README")
-    )
-
-    assert configured("method=readme", "confident.strength=3")["confident"]["strength"] == 3
-    assert stage.name in dict(main.build().gather_commands())
-    words = ("method=readme", "confident.epochs=3", "confident.batch_size=128", "checkpoint_seconds=0.0")
-
-    def stop(name, value, epoch):
-        if name == "confident/loss" and epoch == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_tiny(*words, task=task, log=stop)
-    said: list[str] = []
-    outcome = run_tiny(*words, task=task, say=said.append)
-    assert any("confident: resuming after epoch 1 of 3" in line for line in said)
-    assert {f"model/unbiased/{selection}" for selection in ("last", "mean", "oracle")} <= set(outcome.summary)
-    again = run_tiny(*words, task=task)
-    assert again.stages["confident"].reused
-    same(again.artifacts, outcome.artifacts)

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from scripts.imports import modules
+
 ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = sorted(
+    {"tests", "scripts", *(module.path.parts[0] for module in modules().values() if module.path.parent.name)}
+)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", README, flags=re.DOTALL))
 # `TEXT` in `NAME` of `FILE`, and imports before it.
 LINES = re.findall(
     r"^\* The lines?: (?:`(from [^`]+)` and )?`([^`]+)` in\s+`(\w+)` of\s+`([^`]+)`", README, flags=re.MULTILINE
 )
-FOLDERS = ("commands", "data", "losses", "models", "stages", "sweeps", "tracking", "training", "tests", "scripts")
 
 
 def registered(text: str, line: str, name: str) -> str:
@@ -83,6 +87,11 @@ def test_the_method_trains_the_network_on_the_data_set(copy: Path, cache_dir: Pa
 
 
 def test_the_tests_over_all_names_pass_with_them(copy: Path) -> None:
-    """Those that read registries: settings, recipes, networks, losses of every data set."""
-    chosen = ("tests/test_settings.py", "tests/models/test_registry.py", "tests/test_architecture.py")
+    """Those that read registries, and the README's method run, interrupted, resumed and reused."""
+    chosen = (
+        "tests/test_settings.py",
+        "tests/models/test_registry.py",
+        "tests/test_architecture.py",
+        "tests/readme_method.py",
+    )
     run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen, "-k", "not current")

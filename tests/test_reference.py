@@ -22,9 +22,10 @@ def test_the_reference_is_current() -> None:
 
 
 def test_every_name_is_in_it() -> None:
-    names = [*DATASETS, *STAGES, *known_settings(), *RUN_SETTINGS, *BACKBONES]
+    names = [*DATASETS, *known_settings(), *RUN_SETTINGS, *BACKBONES]
     names += [name for kind, group in NAMED_CONFIGS.items() if kind not in ("data set", "method") for name in group]
     assert [name for name in names if f"`{name}`" not in TEXT] == []
+    assert [name for name in STAGES if f"\n### Stage {name}\n" not in TEXT] == []
     assert [name for name in RECIPES if f"\n### {name}\n" not in TEXT] == []
 
 
@@ -40,7 +41,7 @@ def test_the_picture_shows_aligned_and_conflicting_digits(cache_dir: Path) -> No
     assert hits == [10, 0, 2]
 
 
-def test_the_committed_picture_is_what_the_command_draws(cache_dir: Path, tmp_path: Path) -> None:
+def test_the_committed_picture_is_what_the_command_draws(cache_dir: Path, tmp_path: Path, pages: list) -> None:
     drawn = np.asarray(Image.open(draw(chosen(cache_dir), tmp_path / "bias.png")).convert("RGB"), dtype=int)
     committed = np.asarray(Image.open(ROOT / "docs" / "bias.png").convert("RGB"), dtype=int)
     assert drawn.shape == committed.shape

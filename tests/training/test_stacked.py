@@ -228,7 +228,7 @@ def test_what_is_computed_wrongly_is_refused(monkeypatch):
     jobs = jobs_of()
     monkeypatch.setattr("training.stacked.side_by_side", lambda batches: [torch.stack(c[:1] * 3) for c in zip(*(
         [value for value in batch if value is not None] for batch in batches), strict=True)])  # fmt: skip
-    with pytest.raises(Unstackable, match="is not what each gives by itself"):
+    with pytest.raises(Unstackable, match="give other values than each by itself"):
         Stacked(jobs, first(jobs))
 
 

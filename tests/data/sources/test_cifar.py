@@ -196,7 +196,7 @@ def test_a_damaged_zip(tmp_path):
     write_zip(tmp_path / "in" / "cifar10.zip")
     content = (tmp_path / "in" / "cifar10.zip").read_bytes()
     (tmp_path / "in" / "cifar10.zip").write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match="no zip that can be read"):
+    with pytest.raises(UserError, match="not a zip that can be read"):
         cifar10(tmp_path / "in", tmp_path / "cache")
 
 

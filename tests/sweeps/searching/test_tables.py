@@ -63,7 +63,7 @@ def test_the_table(study_of, tmp_path, pages, capsys):
     assert status == 0
     lines = [line.split() for line in out.splitlines()]
     assert ["10", "0.0055", "64", "95.00", "9.50", "finished", "runs/10"] in lines
-    assert ["12", "0.0065", "64", "20.00", "–", "given", "up", "in", "epoch", "3", "–"] in lines
+    assert ["12", "0.0065", "64", "20.00", "–", "pruned", "in", "epoch", "3", "–"] in lines
     assert "11 finished, 1 pruned, 1 failed" in out
     # Of 95, 91 and 90: the spread of all three, as EnD has it.
     assert "best 3: 92.00 ± 2.16 valid/model/average, 9.20 ± 0.22 on the test set" in out
@@ -161,4 +161,4 @@ def test_an_unknown_store_is_one_line(tmp_path, capsys):
     status, _, err = show(capsys, "mine", "--store", str(tmp_path / "none"))
     assert status == 2 and "none has no search 'mine'" in err
     with pytest.raises(UserError, match="no searches in"):
-        results._run(["search", "--store", str(tmp_path / "none")])
+        results.PROGRAM.main(["search", "--store", str(tmp_path / "none")])
