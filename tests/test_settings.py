@@ -26,7 +26,7 @@ KNOWN = known_settings()
         (Setting(None, "", optional=True, kind=float), 2, 2.0),
         (Setting("a", "", choices=("a", "b")), "b", "b"),
         (Setting(None, "", kind=object, optional=True), ["x"], ["x"]),
-        (Setting(1, ""), 10**400, 10**400),
+        (Setting(1, ""), 2**31 - 1, 2**31 - 1),
     ],
 )
 def test_what_is_taken(setting, value, checked):
