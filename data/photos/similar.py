@@ -38,7 +38,7 @@ def pairs_alike(first: NDArray[np.float32], second: NDArray[np.float32]) -> list
     Images without structure are like nothing: their hashes say nothing.
     """
     bits, known = _bits(first), _bits(second)
-    plain = first.reshape(len(first), -1).std(axis=1) < MOST_GREY
+    plain = first.std(axis=(1, 2)) < MOST_GREY
     found = []
     for i in np.flatnonzero(~plain).tolist():
         near = np.flatnonzero((bits[i] != known).sum(axis=1) <= MOST_BITS)
