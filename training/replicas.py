@@ -12,6 +12,7 @@ from functools import partial
 import torch
 
 from data.split import Task
+from errors import UserError
 from training.job import Fitted, Job
 from training.joint import Joint
 from training.loop import Loop
@@ -128,7 +129,7 @@ class _Seat:
     def __init__(self, function: Callable[[], None]) -> None:
         self.function = function
         self.job: tuple[Job, Context] | None = None
-        self.answer: Fitted | None = None
+        self.answer: Fitted | UserError | None = None
         self.failure: Exception | None = None
         self._thread: threading.Thread | None = None
         self._wake, self._paused = threading.Semaphore(0), threading.Semaphore(0)
@@ -151,6 +152,8 @@ class _Seat:
         self._wake.acquire()
         if self._left or self.answer is None:
             raise _Left
+        if isinstance(self.answer, UserError):
+            raise self.answer
         return self.answer
 
     def take(self) -> tuple[Job, Context]:
@@ -177,19 +180,27 @@ class _Seat:
             self._paused.release()
 
 
-def fit_together(requests: Sequence[tuple[Job, Context]], say: Callable[[str], None]) -> list[Fitted]:
+def fit_together(requests: Sequence[tuple[Job, Context]], say: Callable[[str], None]) -> list[Fitted | UserError]:
     """`fit.fit` of several jobs of one stage, together where they stack, else one after another, with a line why."""
     loops = [Loop(job, ctx) for job, ctx in requests]
     for loop in loops:
         loop.resume()
     if len(loops) == 1:
-        return [loops[0].run()]
+        return [_run(loops[0])]
     group = _Group(loops)
     try:
         group.run()
     except Unstackable as why:
         say(f"{loops[0].ctx.stage}: the runs are trained one after another: {why}")
     return group.results()
+
+
+def _run(loop: Loop) -> Fitted | UserError:
+    """Train by itself; what is wrong with it is its own, and leaves the others."""
+    try:
+        return loop.run()
+    except UserError as error:
+        return error
 
 
 class _Group:
@@ -200,9 +211,9 @@ class _Group:
         self._alive = list(loops)
         self._found: dict[int, Fitted] = {}
 
-    def results(self) -> list[Fitted]:
+    def results(self) -> list[Fitted | UserError]:
         """Of all; what has not been trained to its end yet is, by itself."""
-        return [self._found.get(id(loop)) or loop.run() for loop in self._loops]
+        return [self._found.get(id(loop)) or _run(loop) for loop in self._loops]
 
     def run(self) -> None:
         """Train them simultaneously as long as there are several."""

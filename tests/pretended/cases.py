@@ -92,7 +92,7 @@ def _replicas() -> list[Case]:
 
 
 def _photos() -> list[Case]:
-    data = ("dataset=own_images", "data_dir={photos}", "image_size=32", "skew=0.05", "limit=None")
+    data = ("dataset=own_images", "data_dir={photos}", "image_size=32", "limit=None")
     sizes = ("pretrain.batch_size=16", "pretrain.network=cnn")
     branches = ("branches.shallow=cnn", "branches.deep=cnn", "distill.network=cnn")
     small = ("branches.batch_size=16", "distill.batch_size=16")
@@ -148,7 +148,9 @@ def run_case(case: Case, folder: Path, cache: Path, *words: str, strict: bool = 
             place = command.index("with") + 1
             line = [word.format(**places) for word in command]
             where = (f"cache_dir={cache}", f"store={places['store']}")
-            line = [*line[:place], *BASE, *where, *line[place:], *words]
+            # Own images have no skew to choose.
+            base = [word for word in BASE if not ("dataset=own_images" in line and word.startswith("skew="))]
+            line = [*line[:place], *base, *where, *line[place:], *words]
             if case.interrupted:
                 status.append(_stopped([*line, "checkpoint_seconds=0"]))
             try:

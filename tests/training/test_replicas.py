@@ -30,6 +30,9 @@ NOT_AT_ONCE = {
     "group_dro": "keeps averages",
     "lntl": "more than one update",
     "fisher": "keeps averages",
+    "shortcut": "BatchNorm2d",
+    "transfer": "keeps averages",
+    "augmented": "not made of the same operations",
 }
 
 
