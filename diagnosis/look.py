@@ -172,7 +172,8 @@ def notes(task: Task) -> tuple[str, ...]:
     images, lines = in_memory(task.train.images), []
     if is_grey(images):
         lines.append("the images are grey: brightness and contrast stand for the colours")
-    flat = (images.flatten(1).amax(1) == images.flatten(1).amin(1)).float().mean()
+    each = images.flatten(2)
+    flat = (each.amax(2) == each.amin(2)).all(1).float().mean()
     if float(flat) > 0.01:
         lines.append(
             f"{float(flat):.0%} of the images are of one colour throughout: only their colour can be asked about"

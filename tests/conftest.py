@@ -134,8 +134,10 @@ def command(cache_dir: Path, tmp_path: Path) -> Callable[..., int]:
 
     def run(*words: str, name: str | None = None, store: Path | None = None) -> int:
         before = [] if name is None else [name]
+        # Own images have no skew to choose.
+        tiny = [word for word in TINY if not ("dataset=own_images" in words and word.startswith("skew="))]
         return main.main(
-            [*before, "with", *TINY, f"cache_dir={cache_dir}", f"store={store or tmp_path / 'runs'}", *words]
+            [*before, "with", *tiny, f"cache_dir={cache_dir}", f"store={store or tmp_path / 'runs'}", *words]
         )
 
     return run

@@ -59,7 +59,7 @@ def photographs(folder: Path, count: int, colour: bool = True, flat: bool = Fals
 
 
 def own(folder: Path) -> tuple[str, ...]:
-    return ("dataset=own_images", f"data_dir={folder}", "image_size=12", "duplicates=keep", "skew=0.05")
+    return ("dataset=own_images", f"data_dir={folder}", "image_size=12", "duplicates=keep")
 
 
 def test_a_dozen_images_of_a_class_are_too_few(command, tmp_path, capfd):

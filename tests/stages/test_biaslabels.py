@@ -138,5 +138,5 @@ def test_labels_are_taken_by_id(run, context, task, stage):
 @pytest.mark.parametrize("stage", ["group_dro", "bias_balanced"])
 def test_a_training_that_diverges(run, stage):
     words = (f"{stage}.optimiser=sgd", f"{stage}.learning_rate=1e30", f"{stage}.epochs=3")
-    with pytest.raises(UserError, match=f"{stage}: the loss is .*; lower {stage}.learning_rate"):
+    with pytest.raises(UserError, match=f"{stage}: .* has diverged: the loss .*; set a lower {stage}.learning_rate"):
         run(f"[true_bias,{stage}]", *words)

@@ -227,6 +227,6 @@ def test_a_training_that_diverges(run, tmp_path, stage):
     words = [f"{stage}.optimiser=sgd", f"{stage}.learning_rate=1e30", f"{stage}.contrastive_weight=0"]
     if stage == "prune":
         words.append("prune.sparsity_weight=1e9")
-    with pytest.raises(UserError, match=f"{stage}: the loss is .*; lower {stage}.learning_rate"):
+    with pytest.raises(UserError, match=f"{stage}: .* has diverged: the loss .*; set a lower {stage}.learning_rate"):
         run(*words, last=stage)
     assert Store(tmp_path / "other").folder(stage, "x").load_result() is None

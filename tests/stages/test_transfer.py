@@ -66,7 +66,7 @@ def inputs(coloured, shortcut) -> dict[str, Any]:
     train = coloured.train
     return {
         "shortcut": shortcut,
-        "bias": {"ids": train.ids, "label": train.bias, "n_biases": CLASSES, "kind": "pseudo"},
+        "bias": BiasLabels(train.ids, train.bias, CLASSES, "pseudo"),
     }
 
 
