@@ -1,5 +1,7 @@
 """Data sets that are not what they should be, by the name of a case."""
 
+import waiting  # noqa: F401 - before torch
+
 import gzip
 import io
 import os

@@ -1,5 +1,7 @@
 """Bad inputs by the name of a case: files that are not what they should be, and the command that meets them."""
 
+import waiting  # noqa: F401 - before torch
+
 import functools
 import json
 import os

@@ -1,5 +1,7 @@
 """Command lines and disks that cannot work, by the name of a case."""
 
+import waiting  # noqa: F401 - before torch
+
 import contextlib
 import os
 import resource
