@@ -39,6 +39,7 @@ def line(method: str, store: Path, cache: Path) -> list[str]:
     return [
         "with", "corrupted_cifar10", "type0", "skewed1", "severity4", "limit=200", "device=cpu", "threads=1",
         "progress=False", "checkpoint_seconds=0.0", f"store={store}", f"cache_dir={cache}", *METHODS[method],
+        f"data_dir={os.environ['DATA_DIR']}",  # a process of another kind may know another folder
     ]  # fmt: skip
 
 

@@ -29,5 +29,7 @@ def test_the_home_folder(path, monkeypatch):
 
 
 def test_the_home_of_nobody():
-    with pytest.raises(UserError, match="setting store: ~nobody_of_this_name/a is in the home folder of nobody"):
+    with pytest.raises(
+        UserError, match="setting store: ~nobody_of_this_name/a names the home folder of an unknown user"
+    ):
         as_given(["with", "store=~nobody_of_this_name/a"])

@@ -1,5 +1,7 @@
 """The defaults on images against the papers' tables, and networks that start from ImageNet's weights in a run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision.models import resnet18
@@ -136,7 +138,7 @@ def test_first_weights_come_from_the_file_and_are_in_the_key(run_tiny, tiny, tas
     words = ("erm", "pretrain.network=resnet18_imagenet", "pretrain.epochs=1", "pretrain.learning_rate=0.0")
     words += ("pretrain.batch_size=100", f"imagenet_weights={weights}")
     small = task.train.subset(torch.arange(100))
-    outcome = run_tiny(*words, task=type(task)(**{**vars(task), "train": small, "valid": None}))
+    outcome = run_tiny(*words, task=replace(task, train=small, valid=None))
     state = outcome.artifacts["model"].states["last"]
     given = torch.load(weights, weights_only=True)
     for name, value in given.items():

@@ -166,7 +166,7 @@ def test_a_server_that_is_killed_and_comes_back(small_run, mortal, tmp_path, cap
         assert metrics_of(client["x"])[1, NAMES[0]] == ([1, 2, 3], [10.0, 20.0, 30.0])
         assert client["x"].metrics.count_documents({}) == 3
     err = capfd.readouterr().err
-    assert err.count("the run goes on") == 1 and err.count("answers again") == 1
+    assert err.count("the run continues") == 1 and err.count("answers again") == 1
 
 
 def test_a_server_that_stays_away_costs_the_run_nothing(small_run, mortal, tmp_path, capfd, monkeypatch):
