@@ -45,7 +45,7 @@ def leave(run: Run, outcome: Outcome, task: Task) -> None:
         _attach(run, folder / "matrices.json", json.dumps(matrices))
         chosen = examples(task, task.train)
         plot_images(
-            task.train.images[chosen],
+            task.train.shown[chosen],
             [task.target_names[i] for i in task.train.target[chosen].tolist()],
             title=f"{task.name}: training images"
             + (", the last ones conflicting" if any_conflicting(task, task.train) else ""),
@@ -65,11 +65,12 @@ def leave(run: Run, outcome: Outcome, task: Task) -> None:
 def _about(run: Run, task: Task) -> dict[str, str]:
     chosen = ("dataset", "method", "skew", "severity", "seed", "reverse")
     about = {name: str(run.config[name]) for name in chosen if name in run.config}
-    preparation = task.preparation or Preparation(task.image_shape[1], "stretch")
+    preparation = task.preparation or Preparation(task.picture_shape[1], "stretch")
     return about | {
         "classes": json.dumps(task.target_names),
         "preparation": json.dumps(preparation.as_dict()),
         "normalise": json.dumps(None if task.mean is None else {"mean": task.mean, "std": task.std}),
+        **({} if task.features is None else {"features": json.dumps(dict(task.features))}),
     }
 
 

@@ -83,7 +83,9 @@ CIFAR = Kind(
 # Files of photographs (BFFHQ, CelebA, BAR), a user's own among them.
 PHOTOGRAPHS = Kind(
     "photographs",
-    settings=("image_size", "bad_files", "duplicates", "own_valid", "streaming", "similar"),
+    settings=(
+        "image_size", "bad_files", "duplicates", "own_valid", "streaming", "similar", "features", "feature_views",
+    ),
     defaults={
         "network": "resnet18_imagenet",
         "image_size": 224,
@@ -105,9 +107,20 @@ PHOTOGRAPHS = Kind(
         "finetune.upweight": 80.0,
     },
     quick={"network": "resnet18", "distill.network": "resnet18", **_QUICK_END},
+)  # fmt: skip
+
+# Features of a pretrained network in place of photographs. What is linear in them needs a strong decay: it has more
+# values of an image than there are images, and would know each conflicting one by heart.
+FEATURES = Kind(
+    "features",
+    settings=(*PHOTOGRAPHS.settings, "features", "feature_views"),
+    defaults={
+        "network": "linear",
+        "image_size": 128,
+    },
 )
 
 # Small images in files, made beforehand (DisEnt's Colored MNIST).
 DIGIT_FILES = Kind("digit_files", settings=("bad_files", "duplicates", "own_valid", "streaming", "similar"))
 
-KINDS = {kind.name: kind for kind in (COLORED, BIASED, JITTER, BIMODAL, CIFAR, PHOTOGRAPHS, DIGIT_FILES)}
+KINDS = {kind.name: kind for kind in (COLORED, BIASED, JITTER, BIMODAL, CIFAR, PHOTOGRAPHS, FEATURES, DIGIT_FILES)}

@@ -58,6 +58,11 @@ class Recipe:
         """Names of its stages on a data set."""
         return next((other.stages for other in self._on(dataset) if other.stages is not None), self.stages)
 
+    def sets_on(self, kind: str, path: str) -> tuple[bool, Any]:
+        """Whether it sets a setting on one kind of data alone, and to what."""
+        values = self.on[kind].values if kind in self.on else {}
+        return path in values, values.get(path)
+
     def sets(self, path: str, dataset: str | None) -> tuple[bool, Any]:
         """Whether it sets a setting on a data set, and to what."""
         for values in (*(other.values for other in self._on(dataset)), self.values):

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from commands.console import say
 from commands.together import train_runs
 from config import DebiasExperiment, build_experiment, resolve
-from data.loading import load_task
 from errors import UserError
+from features.loading import load_task
 from redaction import redact
 from stages.recipes import stages_of
 from sweeps.finished import finished_runs

@@ -51,7 +51,7 @@ def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int 
     chosen = top_of_each_class(train, score, each)
     captions = [f"{task.target_names[targets[i]]}\n{float(score[i]):.3f}" for i in chosen.tolist()]
     sheet = plot_images(
-        train.images[chosen],
+        train.shown[chosen],
         captions,
         title=f"{task.name}: highest conflict scores per class ({artifact.miner})",
         path=folder / "suspects.png",
