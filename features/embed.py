@@ -300,5 +300,5 @@ def _places(stacks: Sequence[np.ndarray], views: int) -> np.ndarray:
 
 
 def _as_keys(names: np.ndarray) -> np.ndarray:
-    """Rows of bytes as values that can be compared and sorted, [N]; of one length, so a zero at the end does no harm."""
+    """Rows of bytes as values that can be compared and sorted, [N]; of one length, so a zero at the end is no harm."""
     return np.ascontiguousarray(names).view(f"S{_DIGEST + 1}").ravel()

@@ -137,6 +137,8 @@ RECIPES: dict[str, Recipe] = {
                     "mine_gce.steps": 10_000,
                 }
             ),
+            # A layer to prune; pretrained for no more steps than elsewhere.
+            "features": On(values={"pretrain.network": "mlp_features", "pretrain.steps": 0}),
             "bffhq": On(values={"image_size": 128, "augment": "flip"}),
             "celeba": On(values={"pretrain.batch_size": 128, "pretrain.learning_rate": 1e-4}),
         },
@@ -168,6 +170,14 @@ RECIPES: dict[str, Recipe] = {
                     "finetune.learning_rate": 1e-3,
                 }
             ),
+            "features": On(
+                values={
+                    "pretrain.network": "mlp_features",
+                    "pretrain.steps": 0,
+                    "finetune.steps": 0,
+                    "finetune.upweight": 1.0,
+                }
+            ),
             "bffhq": On(values={"image_size": 128, "augment": "flip"}),
             "celeba": On(values={"pretrain.batch_size": 128, "pretrain.learning_rate": 1e-4}),
         },
@@ -185,7 +195,10 @@ RECIPES: dict[str, Recipe] = {
             "finetune.steps": 0,
             "finetune.batch_size": 64,
         },
-        on={"cifar": On(values={"finetune.batch_size": 256})},
+        on={
+            "cifar": On(values={"finetune.batch_size": 256}),
+            "features": On(values={"pretrain.weight_decay": 0.3, "finetune.epochs": 20}),
+        },
     ),
     "lff": Recipe(
         ("lff",),
@@ -235,6 +248,11 @@ RECIPES: dict[str, Recipe] = {
         paper="Tartaglione et al., CVPR 2021",
         link="https://arxiv.org/abs/2103.02023",
         cost="hours on a CPU: a GPU",
+    ),
+    "gce_balanced": Recipe(
+        ("mine_gce", "bias_balanced"),
+        "a network biased on purpose gives pseudo labels for bias-balanced training; for features",
+        cost="seconds on features",
     ),
     "depth_balanced": Recipe(
         ("branches", "mine_depth", "bias_balanced"),
