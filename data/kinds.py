@@ -120,6 +120,7 @@ FEATURES = Kind(
         "image_size": 128,
         "pretrain.epochs": 30,
         "pretrain.weight_decay": 0.1,
+        "mine_gce.network": "linear_early",
         "mine_gce.optimiser": "adam",
         "mine_gce.learning_rate": 1e-3,
         "mine_gce.weight_decay": 0.3,

@@ -67,9 +67,14 @@ class Embedder:
 
     def __init__(self, source: Source, size: int, device: torch.device) -> None:
         network, channels = source.build(size)
-        self.features, self.device = network.features, device
+        self.device = device
         fold(network)
         self._embedding = Embedding(network, channels).eval().to(device).to(memory_format=torch.channels_last)
+
+    @property
+    def features(self) -> int:
+        """How many there are of an image."""
+        return self._embedding.features
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, number: int = 0) -> Tensor:

@@ -20,6 +20,8 @@ STAGES = (
     (6, 320, 1, 3, 1),
 )
 STEM, HEAD = 32, 1280
+# Last blocks of the first three stages.
+_ENDS = (0, 2, 4)
 # Of batch normalisation, as in the network's TensorFlow original.
 EPSILON = 1e-3
 
@@ -81,7 +83,17 @@ class EfficientNetLite0(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, 1280] of images [B, 3, H, W]."""
-        return torch.mean(self.head(self.blocks(self.stem(images))), dim=(2, 3))
+        return self.early_and_late(images)[1]
+
+    def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps after the stem and the first three stages, and the features, [B, 1280]."""
+        hidden = self.stem(images)
+        early = [hidden]
+        for number, block in enumerate(self.blocks):
+            hidden = block(hidden)
+            if number in _ENDS:
+                early.append(hidden)
+        return early, torch.mean(self.head(hidden), dim=(2, 3))
 
 
 def convert_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

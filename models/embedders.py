@@ -12,14 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torchvision.models import ResNet50_Weights, resnet50
 
 from errors import UserError
 from models.backbone import Backbone
 from models.efficientnet import EfficientNetLite0, convert_released
+from models.onfeatures import EARLY
 from models.pretrained import URL as RESNET18
 from models.registry import BACKBONES, FLAT, build_backbone
-from models.resnet import ResNet18
+from models.resnet import ResNet18, early_of
 from settings import nearest
 
 Channels = tuple[tuple[float, ...], tuple[float, ...]]
@@ -39,6 +41,10 @@ class ResNet50(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, 2048] of images [B, 3, H, W]."""
         return self.body(images)
+
+    def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps after the stem and the first stage, and the features."""
+        return early_of(self.body, images)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,11 @@ KNOWN: dict[str, Known] = {
 
 
 class Embedding(nn.Module):
-    """A network and the normalisation of its inputs: RGB images in [0, 1], [B, 3, S, S], to features [B, D, 1, 1]."""
+    """A network and the normalisation of its inputs: RGB images in [0, 1], [B, 3, S, S], to features [B, D, 1, 1].
+
+    They are those that the network gives, and behind them `EARLY` statistics of its first layers: of each channel mean,
+    deviation and maximum over all places. Where a network offers less they end with zeros.
+    """
 
     mean: Tensor
     std: Tensor
@@ -94,7 +104,25 @@ class Embedding(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network((images - self.mean) / self.std).flatten(1)[:, :, None, None]
+        seen = (images - self.mean) / self.std
+        if not hasattr(self.network, "early_and_late"):
+            late = self.network(seen).flatten(1)
+            return pad(late, (0, EARLY))[:, :, None, None]
+        maps, late = self.network.early_and_late(seen)
+        # Fewer than there is room for: of wide layers, what comes first.
+        early = torch.cat([statistics(one) for one in maps], dim=1)[:, :EARLY]
+        return torch.cat([late.flatten(1), pad(early, (0, EARLY - early.shape[1]))], dim=1)[:, :, None, None]
+
+    @property
+    def features(self) -> int:
+        """How many."""
+        return self.network.features + EARLY
+
+
+def statistics(maps: Tensor) -> Tensor:
+    """Mean, deviation and maximum over all places of maps [B, C, H, W]: [B, 3 C]."""
+    rows = maps.flatten(2)
+    return torch.cat([rows.mean(2), rows.var(2, correction=0).sqrt(), rows.amax(2)], dim=1)
 
 
 def fresh(name: str, size: int) -> tuple[Backbone, Channels, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]]:

@@ -1,4 +1,4 @@
-"""The multi-layer perceptron of Colored MNIST (DeNetDM, section 4 and appendix), and no layer at all."""
+"""The multi-layer perceptron of Colored MNIST (DeNetDM, section 4 and appendix)."""
 
 import itertools
 import math
@@ -8,21 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import Backbone
-
-
-class Flat(Backbone):
-    """The values as they are: what a classifier on top of it is, is linear.
-
-    shape : (C, H, W) of an image, (D, 1, 1) of features
-    """
-
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.features = math.prod(shape)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features [B, C * H * W] of images [B, C, H, W]."""
-        return images.flatten(1)
 
 
 class MLP(Backbone):

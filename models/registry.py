@@ -11,7 +11,8 @@ from models.backbone import Backbone
 from models.cnn import CNN
 from models.lenet import LeNet
 from models.lntl import ConvNet
-from models.mlp import MLP, Flat
+from models.mlp import MLP
+from models.onfeatures import Flat, Hidden
 from models.resnet import CifarResNet, ResNet18
 from models.shallow import ShallowCifar, ShallowFaces
 from models.simpleconv import SimpleConv
@@ -35,12 +36,13 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "resnet18_imagenet_64": lambda shape: ResNet18(projected=64),
     "lenet": LeNet,
     "convnet": ConvNet,
-    # For features of a pretrained network: the classifier alone, and a hidden layer in front of it.
+    # For features of a pretrained network: the classifier alone, on late or early ones, and behind a hidden layer.
     "linear": Flat,
-    "mlp_features": lambda shape: MLP(shape, layers=1, width=256),
+    "linear_early": lambda shape: Flat(shape, early=True),
+    "mlp_features": Hidden,
 }
 # Networks that take any vector: values, not images with neighbouring pixels.
-FLAT = ("mlp3", "mlp5", "linear", "mlp_features")
+FLAT = ("mlp3", "mlp5", "linear", "linear_early", "mlp_features")
 
 Inputs = Tensor | tuple[Tensor, Tensor]
 
