@@ -11,10 +11,10 @@ from catalogue import default_for, roles_in
 from commands.console import say
 from commands.unused import say_unused
 from config import NAMED_CONFIGS, resolve
-from data.loading import load_task as load_images
+from data.loading import load_task
 from data.split import Task
 from features.choice import choose
-from features.loading import AUTO, load_task
+from features.loading import AUTO, load_inputs
 from training.machine import prepare_cpu
 from training.stage import Stage
 
@@ -37,7 +37,7 @@ def load_data(
     started = time.monotonic()
     if command:
         say_unused(settings, stages, command)
-    task = load_images(settings) if images else load_task(settings)
+    task = load_task(settings) if images else load_inputs(settings)
     seconds = time.monotonic() - started
     say(f"{task.name}: {len(task.train)} training and {len(task.test)} test images in {seconds:.1f} s")
     return task

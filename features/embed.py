@@ -97,7 +97,7 @@ def fold(network: nn.Module) -> None:
                 module._modules[second] = nn.Identity()
 
 
-class Store:
+class Rows:
     """The rows that are known of one network: a folder of `cache_dir`."""
 
     def __init__(self, cache_dir: str | Path, source: Source, size: int) -> None:
@@ -210,7 +210,7 @@ def embedded(
     stacks = [_digests(stack, workers) for stack in images]
     wanted = np.concatenate([_named(digests, number) for digests in stacks for number in range(views)])
     embedder = Embedder(source, size, device)
-    store = Store(cache_dir, source, size)
+    store = Rows(cache_dir, source, size)
     with store.locked():
         names, _ = store.read(embedder.features)
         missing = ~np.isin(_as_keys(wanted), _as_keys(names))
@@ -233,7 +233,7 @@ def embedded(
 
 
 def _fill(
-    store: Store,
+    store: Rows,
     embedder: Embedder,
     images: Sequence[Tensor | MappedImages],
     places: np.ndarray,

