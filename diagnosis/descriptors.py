@@ -17,7 +17,7 @@ _LEAST = 1e-4
 # Bounds of the rings of a spectrum, as shares of the highest frequency along a side.
 _RINGS = (0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.42)
 _MIDDLE, _FINE = (0.2, 0.5), (0.5, 2.0)
-_CELL = 5  # places along the side of a cell of the grid
+_CELL = 8  # places along the side of a cell of the grid
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,10 @@ def shown_aspect(x: Tensor) -> Tensor:
 
 
 def cell(x: Tensor, row: int, column: int) -> Tensor:
-    """A cell of the grid of three by three, averaged down to five by five places."""
+    """A cell of the grid of three by three: its mean colour, and its grey values averaged down to eight by eight."""
     down, across = places.cell_at(x, row, column)
-    return adaptive_avg_pool2d(x[..., down, across], _CELL).flatten(1)
+    own = x[..., down, across]
+    return torch.cat([own.mean((2, 3)), adaptive_avg_pool2d(own.mean(1, keepdim=True), _CELL).flatten(1)], 1)
 
 
 def _away(x: Tensor) -> Tensor:
