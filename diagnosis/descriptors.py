@@ -17,7 +17,8 @@ _LEAST = 1e-4
 # Bounds of the rings of a spectrum, as shares of the highest frequency along a side.
 _RINGS = (0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.42)
 _MIDDLE, _FINE = (0.2, 0.5), (0.5, 2.0)
-# Coefficients of a block by rows, and what is next to zero: a step of 8 bits, several, and what strong compression drops.
+# Coefficients of a block by rows, and what is next to zero: one step of 8 bits, several, and what strong compression
+# drops.
 _COEFFICIENTS, _NEXT_TO_ZERO = (1, 8, 16, 32, 64), (0.004, 0.012, 0.04)
 _CELL = 8  # places along the side of a cell of the grid
 
