@@ -63,7 +63,7 @@ _TINTS = ((1.25, 1.0, 0.75), (0.75, 1.0, 1.25), (0.8, 1.2, 0.8), (1.2, 0.8, 1.2)
 _BORDERS = ((200, 30, 30), (30, 30, 200), (30, 200, 30), (220, 220, 30))
 # Levels of as many classes as there are.
 _BLURS = {2: (0.0, 1.0), 3: (0.0, 0.6, 1.6), 4: (0.0, 0.6, 1.0, 1.6)}
-_QUALITIES = {2: (90, 10), 3: (90, 30, 10), 4: (90, 30, 20, 10)}
+_QUALITIES = {2: (90, 10), 3: (90, 30, 10), 4: (95, 50, 20, 6)}
 
 
 def marked(image: np.ndarray, kind: str, level: int, classes: int) -> np.ndarray:
@@ -153,7 +153,8 @@ def row_of(data: str, images: int, seed: int, data_dir: str | None, cache_dir: s
     tops = [one for one in found.moved if one.operator.name != "mix"]
     first = next((one for one in tops if one.operator.name == verdict.operator), tops[0])
     told = [one for one in found.properties if one.name in DESCRIPTORS]
-    property_ = next((one for one in told if DESCRIPTORS[one.name].operator == verdict.operator), told[0])
+    named = (one for one in told if verdict.operator and DESCRIPTORS[one.name].operator == verdict.operator)
+    property_ = next(named, told[0])
     right = verdict.operator in RIGHT[kind] if RIGHT[kind] else verdict.kind in ("none", "unlearnt")
     return {
         "data": data, "seed": seed, "images": images, "verdict": verdict.kind, "operator": first.operator.name,

@@ -17,7 +17,10 @@ _LEAST = 1e-4
 # Bounds of the rings of a spectrum, as shares of the highest frequency along a side.
 _RINGS = (0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.42)
 _MIDDLE, _FINE = (0.2, 0.5), (0.5, 2.0)
-_CELL = 5  # places along the side of a cell of the grid
+# Coefficients of a block by rows, and what is next to zero: one step of 8 bits, several, and what strong compression
+# drops.
+_COEFFICIENTS, _NEXT_TO_ZERO = (1, 8, 16, 32, 64), (0.004, 0.012, 0.04)
+_CELL = 8  # places along the side of a cell of the grid
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,14 @@ class Descriptor:
 
     name : in the user's words; measure : images float [B, C, H, W] in [0, 1] to float [B, 1 or more]
     operator : that moves the property from image to image, or ""; colour : whether it takes three channels
+    along : properties that these numbers take along, and which are the better name where they tell nearly as much
     """
 
     name: str
     measure: Callable[[Tensor], Tensor]
     operator: str = ""
     colour: bool = False
+    along: tuple[str, ...] = ()
 
 
 def image_properties(images: Tensor, grey: bool = False) -> dict[str, Tensor]:
@@ -104,14 +109,23 @@ def noise(x: Tensor) -> Tensor:
 
 
 def compression(x: Tensor) -> Tensor:
-    """Shares of the coefficients of JPEG's blocks that are next to zero: coarse, middle and fine ones, two bounds."""
+    """Of the coefficients of JPEG's blocks, coarse to fine: shares that are next to zero, by three bounds.
+
+    Of brightness, and of the colour differences, of which compression leaves less.
+    """
     height, width = (side // spectrum.BLOCK * spectrum.BLOCK for side in x.shape[2:])
     if not height or not width:
         return x.new_zeros(len(x), 1)
-    size = spectrum.coefficients(x[..., :height, :width])[:, 0].abs()
-    bands = ((1, 16), (16, 32), (32, 64))
+    size = spectrum.coefficients(x[..., :height, :width]).abs()
+    parts = [size[:, :1], size[:, 1:]] if x.shape[1] == 3 else [size]
     return torch.stack(
-        [(size[..., low:high] < bound).float().mean((1, 2)) for bound in (0.004, 0.012) for low, high in bands], 1
+        [
+            (part[..., low:high] < bound).float().mean((1, 2, 3))
+            for part in parts
+            for bound in _NEXT_TO_ZERO
+            for low, high in pairwise(_COEFFICIENTS)
+        ],
+        1,
     )
 
 
@@ -148,9 +162,10 @@ def shown_aspect(x: Tensor) -> Tensor:
 
 
 def cell(x: Tensor, row: int, column: int) -> Tensor:
-    """A cell of the grid of three by three, averaged down to five by five places."""
+    """A cell of the grid of three by three: its mean colour, and its grey values averaged down to eight by eight."""
     down, across = places.cell_at(x, row, column)
-    return adaptive_avg_pool2d(x[..., down, across], _CELL).flatten(1)
+    own = x[..., down, across]
+    return torch.cat([own.mean((2, 3)), adaptive_avg_pool2d(own.mean(1, keepdim=True), _CELL).flatten(1)], 1)
 
 
 def _away(x: Tensor) -> Tensor:
@@ -202,7 +217,8 @@ DESCRIPTORS: dict[str, Descriptor] = {
         Descriptor("sharpness", sharpness, "blur"),
         Descriptor("spectrum", rings, "amplitude_all"),
         Descriptor("noise", noise, "noise"),
-        Descriptor("compression", compression, "compression"),
+        # What blur takes away is next to zero in blocks too.
+        Descriptor("compression", compression, "compression", along=("sharpness",)),
         Descriptor("share of flat pixels", flat_pixels),
         Descriptor("border", border, "border"),
         Descriptor("border colour", border_colour, "border"),

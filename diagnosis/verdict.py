@@ -66,6 +66,10 @@ class Telling(NamedTuple):
         """Whether it is a cell of the image."""
         return self.moved.operator.name.startswith(CELL)
 
+    def takes_along(self, other: "Telling") -> bool:
+        """Whether the other one is a part of it that tells nearly as much."""
+        return other.told.name in DESCRIPTORS[self.told.name].along and other.told.beyond >= self.told.beyond - CLOSE
+
 
 def ranked(moved: Sequence[Moved]) -> list[Moved]:
     """The operators, the one that moves most first."""
@@ -96,7 +100,7 @@ def convincing(moved: Sequence[Moved]) -> list[Moved]:
 def telling(properties: Sequence[Predicted], moved: Sequence[Moved]) -> Telling | None:
     """The property of images that alone tells the class, and what the operator does that moves it; None if none does.
 
-    Of several: a narrow one before one that takes others along; of cells of the image and properties of all of it those
+    Of several: a narrow one before one that takes it along; of cells of the image and properties of all of it those
     that move more answers, as a cell has the colours of the whole; then one of few numbers before one of many, and of
     as many the one that moves more.
     """
@@ -111,6 +115,7 @@ def telling(properties: Sequence[Predicted], moved: Sequence[Moved]) -> Telling 
         return None
     best = max(one.told.beyond for one in passing)
     kept = [one for one in passing if not one.moved.operator.general and one.told.beyond >= best - CLOSE] or passing
+    kept = [one for one in kept if not any(one.takes_along(other) for other in kept)]
     most = max(kept, key=lambda one: one.moved.effect)
     kept = [one for one in kept if one.of_cell == most.of_cell]
     best = max(one.told.beyond for one in kept)

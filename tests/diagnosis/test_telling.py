@@ -10,7 +10,7 @@ from diagnosis.properties import Predicted, predicted
 from diagnosis.rates import Moved
 from diagnosis.verdict import ALONE, judge, telling
 
-NUMBERS = {"sharpness": 1, "noise": 1, "mean colour": 3, "border colour": 3, "compression": 6, "spectrum": 8}
+NUMBERS = {"sharpness": 1, "noise": 1, "mean colour": 3, "border colour": 3, "compression": 24, "spectrum": 8}
 CORNER, MIDDLE = "the lower right corner", "the middle of the image"
 
 
@@ -34,7 +34,7 @@ def moving(name: str, effect: float) -> Moved:
         ({"mean colour": 0.78}, {"channel_means": 0.5}, None),
         # the spectrum takes sharpness along, and compression is of more numbers
         (
-            {"spectrum": 0.95, "sharpness": 0.91, "compression": 0.92},
+            {"spectrum": 0.95, "sharpness": 0.88, "compression": 0.95},
             {"amplitude_all": 0.9, "blur": 0.3, "compression": 0.6},
             "blur",
         ),
