@@ -12,8 +12,9 @@ import pytest
 
 import main
 from catalogue import RUN_SETTINGS, known_settings
-from config import NAMED_CONFIGS
+from config import NAMED_CONFIGS, resolve
 from data.registry import DATASETS
+from stages.methods import command_of
 from stages.recipes import RECIPES, STAGES
 from training.code import ROOT
 
@@ -146,6 +147,23 @@ def test_help_of_one_word(capfd):
         "evaluate: Print and record",
     ):
         assert part in out
+
+
+def test_help_of_a_method_is_its_recipe(capfd):
+    assert main.main(["help", "dcwp", "lff"]) == 0
+    out = words_of(capfd.readouterr().out)
+    dcwp = RECIPES["dcwp"]
+    for part in (dcwp.summary, dcwp.link, dcwp.cost, dcwp.expected, "stages: pretrain, mine_gce, prune, finetune"):
+        assert part in out
+    assert "command: python main.py with colored_mnist skewed1 severity4 dcwp" in out
+    # A name that a method and a stage share has both.
+    assert "method lff: Learning from Failure" in out and "lff.q:" in out
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_the_command_of_a_method_is_accepted_and_trains_it(configured, method):
+    words = command_of(method).removeprefix("python main.py with ").split()
+    assert resolve(configured(*words))["method"] == method
 
 
 def test_print_config_gives_the_settings_of_the_method_and_the_data_set(capfd, tmp_path, monkeypatch):
