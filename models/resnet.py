@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torchvision.models import resnet18
 
 from models.backbone import Backbone
 
@@ -69,6 +68,9 @@ class ResNet18(Backbone):
 
     def __init__(self, projected: int | None = None) -> None:
         super().__init__()
+        # Not above: torchvision imports torch's compiler, for as long as all the rest of the program takes.
+        from torchvision.models import resnet18
+
         self.features = 512 if projected is None else projected
         self.body = resnet18(weights=None)
         # What is left without the classifier of ImageNet's classes.

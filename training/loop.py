@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,10 +10,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from data.batches import Batch
-from errors import UserError
 from randomness import derive
 from training.artifacts import Checkpoint
-from training.captured import Captured, wants_capture
 from training.checkpoints import check_checkpoint
 from training.diverged import check_losses
 from training.evaluation import Evaluation, evaluate, evaluate_on_tests
@@ -25,6 +23,7 @@ from training.repeatable import noting_what_is_not
 from training.selections import Selections
 from training.speed import speed_up
 from training.stage import Context
+from training.steps import add_to, captured_step, told
 
 
 def fit(job: Job, ctx: Context) -> Fitted:
@@ -183,7 +182,7 @@ class Loop:
             try:
                 given = update.loss(batch)
             except ValueError as error:
-                raise _told(error, self.ctx.stage) from error
+                raise told(error, self.ctx.stage) from error
             loss, logs = (given, {}) if isinstance(given, Tensor) else given
             loss.backward()
             update.optimiser.step()
@@ -279,34 +278,5 @@ class Loop:
                 self.ctx.log(f"{self.ctx.stage}/{name}", value, int(row["epoch"]))
 
 
-def captured_step(
-    step: Callable[[Tensor], None], jobs: Sequence[Job], generators: Sequence[torch.Generator], ctx: Context
-) -> Captured | None:
-    """A step on positions of the jobs' images as a CUDA graph; None where it cannot or is not to be one."""
-    able = all(job.capturable and job.batches.in_memory for job in jobs)
-    if not (able and wants_capture(ctx.settings, ctx.device)):
-        return None
-    return Captured(step, jobs[0].batches.batch_size, ctx.device, generators)
-
-
-def add_to(totals: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Add values to sums by name, in place; the first of a name is copied."""
-    for name, value in values.items():
-        if name in totals:
-            totals[name] += value.detach()
-        else:
-            totals[name] = value.detach().clone()
-
-
 def _figures(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
     return {f"{name}/{figure}": value for name, one in evaluations.items() for figure, value in one.figures.items()}
-
-
-def _told(error: ValueError, stage: str) -> Exception:
-    """The error of a loss; of batch normalisation on one value as one for the user, who chose the batches."""
-    if "more than 1 value per channel" not in str(error):
-        return error
-    return UserError(
-        f"{stage}: batch normalisation needs more than one image in a batch: set {stage}.batch_size to at least 2, or "
-        "a larger image_size"
-    )
