@@ -34,12 +34,12 @@ from commands import experiment as program
 from commands.console import say
 from errors import UserError
 from redaction import redact
+from sweeps.drive import progress_table, records_of, run_sweep, states_of
 from sweeps.engines.base import Engine
 from sweeps.engines.here import Here
-from sweeps.engines.options import add_options, check_options, make_engine
+from sweeps.engines.options import add_options, check_engine_options, make_engine
 from sweeps.live import live_table
 from sweeps.plan import Plan, common_words, read_document, read_plan, words_plan
-from sweeps.run import progress_table, records_of, run_sweep, states_of
 from sweeps.searching.search import run_search
 from sweeps.searching.spec import Search, read_search
 from sweeps.searching.tables import report
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
-    check_options(options)
+    check_engine_options(options)
     experiment = program.build()
     first = options.words[0] if options.words else ""
     if first.endswith((".yaml", ".yml")) and "search" in (document := read_document(Path(first))):
@@ -75,7 +75,7 @@ def _run(arguments: Sequence[str]) -> int:
         name, words, given = search_words([word for word in options.words if word != "with"])
         return _search(experiment, read_search(experiment, name, words, given), options)
     alone = options.engine == "here" and (options.jobs or 1) == 1
-    plan = with_groups(replace(_plan(experiment, options.words), record=options.record), options.together, alone)
+    plan = with_groups(replace(_plan(experiment, options.words), record_file=options.record), options.together, alone)
     if options.dry_run:
         print(write([progress_table(plan, states_of(plan), groups=True)], "terminal"), end="")
         return 0

@@ -16,7 +16,7 @@ import numpy as np
 from data.sources.cifar_files import CLASSES
 
 if TYPE_CHECKING:
-    from benchmarks.bad_inputs import Case, Kit
+    from benchmarks.bad_inputs import BadInput, Kit
 
 TRAIN = [
     "with",
@@ -32,7 +32,7 @@ TRAIN = [
 QUOTED = '"' + "x" * 140_000
 
 
-def data_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "Case | None":
+def data_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "BadInput | None":
     """The case of this name; None where nothing is known of it."""
     fault = name.removeprefix("data_")
     for start, make in (
@@ -44,13 +44,13 @@ def data_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "Case | 
     return None
 
 
-def _case(kit: "Kit", folder: Path, words: list[str], **more: Any) -> "Case":
-    from benchmarks.bad_inputs import Case
+def _case(kit: "Kit", folder: Path, words: list[str], **more: Any) -> "BadInput":
+    from benchmarks.bad_inputs import BadInput
 
-    return Case(lambda: kit.main(kit.words(words, folder)), **more)
+    return BadInput(lambda: kit.main(kit.words(words, folder)), **more)
 
 
-def _labels(fault: str, kit: "Kit", folder: Path) -> "Case | None":
+def _labels(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     from benchmarks.bad_inputs import PHOTOS
 
     root = kit.photos(folder.parent / "photos")
@@ -83,7 +83,7 @@ def _labels(fault: str, kit: "Kit", folder: Path) -> "Case | None":
     return _case(kit, folder, [*PHOTOS, f"data_dir={root}", "labels=labels.csv"], **case)
 
 
-def _celeba(fault: str, kit: "Kit", folder: Path) -> "Case | None":
+def _celeba(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     from tests import photos
 
     root = photos.celeba(folder.parent / "data")
@@ -109,7 +109,7 @@ def _celeba(fault: str, kit: "Kit", folder: Path) -> "Case | None":
     return _case(kit, folder, words.split())
 
 
-def _cifar(fault: str, kit: "Kit", folder: Path) -> "Case | None":
+def _cifar(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     from benchmarks.bad_inputs import picture
 
     root = folder.parent / "data"
@@ -152,7 +152,7 @@ def _spoil_member(path: Path, name: str) -> None:
     path.write_bytes(bytes(content))
 
 
-def _jitter(fault: str, kit: "Kit", folder: Path) -> "Case | None":
+def _jitter(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     n = 5
     labels: Any = np.zeros(n, dtype=np.int64) if "2d" not in fault else np.zeros((n, 2), dtype=np.int64)
     labels = np.array(3) if "scalar" in fault else labels
@@ -164,7 +164,7 @@ def _jitter(fault: str, kit: "Kit", folder: Path) -> "Case | None":
     return _case(kit, folder, ["samples", "with", "jitter_released", f"data_dir={folder}"])
 
 
-def _mnist(fault: str, kit: "Kit", folder: Path) -> "Case | None":
+def _mnist(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     from data.sources.idx import IDX_FILES
 
     root = folder.parent / "data" / "MNIST" / "raw"
@@ -178,7 +178,7 @@ def _mnist(fault: str, kit: "Kit", folder: Path) -> "Case | None":
     return _case(kit, folder, ["samples", "with", "colored_mnist", f"data_dir={root.parents[1]}", "progress=False"])
 
 
-def _own(fault: str, kit: "Kit", folder: Path) -> "Case | None":
+def _own(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     from benchmarks.bad_inputs import HOSTILE, PHOTOS, picture
 
     root = folder.parent / "photos"
@@ -231,7 +231,7 @@ def _own(fault: str, kit: "Kit", folder: Path) -> "Case | None":
     return _case(kit, folder, words, **case)
 
 
-def _archive(fault: str, kit: "Kit", folder: Path) -> "Case | None":
+def _archive(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     from benchmarks.bad_inputs import HOSTILE, PHOTOS, _tar_with_bomb
 
     tree = kit.photos(folder.parent / "tree")
@@ -265,7 +265,7 @@ def _archive(fault: str, kit: "Kit", folder: Path) -> "Case | None":
     return _case(kit, folder, [*PHOTOS, f"data_dir={path}"])
 
 
-def _suspects(fault: str, kit: "Kit", folder: Path) -> "Case | None":
+def _suspects(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     os.mkfifo(folder / "s.csv")
     words = [
         "with",

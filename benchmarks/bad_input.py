@@ -26,14 +26,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import main
-from benchmarks.bad_inputs import Case, Kit, case_of
+from benchmarks.bad_inputs import BadInput, Kit, bad_input
 
 
 class OutOfTime(BaseException):
     """Raised by the alarm; no handler of errors takes it for one of its own."""
 
 
-def run_case(case: Case, folder: Path, seconds: int) -> tuple[str, str]:
+def run_case(case: BadInput, folder: Path, seconds: int) -> tuple[str, str]:
     """Run one case in a folder: empty text or what is wrong, and the last line that was said."""
     out = io.StringIO()
     began = time.monotonic()
@@ -124,7 +124,7 @@ def run(arguments: list[str]) -> int:
                 continue
             folder = Path(scratch) / str(number) / "cwd"
             folder.mkdir(parents=True)
-            case = case_of(name, row["command"], kit, folder)
+            case = bad_input(name, row["command"], kit, folder)
             if case is None:
                 skipped[kind_of(name)] += 1
                 lines.append((name, "not tried", ""))

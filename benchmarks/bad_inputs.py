@@ -26,7 +26,7 @@ HOSTILE = "\x1b[31mred\x1b]0;title\x07"
 
 
 @dataclass
-class Case:
+class BadInput:
     """call : runs the command and gives its status; said : what must be in the output where the status is 0"""
 
     call: Callable[[], Any]
@@ -87,7 +87,7 @@ def picture(kind: int, number: int, size: int = 32) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def case_of(name: str, command: str, kit: Kit, folder: Path) -> Case | None:
+def bad_input(name: str, command: str, kit: Kit, folder: Path) -> BadInput | None:
     """The case of this name in an empty folder; None where nothing is known of it."""
     words = command.split(" ")
     for start, make in (
@@ -102,8 +102,8 @@ def case_of(name: str, command: str, kit: Kit, folder: Path) -> Case | None:
     return None
 
 
-def _plain(kit: Kit, folder: Path, words: list[str], **more: Any) -> Case:
-    return Case(lambda: kit.main(kit.words(words, folder)), **more)
+def _plain(kit: Kit, folder: Path, words: list[str], **more: Any) -> BadInput:
+    return BadInput(lambda: kit.main(kit.words(words, folder)), **more)
 
 
 # Weight files
@@ -171,7 +171,7 @@ def damage(source: Path, target: Path, fault: str) -> bool:
     return True
 
 
-def of_weights(name: str, words: list[str], kit: Kit, folder: Path) -> Case | None:
+def of_weights(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | None:
     command, _, fault = name.removeprefix("w_").partition("_")
     path = folder.parent / "w.safetensors"
     shutil.copyfile(kit.weights, path)
@@ -195,7 +195,7 @@ def of_weights(name: str, words: list[str], kit: Kit, folder: Path) -> Case | No
             text = next((folder / "runs").rglob("predictions.csv")).read_text()
             return "CSV cell begins with =" if "\n=" in text else status
 
-        return Case(call, fine=True)
+        return BadInput(call, fine=True)
     elif name == "w_predict_tarxz_bomb":
         images = folder.parent / "f.tar.gz"
         _tar_with_bomb(images)
@@ -228,7 +228,7 @@ class _Zeros:
 # Stored files
 
 
-def of_stored(name: str, words: list[str], kit: Kit, folder: Path) -> Case | None:
+def of_stored(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | None:
     run = functools.partial(kit.main, kit.words(DIGITS, folder))
     store = folder / "runs"
     if name.startswith("store_checkpoint_") or name == "store_evil_checkpoint":
@@ -255,7 +255,7 @@ def of_stored(name: str, words: list[str], kit: Kit, folder: Path) -> Case | Non
 
             about["sha256"] = hashlib.sha256((path / "result.pt").read_bytes()).hexdigest()
             (path / "done.json").write_text(json.dumps(about))
-        return Case(run, said=r"not used|put aside|no result")
+        return BadInput(run, said=r"not used|put aside|no result")
     if name in ("store_cache_meta_json_deep", "store_cache_partial_left"):
         cache = folder / "cache"
         words = [*DIGITS, f"cache_dir={cache}", f"store={store}", "fresh=True"]
@@ -263,14 +263,14 @@ def of_stored(name: str, words: list[str], kit: Kit, folder: Path) -> Case | Non
         (path,) = (path for path in cache.glob("colored_digits-*") if path.is_dir())
         if name.endswith("deep"):
             (path / "meta.json").write_text(_deep())
-            return Case(lambda: kit.main(words), said="damaged")
+            return BadInput(lambda: kit.main(words), said="damaged")
         path.with_name(path.name + ".partial").mkdir()
 
         def call() -> Any:
             status = kit.main(words)
             return "LEFT half-written cache" if list(cache.glob("*.partial")) else status
 
-        return Case(call, fine=True)
+        return BadInput(call, fine=True)
     if name == "store_owncache_faults_text":
         photos, cache = kit.photos(folder.parent / "photos"), folder / "cache"
         words = [*PHOTOS, f"data_dir={photos}", f"cache_dir={cache}", f"store={store}"]
@@ -280,13 +280,13 @@ def of_stored(name: str, words: list[str], kit: Kit, folder: Path) -> Case | Non
             bad = np.frombuffer(b"xx", dtype=np.uint8)
             np.save(path, bad)
             assert path.stat().st_size == size, size
-        return Case(lambda: kit.main(words), said="damaged")
+        return BadInput(lambda: kit.main(words), said="damaged")
     if name.startswith("store_rundir_superscript"):
         run()
         (store / "1²").mkdir()
         if name.endswith("sync"):
-            return Case(lambda: kit.main(["sync", "with", f"store={store}", "mongo_url=mongodb://127.0.0.1:1/x"]))
-        return Case(lambda: _results([str(store)]), fine=True)
+            return BadInput(lambda: kit.main(["sync", "with", f"store={store}", "mongo_url=mongodb://127.0.0.1:1/x"]))
+        return BadInput(lambda: _results([str(store)]), fine=True)
     if name.startswith("store_runs_"):
         run()
         path = store / "1" / re.sub(r"store_runs_(\w+\.json).*", r"\1", name)
@@ -295,7 +295,7 @@ def of_stored(name: str, words: list[str], kit: Kit, folder: Path) -> Case | Non
             os.mkfifo(path)
         else:
             path.write_text(_deep())
-        return Case(lambda: _results(["report", "--store", str(store), "--out", str(folder / "r.html")]), fine=True)
+        return BadInput(lambda: _results(["report", "--store", str(store), "--out", str(folder / "r.html")]), fine=True)
     return None
 
 
@@ -305,7 +305,7 @@ def _results(words: list[str]) -> int:
     return results.main(words)
 
 
-def _of_checkpoint(name: str, kit: Kit, folder: Path) -> Case | None:
+def _of_checkpoint(name: str, kit: Kit, folder: Path) -> BadInput | None:
     from training.artifacts import Checkpoint
     from training.store import StageFolder
 
@@ -371,19 +371,19 @@ def _of_checkpoint(name: str, kit: Kit, folder: Path) -> Case | None:
             return None
         torch.save(changed, path)
     if fault == "tail_garbage":
-        return Case(lambda: kit.main(words), fine=True)
+        return BadInput(lambda: kit.main(words), fine=True)
 
     def call() -> Any:
         status = kit.main(words)
         return "EXECUTED" if Path("executed").exists() else status
 
-    return Case(call, said="not used")
+    return BadInput(call, said="not used")
 
 
 # Data
 
 
-def of_data(name: str, words: list[str], kit: Kit, folder: Path) -> Case | None:
+def of_data(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | None:
     from benchmarks.bad_data import data_case
 
     return data_case(name, words, kit, folder)
@@ -392,10 +392,10 @@ def of_data(name: str, words: list[str], kit: Kit, folder: Path) -> Case | None:
 # Places: databases, tables of records
 
 
-def of_places(name: str, words: list[str], kit: Kit, folder: Path) -> Case | None:
+def of_places(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | None:
     tls = "mongodb://127.0.0.1:1/db?tls=true&tlsCAFile=/nothere"
     if name == "t_env_tls_file":
-        return Case(lambda: kit.main(kit.words(DIGITS, folder)), environment={"MONGO_URL": tls})
+        return BadInput(lambda: kit.main(kit.words(DIGITS, folder)), environment={"MONGO_URL": tls})
     urls = {
         "t_mongo_tls_file": tls, "t_mongo_backslash": r"mongodb://127.0.0.1\x:1/db",
         "t_mongo_newline": "mongodb://127.0.0.1:1/db\nx",
@@ -409,14 +409,14 @@ def of_places(name: str, words: list[str], kit: Kit, folder: Path) -> Case | Non
         (folder / "f.csv").write_text(
             f'run,started,status,command,device,dataset,method,seed,model/average/last\nx,,COMPLETED,train,cpu,"{value}",erm,1,5\n'
         )
-        return Case(lambda: _results(["--records", "f.csv"]))
+        return BadInput(lambda: _results(["--records", "f.csv"]))
     return None
 
 
 # Words of the command line
 
 
-def of_words(name: str, words: list[str], kit: Kit, folder: Path) -> Case | None:
+def of_words(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | None:
     from benchmarks.bad_words import words_case
 
     return words_case(name, words, kit, folder)

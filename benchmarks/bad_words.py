@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmarks.bad_inputs import Case, Kit
+    from benchmarks.bad_inputs import BadInput, Kit
 
 # Of command lines that may run, what must be said.
 SAID = {
@@ -25,9 +25,9 @@ FINE = ("cli_compile_on", "cli_replicas_compile", "cli_ro_output_export")
 SIZES = {"16k": 16, "64k": 64, "200k": 200, "256k": 256, "1200k": 1200}
 
 
-def words_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "Case | None":
+def words_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "BadInput | None":
     """The case of this name; None where nothing is known of it."""
-    from benchmarks.bad_inputs import Case
+    from benchmarks.bad_inputs import BadInput
 
     if name.startswith("cli_disk") or name in ("cli_ro_store", "cli_ro_output_export", "cli_path_sources_file"):
         return _disk(name, words, kit, folder)
@@ -45,12 +45,12 @@ def words_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "Case |
     store = [] if "store" in given or "mongo_newline" in name else [f"store={folder / 'runs'}"]
     cache = [] if "cache_dir" in given else [f"cache_dir={kit.cache}"]
     if words[0].startswith("-") or "with" not in words:
-        return Case(lambda: kit.main(words))
+        return BadInput(lambda: kit.main(words))
     place = words.index("with") + 1
     # Options come after the settings, and stay the last words.
     full = [*words[:place], *store, *cache, *words[place:]] if name.startswith("cli_opt") else [*words, *store, *cache]
     said = next((text for start, text in SAID.items() if name.startswith(start)), "")
-    return Case(lambda: kit.main(full), said=said, fine=name in FINE)
+    return BadInput(lambda: kit.main(full), said=said, fine=name in FINE)
 
 
 def _digits() -> list[str]:
@@ -64,8 +64,8 @@ def _filled(word: str, kit: "Kit", folder: Path) -> str:
     return word
 
 
-def _disk(name: str, words: list[str], kit: "Kit", folder: Path) -> "Case | None":
-    from benchmarks.bad_inputs import Case
+def _disk(name: str, words: list[str], kit: "Kit", folder: Path) -> "BadInput | None":
+    from benchmarks.bad_inputs import BadInput
 
     store = folder / "disk"
     store.mkdir()
@@ -73,16 +73,16 @@ def _disk(name: str, words: list[str], kit: "Kit", folder: Path) -> "Case | None
     weights = kit.weights
     if name == "cli_path_sources_file":
         (store / "_sources").write_text("x")
-        return Case(lambda: kit.main([*base, f"store={store}"]))
+        return BadInput(lambda: kit.main([*base, f"store={store}"]))
     if name == "cli_ro_output_export":
-        return Case(
+        return BadInput(
             lambda: kit.main(["export", "with", f"checkpoint={weights}", f"output={store}", f"store={store}"]),
             fine=True,
         )
     if name == "cli_ro_store":
         # Rights do not bind an administrator: a file in the place of the folder does.
         (folder / "ro").write_text("x")
-        return Case(lambda: kit.main([*base, f"store={folder / 'ro'}"]))
+        return BadInput(lambda: kit.main([*base, f"store={folder / 'ro'}"]))
     limit = next((size for text, size in SIZES.items() if name.endswith(text)), 20)
     if name == "cli_disk_export":
         words = ["export", "with", f"checkpoint={weights}", f"output={store}", f"store={folder / 'runs'}"]
@@ -103,7 +103,7 @@ def _disk(name: str, words: list[str], kit: "Kit", folder: Path) -> "Case | None
             return "STATUS of the same command with room"
         return status
 
-    return Case(call, fine=True)
+    return BadInput(call, fine=True)
 
 
 @contextlib.contextmanager
@@ -119,8 +119,8 @@ def _files_of(most: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def _unreadable(kit: "Kit", folder: Path) -> "Case | None":
-    from benchmarks.bad_inputs import PHOTOS, Case
+def _unreadable(kit: "Kit", folder: Path) -> "BadInput | None":
+    from benchmarks.bad_inputs import PHOTOS, BadInput
 
     root = kit.photos(folder.parent / "photos", ("cat", "dog", "bird"))
     shutil.rmtree(root / "bird")
@@ -128,4 +128,4 @@ def _unreadable(kit: "Kit", folder: Path) -> "Case | None":
     if os.geteuid() == 0:
         return None  # an administrator can read any folder
     (root / "bird").chmod(0)
-    return Case(lambda: kit.main(kit.words([*PHOTOS, f"data_dir={root}"], folder)))
+    return BadInput(lambda: kit.main(kit.words([*PHOTOS, f"data_dir={root}"], folder)))

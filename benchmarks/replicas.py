@@ -38,7 +38,9 @@ def one_seed(stage: str, task: Task, device: torch.device, epochs: int, changes:
     return statistics.median(times[1:])
 
 
-def at_once(stage: str, task: Task, device: torch.device, epochs: int, seeds: int, changes: Mapping[str, Any]) -> float:
+def at_once(
+    stage: str, task: Task, device: torch.device, epochs: int, n_seeds: int, changes: Mapping[str, Any]
+) -> float:
     """Seconds of an epoch of all seeds together, the median.
 
     Raises
@@ -48,18 +50,24 @@ def at_once(stage: str, task: Task, device: torch.device, epochs: int, seeds: in
     """
     method = recipe_with(stage)
     settings = settings_for(CASES[stage], method, stage, None, epochs + 1, changes) | {"fresh": False}
-    every = [settings | {"seed": seed} for seed in range(1, seeds + 1)]
+    every = [settings | {"seed": seed} for seed in range(1, n_seeds + 1)]
     stages = stages_of(method, stage)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         failures = run_replicas(
-            stages, [task] * seeds, every, device, store, say=lambda line: print(line, file=sys.stderr), progress=False
+            stages,
+            [task] * n_seeds,
+            every,
+            device,
+            store,
+            say=lambda line: print(line, file=sys.stderr),
+            progress=False,
         )
         if any(failures):
             raise RuntimeError(f"they were not trained: {failures}")
         outcome = run_stages(stages, task, every[0], device, store, say=lambda line: None, progress=False)
     report = outcome.stages[stage].report
-    if report.replicas != seeds:
+    if report.replicas != n_seeds:
         raise RuntimeError(f"{stage}: not trained together")
     return statistics.median(row["seconds"] for row in report.history[1:])
 

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import main as program
+from sweeps.drive import run_sweep
 from sweeps.engines.base import Engine
 from sweeps.engines.here import Here
 from sweeps.engines.on_ray import OnRay
 from sweeps.engines.processes import Processes
 from sweeps.plan import words_plan
-from sweeps.run import run_sweep
 
 
 def nothing(words: Sequence[str]) -> None:

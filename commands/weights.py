@@ -15,7 +15,7 @@ from models.description import Description
 _SHOWN = 10
 
 
-def check_weights(path: Path) -> Description | None:
+def described_weights(path: Path) -> Description | None:
     """What a file of weights says of itself; None for files of the authors' release, which say nothing.
 
     Raises

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data.generated.colored import build_arrays
 from data.sources.digits import digits
-from tracking.pictures import canvas as page
+from tracking.pictures import canvas
 
 SKEW, SEVERITY, SEED = 0.2, 4, 1
 ENLARGED, GAP, LABEL = 2, 6, 300  # times; pixels between images; pixels left of them
@@ -61,17 +61,17 @@ def draw(rows: Sequence[NDArray[np.uint8]], path: Path) -> Path:
     side = ENLARGED * rows[0].shape[-1]
     width = LABEL + 10 * (side + GAP) + GAP
     height = len(rows) * (side + GAP) + GAP
-    with mpl.rc_context(page.STYLE):
-        figure = Figure(figsize=(width / page.DPI, height / page.DPI), dpi=page.DPI, facecolor="white")
+    with mpl.rc_context(canvas.STYLE):
+        figure = Figure(figsize=(width / canvas.DPI, height / canvas.DPI), dpi=canvas.DPI, facecolor="white")
         for number, (images, (name, what)) in enumerate(zip(rows, ROWS, strict=True)):
             bottom = height - (number + 1) * (side + GAP)
             for digit, image in enumerate(images):
                 tile = image.transpose(1, 2, 0).repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
                 figure.figimage(tile, LABEL + digit * (side + GAP), bottom, origin="upper")
-            middle = (bottom + side / 2) / page.DPI
-            page.write(figure, 0.07, middle + 0.03, name, fontweight="bold")
-            page.write(figure, 0.07, middle - 0.14, what, fontsize=8, color=page.GREY)
-        return page.save(figure, path)
+            middle = (bottom + side / 2) / canvas.DPI
+            canvas.write(figure, 0.07, middle + 0.03, name, fontweight="bold")
+            canvas.write(figure, 0.07, middle - 0.14, what, fontsize=8, color=canvas.GREY)
+        return canvas.save(figure, path)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from tracking.results.gather import gather
 _keys: dict[str, str | None] = {}
 
 
-def finished_runs(store: Path, record: Path | None) -> dict[str, RunRecord]:
-    """The newest finished run of each `run_key`; `record` is a CSV file that need not be there yet."""
+def finished_runs(store: Path, record_file: Path | None) -> dict[str, RunRecord]:
+    """The newest finished run of each `run_key`; `record_file` is a CSV file that need not be there yet."""
     done: dict[str, RunRecord] = {}
-    for run in gather([store], [record] if record is not None and record.exists() else []):
+    for run in gather([store], [record_file] if record_file is not None and record_file.exists() else []):
         key = _key(run) if run.finished else None
         if key is not None:
             done[key] = run

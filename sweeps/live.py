@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from redaction import redact
+from sweeps.drive import Clock, duration, result_of
 from sweeps.engines.base import Engine
-from sweeps.run import Clock, duration, result_of
 from sweeps.work import Assignment, Ending
 
 # Rows of each kind that are shown; the others are counted.

@@ -53,14 +53,14 @@ class Trial:
 class Plan:
     """The trials of a sweep, each once, in the order of the grid: the last name varies fastest.
 
-    record : CSV file of runs that count as finished too, and to which every finished run is added
+    record_file : CSV file of runs that count as finished too, and to which every finished run is added
     together : how many trials are trained simultaneously, at most
     """
 
     name: str
     trials: tuple[Trial, ...]
     store: Path
-    record: Path | None = None
+    record_file: Path | None = None
     together: int = 1
 
 

@@ -73,7 +73,7 @@ def with_groups(plan: Plan, chosen: int | str, alone: bool) -> Plan:
     return replace(plan, trials=tuple(on_gpu), together=MOST)
 
 
-def groups_of(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
+def trained_together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
     """Trials in the order of the first of each group.
 
     Either those that differ in what `sweeps.alike` allows, up to `most`, in groups of one size as far as that goes; or,
@@ -104,14 +104,14 @@ def whole(group: Sequence[Trial]) -> Trial:
     return Trial((), label, f"group-{group[0].key}-{len(group)}")
 
 
-def train_group(trials: Sequence[Trial], store: Path, record: Path | None) -> None:
+def train_group(trials: Sequence[Trial], store: Path, record_file: Path | None) -> None:
     """Have the stages of trials in the store, trained simultaneously; one that fails does not stop the others.
 
     Trials that another process is running, or has run, are left out.
     """
     with contextlib.ExitStack() as held:
         ours = [trial for trial in trials if _held(trial, store, held)]
-        done = finished_runs(store, record)
+        done = finished_runs(store, record_file)
         ours = [trial for trial in ours if trial.key not in done]
         if len(ours) < 2:
             return

@@ -35,7 +35,7 @@ class Assignment:
 
     trial: Trial
     store: Path
-    record: Path | None = None
+    record_file: Path | None = None
     wait: bool = False
     search_trial: SearchTrial | None = None
     n_seeds: int = 1
@@ -94,7 +94,7 @@ def work(assignment: Assignment, run: Runner) -> Ending:
 def _train(assignment: Assignment) -> Ending:
     started, why = time.monotonic(), ""
     try:
-        train_group(assignment.group, assignment.store, assignment.record)
+        train_group(assignment.group, assignment.store, assignment.record_file)
     except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
     finally:
@@ -103,7 +103,7 @@ def _train(assignment: Assignment) -> Ending:
 
 
 def _found(assignment: Assignment) -> RunRecord | None:
-    return finished_runs(assignment.store, assignment.record).get(assignment.trial.key)
+    return finished_runs(assignment.store, assignment.record_file).get(assignment.trial.key)
 
 
 def run_trial(words: Sequence[str]) -> None:

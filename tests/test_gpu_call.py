@@ -15,7 +15,7 @@ import torch
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import cases, checks, folders, only_gpu, phases, timing, training
 from benchmarks.gpu.record import FILE, Record
-from benchmarks.gpu.sides import BAD_FORK, Job, side_by_side, start
+from benchmarks.gpu.sides import BAD_FORK, Side, concurrently, start
 from benchmarks.gpu.table import render
 from config import NAMED_CONFIGS, resolve
 from stages.recipes import RECIPES, STAGES
@@ -138,11 +138,11 @@ def sleeps(seconds: float, status: int) -> int:
 def test_jobs_end_in_time_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Other tests of the same process may have asked for a GPU.
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: False)
-    jobs = [Job("quick", sleeps, (0.0, 3), tmp_path / "1"), Job("slow", sleeps, (60.0, 0), tmp_path / "2")]
-    jobs.append(Job("late", sleeps, (60.0, 0), tmp_path / "3"))
+    jobs = [Side("quick", sleeps, (0.0, 3), tmp_path / "1"), Side("slow", sleeps, (60.0, 0), tmp_path / "2")]
+    jobs.append(Side("late", sleeps, (60.0, 0), tmp_path / "3"))
     ended: list[tuple[str, int | None]] = []
     ticks: list[str] = []
-    side_by_side(
+    concurrently(
         jobs, 1, 2.5, lambda job, status, _: ended.append((job.case, status)), lambda job: ticks.append(job.case),
         every=0.2, grace=0.8,
     )  # fmt: skip
@@ -156,7 +156,7 @@ def test_jobs_end_in_time_and_in_order(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_fork_after_cuda_was_touched_is_told_and_a_new_process_is_not_concerned(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
-    job = Job("one", int, ("7",), tmp_path / "log")
+    job = Side("one", int, ("7",), tmp_path / "log")
     for method, status in (("fork", BAD_FORK), ("spawn", 7)):
         process = start(job, method=method)
         process.join(60)

@@ -9,9 +9,11 @@ from data.split import Task
 from training.artifacts import BiasLabels
 from training.evaluation import ReadOuts, evaluate
 
-# The artifact, in the form of `bias`, by which later stages select; and what its selection is called.
+# The artifact, in the form of `bias`, by which later stages select; what its selection is called; and the figure that
+# it compares, which is not `unbiased`, as its cells are of pseudo labels.
 HELD_OUT_BIAS = "held_out_bias"
 SELECTION = "valid_pseudo"
+FIGURE = "pseudo_unbiased"
 
 
 def with_pseudo_labels(task: Task, artifact: BiasLabels | None) -> Task | None:
@@ -29,7 +31,7 @@ def with_pseudo_labels(task: Task, artifact: BiasLabels | None) -> Task | None:
     return replace(task, valid=replace(task.valid, bias=labels), bias_names=names)
 
 
-def balanced_on_held_out(model: nn.Module, read_outs: ReadOuts, pseudo: Task) -> dict[str, float]:
+def unbiased_on_held_out(model: nn.Module, read_outs: ReadOuts, pseudo: Task) -> dict[str, float]:
     """By read-out: accuracy in percent, the mean over cells of target and pseudo label. A CPU-GPU sync point.
 
     pseudo : as `with_pseudo_labels` gives it

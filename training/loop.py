@@ -17,7 +17,7 @@ from training.captured import Captured, wants_capture
 from training.checkpoints import check_checkpoint
 from training.diverged import check_losses
 from training.evaluation import Evaluation, evaluate, evaluate_on_tests
-from training.heldout import SELECTION, balanced_on_held_out, with_pseudo_labels
+from training.heldout import FIGURE, SELECTION, unbiased_on_held_out, with_pseudo_labels
 from training.job import Fitted, Job
 from training.optimisers import lay_out_state
 from training.progress import epoch_bar, headline
@@ -215,9 +215,9 @@ class Loop:
             if self._best(row, f"{task.selection}/{job.main}/average"):
                 self.selections.keep(task.selection, epoch, tested)
         if self._pseudo is not None:
-            balanced = balanced_on_held_out(job.model, job.read_outs, self._pseudo)
-            row |= {f"{SELECTION}/{name}/balanced": value for name, value in balanced.items()}
-            if self._best(row, f"{SELECTION}/{job.main}/balanced"):
+            unbiased = unbiased_on_held_out(job.model, job.read_outs, self._pseudo)
+            row |= {f"{SELECTION}/{name}/{FIGURE}": value for name, value in unbiased.items()}
+            if self._best(row, f"{SELECTION}/{job.main}/{FIGURE}"):
                 self.selections.keep(SELECTION, epoch, tested)
         self.history.append(row)
         self._log(row)

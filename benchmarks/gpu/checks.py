@@ -17,9 +17,9 @@ import torch
 import main
 from benchmarks.gpu import only_gpu
 from benchmarks.gpu.cases import difference, one_epoch, order, tensors_of
-from benchmarks.gpu.folders import result_of
+from benchmarks.gpu.folders import stored_result
 from benchmarks.gpu.record import Call
-from benchmarks.gpu.sides import Job, side_by_side, tail
+from benchmarks.gpu.sides import Side, concurrently, tail
 from stages.recipes import RECIPES
 from training.machine import device_name, prepare_cpu
 
@@ -105,26 +105,26 @@ def correct(call: Call, limit: float) -> bool:
     jobs = []
     for file, path in counts.items():
         arguments = (file, str(call.work / "pytest"), str(path))
-        jobs.append(Job(file, run_tests, arguments, folder / f"{Path(file).stem}.log"))
+        jobs.append(Side(file, run_tests, arguments, folder / f"{Path(file).stem}.log"))
     for method, own in store.items():
         words = ["with", DATA.get(method, "colored_digits"), method, "quick", "limit=1200", f"device={call.device}"]
         words += ["threads=1", "progress=False", f"cache_dir={call.cache}", f"store={own}"]
         words += ["pretrain.steps=0", "pretrain.epochs=1"] if call.small else []
-        jobs.append(Job(method, run_words, (words,), folder / f"{method}.log"))
+        jobs.append(Side(method, run_words, (words,), folder / f"{method}.log"))
 
-    def ended(job: Job, status: int | None, seconds: float) -> None:
+    def ended(job: Side, status: int | None, seconds: float) -> None:
         figures: dict[str, Any] = {"took": round(seconds, 1), "status": status}
         if job.case in counts and counts[job.case].is_file():
             figures |= json.loads(counts[job.case].read_text(encoding="utf-8"))
         elif job.case in store:
-            figures["result"] = result_of(store[job.case])
+            figures["result"] = stored_result(store[job.case])
         if status != 0:
             figures["failed"] = "out of time" if status is None else tail(job.log)
         record.note("correct", job.case, done=status == 0, **figures)
 
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [job for job in jobs if not record.finished("correct", job.case)]
-    side_by_side(jobs, len(os.sched_getaffinity(0)), limit, ended)
+    concurrently(jobs, len(os.sched_getaffinity(0)), limit, ended)
     return all(record.finished("correct", case) for case in (*counts, *store))
 
 

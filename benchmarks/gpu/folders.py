@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def result_of(store: Path) -> float | None:
+def stored_result(store: Path) -> float | None:
     """The result of the newest run, where it has one."""
     value = _read(store, "run.json").get("result")
     return value if isinstance(value, float) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.gpu import checks, timing, training
 from benchmarks.gpu.record import Call
-from benchmarks.gpu.sides import BAD_FORK, Job, kill_group, start
+from benchmarks.gpu.sides import BAD_FORK, Side, kill_group, start
 
 LEAST = 12.0  # seconds with which a phase is still begun
 GRACE = 4.0  # seconds after its limit until a phase is killed
@@ -55,7 +55,7 @@ def run_phase(call: Call, name: str, seconds: float, limit: float) -> bool | Non
         return False
     started = time.monotonic()
     for method in ("fork", "spawn"):
-        process = start(Job(name, _phase, (call, name, limit), call.out / "log.txt"), method=method, own_group=True)
+        process = start(Side(name, _phase, (call, name, limit), call.out / "log.txt"), method=method, own_group=True)
         try:
             process.join(limit + GRACE)
             late = process.is_alive()

@@ -23,7 +23,7 @@ BAD_FORK = 97  # exit status: CUDA was touched before the fork
 
 
 @dataclass
-class Job:
+class Side:
     """A function for a process of its own, and the file for what it prints."""
 
     case: str
@@ -32,7 +32,7 @@ class Job:
     log: Path
 
 
-def start(job: Job, *, method: str = "fork", own_group: bool = False) -> BaseProcess:
+def start(job: Side, *, method: str = "fork", own_group: bool = False) -> BaseProcess:
     """Start a job; its process is killed when this one ends, however that comes about.
 
     A fork has what is imported here, which takes seconds; it must come before this process uses CUDA or trains.
@@ -45,7 +45,7 @@ def start(job: Job, *, method: str = "fork", own_group: bool = False) -> BasePro
     return process
 
 
-def _run(job: Job, parent: int, own_group: bool) -> None:
+def _run(job: Side, parent: int, own_group: bool) -> None:
     if own_group:
         os.setpgid(0, 0)
     with contextlib.suppress(AttributeError, OSError):
@@ -74,12 +74,12 @@ def kill_group(process: BaseProcess) -> None:
     process.join()
 
 
-def side_by_side(
-    jobs: Sequence[Job],
+def concurrently(
+    jobs: Sequence[Side],
     workers: int,
     seconds: float,
-    ended: Callable[[Job, int | None, float], None],
-    tick: Callable[[Job], None] = lambda job: None,
+    ended: Callable[[Side, int | None, float], None],
+    tick: Callable[[Side], None] = lambda job: None,
     every: float = 20.0,
     grace: float = 8.0,
 ) -> None:
@@ -95,7 +95,7 @@ def side_by_side(
         Seconds between an interrupt, as by Ctrl-C, and the end of a job that is out of time. Part of `seconds`.
     """
     until = time.monotonic() + seconds - grace
-    waiting, running = list(jobs), dict[BaseProcess, tuple[Job, float]]()
+    waiting, running = list(jobs), dict[BaseProcess, tuple[Side, float]]()
     ticked = time.monotonic()
     while (waiting and time.monotonic() < until) or running:
         while waiting and len(running) < workers and time.monotonic() < until:

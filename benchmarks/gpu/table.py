@@ -8,12 +8,12 @@ from typing import Any
 
 from benchmarks.gpu.record import Record
 
-Row = Mapping[str, Any]
+Entry = Mapping[str, Any]
 
 
 def render(record: Record) -> str:
     """A section for each phase in the order in which they came, with the newest row of each case."""
-    newest: dict[tuple[str, str | None], Row] = {}
+    newest: dict[tuple[str, str | None], Entry] = {}
     for row in record.rows():
         key = (row["phase"], row.get("case"))
         # What is done stays done, whatever a later call that was cut says of it.
@@ -34,9 +34,9 @@ def render(record: Record) -> str:
     return "\n".join(lines).rstrip() + "\n" if lines else "nothing has been measured yet\n"
 
 
-def _means(rows: Iterable[Row]) -> list[str]:
+def _means(rows: Iterable[Entry]) -> list[str]:
     """The mean and the standard deviation over seeds of a stage's own figures, a line for each skew."""
-    groups: dict[tuple[str, float], list[Row]] = {}
+    groups: dict[tuple[str, float], list[Entry]] = {}
     for row in rows:
         if "skew" in row and row.get("done"):
             groups.setdefault((row["stage"], row["skew"]), []).append(row["figures"])
@@ -52,7 +52,7 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f} ± {spread} ({len(values)})"
 
 
-def _state(row: Row | None) -> str:
+def _state(row: Entry | None) -> str:
     if row is None:
         return "cut before its end"
     if row.get("done"):
@@ -60,7 +60,7 @@ def _state(row: Row | None) -> str:
     return f"not done: {row.get('skipped') or row.get('status')}"
 
 
-def _figures(row: Row) -> str:
+def _figures(row: Entry) -> str:
     hidden = {"phase", "case", "done", "at", "took", "going_on", "stage", "skew", "seed", "epochs"}
     found = [f"{name} {_value(value)}" for name, value in row.items() if name not in hidden and value is not None]
     if not row.get("done"):

@@ -62,9 +62,9 @@ def speed(call: Call, limit: float) -> bool:
         if len(ways(device)) > 1:
             case = f"{name_of(stage, changes, {})}, eager and captured"
             good.append(record.attempt("speed", case, partial(_agree, stage, min(steps, 20), device, changes)))
-    for stage, changes, seeds in ((*SEVERAL[0][:2], 2),) if call.small else SEVERAL:
-        case = f"{name_of(stage, changes, {})}, {seeds} seeds together"
-        good.append(record.attempt("speed", case, partial(_several, stage, seeds, steps, device, changes)))
+    for stage, changes, n_seeds in ((*SEVERAL[0][:2], 2),) if call.small else SEVERAL:
+        case = f"{name_of(stage, changes, {})}, {n_seeds} seeds together"
+        good.append(record.attempt("speed", case, partial(_several, stage, n_seeds, steps, device, changes)))
     if not call.small and device.type == "cuda":
         for stage, changes in (("end", {}), ("fisher", {}), *NETWORKS):
             run = {**ways(device)[-1], **EXACT}
@@ -99,17 +99,17 @@ def _agree(stage: str, steps: int, device: torch.device, changes: Mapping[str, A
     return {"stage": stage, "worst": difference(one, three), "worst_of_two_eager": difference(one, two)}
 
 
-def _several(stage: str, seeds: int, steps: int, device: torch.device, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _several(stage: str, n_seeds: int, steps: int, device: torch.device, changes: Mapping[str, Any]) -> dict[str, Any]:
     batch = int(settings_of(stage, 1, changes, {})[stage]["batch_size"])
     task = images(steps * batch, case_of(stage).grey)
     one = one_seed(stage, task, device, EPOCHS - 1, changes)
-    together = at_once(stage, task, device, EPOCHS - 1, seeds, changes)
+    together = at_once(stage, task, device, EPOCHS - 1, n_seeds, changes)
     return {
         "stage": stage,
-        "seeds": seeds,
+        "seeds": n_seeds,
         "step_us": round(1e6 * together / steps, 1),
         "one_us": round(1e6 * one / steps, 1),
-        "times_as_fast": round(seeds * one / together, 2),
+        "times_as_fast": round(n_seeds * one / together, 2),
     }
 
 

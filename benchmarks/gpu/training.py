@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.gpu.checks import run_words
-from benchmarks.gpu.folders import epochs_of, figures_of, result_of
+from benchmarks.gpu.folders import epochs_of, figures_of, stored_result
 from benchmarks.gpu.record import Call
-from benchmarks.gpu.sides import Job, side_by_side, tail
+from benchmarks.gpu.sides import Side, concurrently, tail
 from config import Defaults, resolve
 from data.loading import load_task
 from stages.recipes import stages_of
@@ -24,7 +24,7 @@ from training.walk import run_stages
 SKEWS, SEEDS = (0.005, 0.01, 0.02, 0.05), (1, 2, 3, 4, 5)
 
 
-class Paper(NamedTuple):
+class PaperRun(NamedTuple):
     """A run beside a published figure: words as after `with`, and the unbiased accuracy of the paper in %, if any."""
 
     words: str
@@ -34,19 +34,21 @@ class Paper(NamedTuple):
 # In the order of their value; what does not fit beside the first ones waits. ResNet-20, where papers take a ResNet-18
 # that starts from ImageNet's weights, which are not carried.
 OTHERS = (
-    Paper("corrupted_cifar10 type0 skewed1 severity4 denetdm branches.deep=resnet20 distill.network=resnet20", 56.30),
-    Paper("biased_mnist rho997 end", 83.70),
-    Paper("jitter_mnist var020 lntl", 81.85),
-    Paper("colored_mnist skewed1 severity4 dcwp"),
-    Paper("jitter_mnist var020 erm"),
-    Paper("bimodal_mnist fisher"),
-    Paper("colored_mnist skewed2 severity4 dcwp"),
-    Paper("colored_mnist skewed3 severity4 dcwp"),
-    Paper("colored_mnist skewed4 severity4 dcwp"),
+    PaperRun(
+        "corrupted_cifar10 type0 skewed1 severity4 denetdm branches.deep=resnet20 distill.network=resnet20", 56.30
+    ),
+    PaperRun("biased_mnist rho997 end", 83.70),
+    PaperRun("jitter_mnist var020 lntl", 81.85),
+    PaperRun("colored_mnist skewed1 severity4 dcwp"),
+    PaperRun("jitter_mnist var020 erm"),
+    PaperRun("bimodal_mnist fisher"),
+    PaperRun("colored_mnist skewed2 severity4 dcwp"),
+    PaperRun("colored_mnist skewed3 severity4 dcwp"),
+    PaperRun("colored_mnist skewed4 severity4 dcwp"),
 )
 SMALL = (
-    Paper("colored_digits erm limit=600 pretrain.steps=0 pretrain.epochs=1"),
-    Paper("colored_digits erm limit=600 pretrain.steps=0 pretrain.epochs=2", 50.0),
+    PaperRun("colored_digits erm limit=600 pretrain.steps=0 pretrain.epochs=1"),
+    PaperRun("colored_digits erm limit=600 pretrain.steps=0 pretrain.epochs=2", 50.0),
 )
 AT_ONCE = 4
 TICK = 20.0  # seconds between notes of a run that is going on
@@ -60,8 +62,8 @@ def table1(call: Call, limit: float) -> bool:
     every = [_table1_settings(call, skew, seed) for skew, seed in pairs]
     started = time.monotonic()
     # Data sets are built beside each other; then they come from the cache.
-    jobs = [Job(str(number), _build, (own,), call.work / "data.log") for number, own in enumerate(every)]
-    side_by_side(jobs, len(os.sched_getaffinity(0)), limit, lambda job, status, seconds: None)
+    jobs = [Side(str(number), _build, (own,), call.work / "data.log") for number, own in enumerate(every)]
+    concurrently(jobs, len(os.sched_getaffinity(0)), limit, lambda job, status, seconds: None)
     tasks = [load_task(own) for own in every]
     record.note("table1", "data", seconds=round(time.monotonic() - started, 1))
     device, store = torch.device(call.device), Store(call.work / "stages")
@@ -123,25 +125,27 @@ def others(call: Call, limit: float) -> bool:
     common = [f"device={call.device}", "threads=2", "progress=False", f"cache_dir={call.cache}"]
     common += ["checkpoint_seconds=20.0"] + ([f"data_dir={call.data}"] if call.data else [])
     jobs = [
-        Job(words, run_words, (["with", *words.split(), *common, f"store={stores[words]}"],), store.with_suffix(".log"))
+        Side(
+            words, run_words, (["with", *words.split(), *common, f"store={stores[words]}"],), store.with_suffix(".log")
+        )
         for words, store in stores.items()
         if not record.finished("others", words)
     ]
 
-    def so_far(job: Job) -> None:
+    def so_far(job: Side) -> None:
         if epochs := epochs_of(stores[job.case]):
             record.note("others", job.case, done=False, going_on=True, epochs=epochs)
 
-    def ended(job: Job, status: int | None, seconds: float) -> None:
+    def ended(job: Side, status: int | None, seconds: float) -> None:
         store = stores[job.case]
         figures: dict[str, Any] = {"seconds": round(seconds, 1), "published": papers[job.case].published}
         if status == 0:
-            figures |= {"result": result_of(store), "figures": figures_of(store)}
+            figures |= {"result": stored_result(store), "figures": figures_of(store)}
         else:
             # Its checkpoint stays: the next call resumes there.
             figures |= {"epochs": epochs_of(store)}
             figures["failed"] = "out of time" if status is None else tail(job.log)
         record.note("others", job.case, done=status == 0, **figures)
 
-    side_by_side(jobs, AT_ONCE, limit, ended, so_far, every=TICK)
+    concurrently(jobs, AT_ONCE, limit, ended, so_far, every=TICK)
     return all(record.finished("others", words) for words in papers)

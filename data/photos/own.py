@@ -30,7 +30,7 @@ from settings import nearest
 COLUMNS = ("path", "target", "bias", "split")
 
 
-class Row(NamedTuple):
+class Labelled(NamedTuple):
     """part : None where the user did not say."""
 
     name: str
@@ -59,7 +59,7 @@ def class_folders(root: Path, preparation: Preparation, test_fraction: float, va
         elif label is None:
             problems.append(Problem(files.path(name), "not in a class folder"))
         else:
-            rows.append(Row(name, plain(label), None, part))
+            rows.append(Labelled(name, plain(label), None, part))
     if len({row.target for row in rows}) < 2:
         found = ", ".join(sorted({row.target for row in rows})) or "none"
         raise UserError(
@@ -104,7 +104,7 @@ def labelled(
     folder = root or table.parent
     lines = _read_table(table)
     has_bias, paths = "bias" in lines[0][1], {}
-    rows: list[Row] = []
+    rows: list[Labelled] = []
     problems, left = [], []
     home = folder.resolve()
     for number, line in lines:
@@ -129,7 +129,7 @@ def labelled(
             problems.append(Problem(f"{where}: {path}", "no such file"))
         else:
             paths[os.path.normpath(name)] = path
-            rows.append(Row(os.path.normpath(name), target, bias, _part(line.get("split"), where)))
+            rows.append(Labelled(os.path.normpath(name), target, bias, _part(line.get("split"), where)))
     if left:
         raise UserError(
             "\n".join([f"labels={labels}: paths that lead out of {folder}:", *left[:20]])
@@ -213,10 +213,15 @@ def _part(text: str | None, where: str) -> str | None:
 
 
 def _listing(
-    files: Files, rows: list[Row], problems: list[Problem], preparation: Preparation, test_fraction: float, valid: bool
+    files: Files,
+    rows: list[Labelled],
+    problems: list[Problem],
+    preparation: Preparation,
+    test_fraction: float,
+    valid: bool,
 ) -> Listing:
-    targets = in_order({row.target for row in rows})
-    biases = None if rows[0].bias is None else in_order({row.bias or "" for row in rows})
+    targets = sorted_names({row.target for row in rows})
+    biases = None if rows[0].bias is None else sorted_names({row.bias or "" for row in rows})
     parts: dict[str, list[Item]] = {part: [] for part in PARTS}
     drawn = set() if any(row.part for row in rows) else _draw_test(rows, test_fraction)
     given = {row.part for row in rows}
@@ -259,7 +264,7 @@ def tied(
     return tuple(biases[i] for i in order), ties[:, order]
 
 
-def _draw_test(rows: Sequence[Row], fraction: float) -> set[str]:
+def _draw_test(rows: Sequence[Labelled], fraction: float) -> set[str]:
     """Names of the test images: round(fraction * n) of each class, at least one where there are two.
 
     They are drawn by their names alone: every seed is tested on the same images, and a new image moves few others.
@@ -276,7 +281,7 @@ def _shuffled(name: str) -> bytes:
     return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
 
 
-def in_order(names: set[str]) -> tuple[str, ...]:
+def sorted_names(names: set[str]) -> tuple[str, ...]:
     """Names sorted, numbers by their value."""
     # isdigit would also take superscripts and circled digits, and int refuses thousands of digits.
     numbers = {name: int(name) if name.isdecimal() and len(name) < 100 else None for name in names}

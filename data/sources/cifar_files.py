@@ -47,7 +47,7 @@ _BROKEN = (
 LARGEST = 1 << 20  # bytes of an image file of 32 x 32 pixels, with room to spare
 
 
-class Files(Protocol):
+class Contents(Protocol):
     """Labels by part, known before anything is decoded, and images."""
 
     def labels(self, part: str) -> np.ndarray:
@@ -61,10 +61,10 @@ class Found(NamedTuple):
     """A digest of what was found, and how it is opened."""
 
     digest: str
-    open: Callable[[], Files]
+    open: Callable[[], Contents]
 
 
-class Batches:
+class SixFiles:
     """The six files, whole."""
 
     def __init__(self, read: Callable[[str], bytes], where: Path) -> None:
@@ -121,7 +121,7 @@ def of_batches(root: Path) -> Found:
             raise UserError(f"{root / name} cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
     digest = digest_of(read(name) for names in PARTS.values() for name in names)
-    return Found(digest, lambda: Batches(read, root))
+    return Found(digest, lambda: SixFiles(read, root))
 
 
 def of_archive(path: Path) -> Found:
@@ -137,7 +137,7 @@ def of_archive(path: Path) -> Found:
         except (*_BROKEN, KeyError) as error:
             raise UserError(f"{path}: {name} cannot be read from it ({error}): download it again") from error
 
-    return Found(_digest_of(path), lambda: Batches(read, path))
+    return Found(_digest_of(path), lambda: SixFiles(read, path))
 
 
 class Tree:

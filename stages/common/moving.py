@@ -15,7 +15,7 @@ from training.stage import Context
 _PART = 500
 
 
-class Moved(NamedTuple):
+class MovedBatch(NamedTuple):
     """images float32 [B, C, H, W], normalised; donor int64 [B], place in the batch; moved bool [B], who was changed."""
 
     images: Tensor
@@ -44,16 +44,16 @@ class Mover:
         self.share = share
         self._scale = normalisation(task)
 
-    def __call__(self, images: Tensor, generator: torch.Generator | None) -> Moved:
+    def __call__(self, images: Tensor, generator: torch.Generator | None) -> MovedBatch:
         count, device = len(images), images.device
         donor = torch.randint(count, (count,), generator=generator, device=device)
         # Rounding leaves values a little outside.
         plain = self._scale.undone(images).clamp(0, 1)
         changed = self._scale.done(self.operator.apply(plain, plain.index_select(0, donor)))
         if self.share >= 1:
-            return Moved(changed, donor, torch.ones(count, dtype=torch.bool, device=device))
+            return MovedBatch(changed, donor, torch.ones(count, dtype=torch.bool, device=device))
         moved = torch.rand(count, generator=generator, device=device) < self.share
-        return Moved(torch.where(moved.view(-1, 1, 1, 1), changed, images), donor, moved)
+        return MovedBatch(torch.where(moved.view(-1, 1, 1, 1), changed, images), donor, moved)
 
 
 class Rates(NamedTuple):

@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def check_options(options: argparse.Namespace) -> None:
+def check_engine_options(options: argparse.Namespace) -> None:
     """Refuse options that do not go together.
 
     Raises

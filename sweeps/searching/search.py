@@ -13,9 +13,9 @@ from config import DebiasExperiment
 from errors import UserError
 from redaction import redact
 from settings import nearest
+from sweeps.drive import Clock, State, duration, finish, prepare_store
 from sweeps.engines.base import Engine, endings
 from sweeps.plan import Plan, Trial, configured, run_key
-from sweeps.run import Clock, State, duration, finish, prepare_store
 from sweeps.searching.pruning import SearchTrial
 from sweeps.searching.spec import Search, deciding_stage, metric_of, rounds_of
 from sweeps.searching.study import (
@@ -26,10 +26,10 @@ from sweeps.searching.study import (
     load_optuna,
     make_sampler,
     note,
+    open_study,
     short,
     words_of,
 )
-from sweeps.searching.study import open_study as study_at
 from sweeps.work import Assignment, Ending
 from tracking.folders import RunRecord
 
@@ -67,7 +67,7 @@ class _Running:
     ) -> None:
         self.experiment, self.search, self.engine, self.say = experiment, search, engine, say
         self.states_of = load_optuna().trial.TrialState
-        self.study = open_study(search)
+        self.study = opened_study(search)
         self.states: list[State] = []
         self.asked: dict[int, tuple[Any, State]] = {}
         self.failures = 0
@@ -86,7 +86,7 @@ class _Running:
         # A search that is finished starts no engine.
         slots = engine.slots if left else 1
         if slots > 1:
-            self.study = open_study(search, parallel=True)
+            self.study = opened_study(search, parallel=True)
         self.clock = Clock(left, slots)
         for assignment, ending in endings(engine, self._assignments(), self.say):
             assert assignment.search_trial is not None
@@ -188,7 +188,7 @@ class _Running:
         self.say(f"   {search.objective} {value:.2f}, the best so far {self.study.best_value:.2f}")
 
 
-def open_study(search: Search, parallel: bool = False) -> Any:
+def opened_study(search: Search, parallel: bool = False) -> Any:
     """The study of a search, made when it is not there.
 
     Raises
@@ -199,7 +199,7 @@ def open_study(search: Search, parallel: bool = False) -> Any:
     place = redact(search.storage)
     # Before anything is made: it may need a package.
     make_sampler(search.sampler, search.seed, parallel)
-    study = study_at(search.storage, search.name)
+    study = open_study(search.storage, search.name)
     held = study.user_attrs.get("identity")
     if held not in (None, search.identity):
         raise UserError(

@@ -15,7 +15,7 @@ from commands.leavings import accuracy_series
 from data.batches import Batches
 from stages.pretrain import Pretrain
 from stages.recipes import STAGES
-from sweeps.run import result_of
+from sweeps.drive import result_of
 from tests.pipeline import TINY, same, short
 from tracking.curves import final_curves
 from tracking.folders import read_runs

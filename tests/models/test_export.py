@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from errors import UserError
-from models import export as deploy
+from models import export
 from models.branches import build_branches
 from models.checkpoint import load_read_outs, save_weights
 from models.export import final_model, load_model, write_model
@@ -81,7 +81,7 @@ def test_files_that_differ_from_the_model_are_noticed(tmp_path, name):
     write_model(changed, tmp_path / "other")
     (tmp_path / "other" / name).replace(tmp_path / name)
     with pytest.raises(UserError, match=f"{name}: read back, its logits differ by 1"):
-        deploy.check_model(model, tmp_path)
+        export.check_model(model, tmp_path)
 
 
 def test_checkpoints_that_do_not_say_enough(tmp_path):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import main as program
+from sweeps.drive import run_sweep
 from sweeps.engines.here import Here
 from sweeps.plan import Plan, words_plan
-from sweeps.run import run_sweep
 from tests.pipeline import empty_pictures
 from tests.sweeps.small import SMALL
 

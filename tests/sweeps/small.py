@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from sweeps.drive import State
 from sweeps.engines.worker import VARIABLES
-from sweeps.run import State
 from sweeps.work import run_trial
 
 SMALL = [

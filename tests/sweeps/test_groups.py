@@ -7,9 +7,9 @@ from config import resolve
 from models.registry import BACKBONES, build_backbone
 from stages.recipes import STAGES
 from sweeps.alike import ONE_BY_ONE, PLAIN, VARYING
+from sweeps.drive import Clock, duration
 from sweeps.plan import Trial, configured, words_plan
-from sweeps.run import Clock, duration
-from sweeps.together import MOST, groups_of, spelled_out, whole, with_groups
+from sweeps.together import MOST, spelled_out, trained_together, whole, with_groups
 from sweeps.work import Assignment, Ending
 from tests.training.test_replicas import NOT_AT_ONCE
 
@@ -29,16 +29,16 @@ from tests.training.test_replicas import NOT_AT_ONCE
 )
 def test_which_trials_are_grouped(experiment, grid, sizes):
     plan = words_plan(experiment, ["colored_digits", *grid])
-    groups = groups_of(plan.trials, MOST)
+    groups = trained_together(plan.trials, MOST)
     assert [len(group) for group in groups] == sizes
     assert sorted(trial.key for group in groups for trial in group) == sorted(trial.key for trial in plan.trials)
-    assert [len(group) for group in groups_of(plan.trials, 1)] == [1] * len(plan.trials)
+    assert [len(group) for group in trained_together(plan.trials, 1)] == [1] * len(plan.trials)
 
 
 def test_groups_are_of_one_size(experiment):
     plan = words_plan(experiment, ["colored_digits", "erm", "seed=1..7"])
-    assert [len(group) for group in groups_of(plan.trials, 6)] == [4, 3]
-    assert [trial.seed for group in groups_of(plan.trials, 6) for trial in group] == list(range(1, 8))
+    assert [len(group) for group in trained_together(plan.trials, 6)] == [4, 3]
+    assert [trial.seed for group in trained_together(plan.trials, 6) for trial in group] == list(range(1, 8))
 
 
 def test_stages_and_networks_that_do_not_stack_are_known():
@@ -60,7 +60,7 @@ def test_a_gpu_makes_groups_by_itself(experiment, monkeypatch, device):
     assert with_groups(plan, "auto", alone=True) == plan, "no GPU is here"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     chosen = with_groups(plan, "auto", alone=True)
-    sizes = [len(group) for group in groups_of(chosen.trials, chosen.together)]
+    sizes = [len(group) for group in trained_together(chosen.trials, chosen.together)]
     assert sizes == ([1, 1, 1] if device == "cpu" else [3])
     assert with_groups(plan, "auto", alone=False) == plan
     assert with_groups(plan, 1, alone=True).together == 1
@@ -69,7 +69,7 @@ def test_a_gpu_makes_groups_by_itself(experiment, monkeypatch, device):
 def test_replicas_keep_their_own_groups_on_a_gpu(experiment, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     plan = with_groups(words_plan(experiment, ["colored_digits", "erm", "seed=1..5", "replicas=2"]), "auto", True)
-    assert [len(group) for group in groups_of(plan.trials, plan.together)] == [2, 2, 1]
+    assert [len(group) for group in trained_together(plan.trials, plan.together)] == [2, 2, 1]
 
 
 def test_settings_that_may_differ_exist(experiment):

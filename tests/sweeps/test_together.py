@@ -16,10 +16,10 @@ from config import resolve
 from data.loading import load_task
 from data.registry import DATASETS
 from stages.recipes import stages_of
+from sweeps.drive import run_sweep
 from sweeps.engines.here import Here
 from sweeps.engines.processes import Processes
 from sweeps.plan import configured, words_plan
-from sweeps.run import run_sweep
 from sweeps.together import MOST, train_group, with_groups
 from tests.pipeline import short
 from tests.tolerance import differ, same_to_float_tolerance

@@ -93,7 +93,7 @@ def test_pseudo_labels_of_held_out_images_select_beside_their_accuracy(context):
     # The dial gets the first so many right: 6 of cell (0, 0) alone; then (1, 1), (0, 1) and (1, 0) as well.
     held_out = [0, 6, 7, 9, 8]
     fitted = fit(turn(Dial([0, 4, 0, 1, 0], held_out), task, 4), context(task, held_out_bias=labels_of(task, pseudo)))
-    assert [round(row["valid_pseudo/dial/balanced"], 2) for row in fitted.history] == [25, 50, 100, 75]
+    assert [round(row["valid_pseudo/dial/pseudo_unbiased"], 2) for row in fitted.history] == [25, 50, 100, 75]
     assert [round(row["valid/dial/average"], 2) for row in fitted.history] == [66.67, 77.78, 100, 88.89]
     assert chosen(fitted) == {"last": (4, 4.0), "oracle": (1, 1.0), "valid": (3, 3.0), "valid_pseudo": (3, 3.0)}
     assert fitted.report().summary["dial/unbiased/valid_pseudo"] == 25

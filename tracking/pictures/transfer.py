@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from diagnosis.rates import Moved, Network, Pairs
-from tracking.pictures import canvas as page
+from tracking.pictures import canvas
 from tracking.pictures.canvas import DPI, GREY, INK, LIGHT, MARGIN, STYLE, WIDTH
 from tracking.pictures.plots import plot_images
 
@@ -25,13 +25,13 @@ _TRANSFERRED, _KEPT = "#0072B2", "#009E73"
 def plot_rates(moved: Sequence[Moved], *, title: str, path: Path, named: str = "") -> Path:
     """A bar for each operator: transferred with its interval, chance as a stroke, what is kept as a dot."""
     names = [one.operator.name for one in moved]
-    left = MARGIN + max([page.measure(name, weight="bold") for name in names], default=0.5) + 0.12
+    left = MARGIN + max([canvas.measure(name, weight="bold") for name in names], default=0.5) + 0.12
     right = WIDTH - MARGIN - 0.45
     bottom = MARGIN + 0.5
     with mpl.rc_context(STYLE):
         figure = Figure(dpi=DPI, facecolor="white")
         top = bottom + _ROW * len(moved)
-        page.start(
+        canvas.start(
             figure,
             WIDTH,
             top + 0.05,
@@ -41,32 +41,32 @@ def plot_rates(moved: Sequence[Moved], *, title: str, path: Path, named: str = "
         wide = right - left
         for mark in (0, 25, 50, 75, 100):
             x = left + wide * mark / 100
-            page.box(figure, x, bottom, 0.006, top - bottom, facecolor=LIGHT, edgecolor="none", zorder=0)
-            page.write(figure, x, bottom - 0.06, str(mark), ha="center", va="top", fontsize=8, color=GREY)
+            canvas.box(figure, x, bottom, 0.006, top - bottom, facecolor=LIGHT, edgecolor="none", zorder=0)
+            canvas.write(figure, x, bottom - 0.06, str(mark), ha="center", va="top", fontsize=8, color=GREY)
         for row, one in enumerate(moved):
             y = top - _ROW * (row + 0.5)
             bold = one.operator.name == named
             weight = "bold" if bold else "normal"
-            page.write(figure, left - 0.08, y, one.operator.name, ha="right", va="center", fontweight=weight)
+            canvas.write(figure, left - 0.08, y, one.operator.name, ha="right", va="center", fontweight=weight)
             share = one.transferred
             look = {"facecolor": _TRANSFERRED, "edgecolor": "none", "alpha": 1.0 if bold else 0.55, "zorder": 2}
-            page.box(figure, left, y - _BAR / 2, max(0.004, wide * share.value), _BAR, **look)
+            canvas.box(figure, left, y - _BAR / 2, max(0.004, wide * share.value), _BAR, **look)
             start, end = left + wide * share.low, left + wide * share.high
-            page.box(figure, start, y - 0.008, end - start, 0.016, facecolor=INK, edgecolor="none", zorder=4)
-            page.box(
+            canvas.box(figure, start, y - 0.008, end - start, 0.016, facecolor=INK, edgecolor="none", zorder=4)
+            canvas.box(
                 figure, left + wide * one.chance.value - 0.008, y - 0.1, 0.016, 0.2, facecolor="#D55E00", zorder=5,
                 edgecolor="none",
             )  # fmt: skip
             if one.kept is not None:
-                page.write(figure, left + wide * one.kept.value, y, "●", ha="center", va="center_baseline", fontsize=7,
-                           color=_KEPT, zorder=6)  # fmt: skip
-            page.write(figure, right + 0.05, y, f"{100 * share.value:.0f}", va="center", fontweight=weight)
+                canvas.write(figure, left + wide * one.kept.value, y, "●", ha="center", va="center_baseline",
+                           fontsize=7, color=_KEPT, zorder=6)  # fmt: skip
+            canvas.write(figure, right + 0.05, y, f"{100 * share.value:.0f}", va="center", fontweight=weight)
         x = MARGIN
         for colour, text in ((_TRANSFERRED, "moves to the donor"), ("#D55E00", "by chance"), (_KEPT, "target kept")):
-            page.box(figure, x, MARGIN + 0.02, 0.12, 0.1, facecolor=colour, edgecolor="none")
-            page.write(figure, x + 0.17, MARGIN + 0.07, text, va="center_baseline", fontsize=8.5)
-            x += 0.17 + page.measure(text) + 0.25
-        return page.save(figure, path)
+            canvas.box(figure, x, MARGIN + 0.02, 0.12, 0.1, facecolor=colour, edgecolor="none")
+            canvas.write(figure, x + 0.17, MARGIN + 0.07, text, va="center_baseline", fontsize=8.5)
+            x += 0.17 + canvas.measure(text) + 0.25
+        return canvas.save(figure, path)
 
 
 def plot_places(images: Tensor, moved: Sequence[Moved], *, title: str, path: Path) -> Path | None:
@@ -90,7 +90,7 @@ def plot_places(images: Tensor, moved: Sequence[Moved], *, title: str, path: Pat
     left = (WIDTH - side) / 2
     with mpl.rc_context(STYLE):
         figure = Figure(dpi=DPI, facecolor="white")
-        total = page.start(
+        total = canvas.start(
             figure, WIDTH, MARGIN + tall + 0.05, title, "the mean image, and % of answers that move with each place"
         )
         axes = figure.add_axes((left / WIDTH, MARGIN / total, side / WIDTH, tall / total))
@@ -107,7 +107,7 @@ def plot_places(images: Tensor, moved: Sequence[Moved], *, title: str, path: Pat
                 fontsize=15, color="white", fontweight="bold",
                 path_effects=[withStroke(linewidth=2.5, foreground="#222222")],
             )  # fmt: skip
-        return page.save(figure, path)
+        return canvas.save(figure, path)
 
 
 @torch.no_grad()

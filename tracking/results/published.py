@@ -114,5 +114,5 @@ def beside(line: Line, figure: str) -> dict[str, str]:
     return cells
 
 
-def _spread(cell: Sequence[float | None] | None, seeds: int | None) -> Spread | None:
-    return None if cell is None or cell[0] is None else Spread(cell[0], cell[1], seeds or 0)
+def _spread(cell: Sequence[float | None] | None, n_seeds: int | None) -> Spread | None:
+    return None if cell is None or cell[0] is None else Spread(cell[0], cell[1], n_seeds or 0)

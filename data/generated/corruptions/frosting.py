@@ -1,6 +1,6 @@
 """Frosted panes: made by rule, or read from a folder of photographs.
 
-The photographs of the released generator are not ours to hand on. In five panes feathers of ice grow from random seeds
+The photographs of the released generator are not ours to hand on. In five panes feathers of ice grow from random points
 over a cloudy, bluish ground; brightness and contrast are those that its statistics imply for the photographs.
 """
 

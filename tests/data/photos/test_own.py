@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from data.loading import load_task
-from data.photos.own import in_order, tied
+from data.photos.own import sorted_names, tied
 from errors import UserError
 from tests import photos
 from tests.data.photos.test_layouts import settings as any_settings
@@ -268,7 +268,7 @@ def test_further_columns_are_ignored(tmp_path, root, columns, further):
     ],
 )
 def test_names_that_look_like_digits_have_an_order(names, order):
-    assert in_order(set(names)) == order
+    assert sorted_names(set(names)) == order
 
 
 def test_nothing_there(tmp_path, monkeypatch):

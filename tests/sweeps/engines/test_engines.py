@@ -16,6 +16,7 @@ import pytest
 import main as program
 import sweep
 from errors import UserError
+from sweeps.drive import run_sweep, states_of
 from sweeps.engines.base import endings
 from sweeps.engines.here import Here
 from sweeps.engines.options import add_options, make_engine
@@ -23,7 +24,6 @@ from sweeps.engines.processes import Processes
 from sweeps.engines.slurm import Slurm
 from sweeps.engines.worker import log_file
 from sweeps.plan import words_plan
-from sweeps.run import run_sweep, states_of
 from sweeps.work import Assignment
 from tests.sweeps.small import SMALL, dies_always, dies_once, figures, prints_and_fails
 from tracking.folders import read_runs

@@ -12,9 +12,9 @@ import pytest
 
 import main as program
 from errors import UserError
+from sweeps.drive import run_sweep, states_of
 from sweeps.engines.on_ray import OnRay
 from sweeps.plan import words_plan
-from sweeps.run import run_sweep, states_of
 from sweeps.work import Assignment
 from tests.sweeps.small import SMALL, dies_once, figures, tells
 from tracking.results.records import read_records
@@ -111,7 +111,7 @@ def test_what_no_machine_has_is_one_line(cluster):
 @pytest.mark.recipe
 def test_a_worker_and_a_machine_are_lost(cluster, tmp_path, words, reference):
     """The same trials and figures as in one process, each in the record once. Last: the machine is not put back."""
-    plan = replace(words_plan(program.build(), words), record=tmp_path / "record.csv")
+    plan = replace(words_plan(program.build(), words), record_file=tmp_path / "record.csv")
     lines: list[str] = []
 
     def say(line: str) -> None:

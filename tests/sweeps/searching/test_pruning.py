@@ -10,7 +10,7 @@ import results
 import sweep
 from sweeps.engines.here import Here
 from sweeps.searching.pruning import Pruned
-from sweeps.searching.search import open_study, run_search
+from sweeps.searching.search import opened_study, run_search
 from sweeps.searching.spec import read_search
 from sweeps.searching.tables import all_tables
 from sweeps.searching.trials import counts_of
@@ -60,7 +60,7 @@ def test_given_up_in_another_process(tmp_path, words, experiment, storage, proce
     given = HOPELESS | ({"storage": storage.format(tmp_path)} if storage else {})
     search = read_search(experiment, "mine", words, given)
     search.folder.mkdir(parents=True)
-    study = open_study(search)
+    study = opened_study(search)
     for rate in RATES[:5]:
         study.add_trial(
             optuna.trial.create_trial(
@@ -109,7 +109,7 @@ def test_a_worker_that_is_tried_again_tells_its_epochs_again(tmp_path, words, ex
 
     [state] = run_search(experiment, search, Twice(), lambda line: None)
     assert state.status == "finished"
-    [trial] = open_study(search).trials
+    [trial] = opened_study(search).trials
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
     assert trial.value == max(trial.intermediate_values.values())
 
@@ -135,7 +135,7 @@ def test_reported_is_what_is_searched_by(words, experiment, objective, metric, r
         raise RuntimeError("no figures")
 
     run_search(experiment, search, Here(run), lambda line: None)
-    [trial] = open_study(search).trials
+    [trial] = opened_study(search).trials
     assert list(trial.intermediate_values.values()) == reported
 
 

@@ -16,7 +16,7 @@ import sweep
 from errors import UserError
 from sweeps.engines.here import Here
 from sweeps.searching import search as searching
-from sweeps.searching.search import objective_of, open_study, run_search
+from sweeps.searching.search import objective_of, opened_study, run_search
 from sweeps.searching.spec import read_search
 from sweeps.searching.study import load_study
 from sweeps.searching.tables import best_table
@@ -106,8 +106,8 @@ def test_several_at_once_ask_for_different_cells(tmp_path, words, experiment):
         assert sorted(state.trial.label for state in states) == [f"pretrain.batch_size={size}" for size in (16, 32, 64)]
     assert max(most) == 3
     tpe = read_search(experiment, "other", words, GIVEN)
-    assert open_study(tpe, parallel=True).sampler._constant_liar
-    assert not open_study(tpe).sampler._constant_liar
+    assert opened_study(tpe, parallel=True).sampler._constant_liar
+    assert not opened_study(tpe).sampler._constant_liar
 
 
 @pytest.mark.recipe
@@ -161,7 +161,7 @@ def test_a_trial_whose_process_died_is_made_again(experiment, words):
     states = run_search(experiment, search, Here(fail), lambda line: None)
     assert tried[0] == tried[1]
     assert [state.error for state in states] == ["RuntimeError: out of memory"]
-    assert best_table(open_study(search), "mine").rows == []
+    assert best_table(opened_study(search), "mine").rows == []
 
 
 def test_one_process_at_a_time(experiment, words):

@@ -11,7 +11,7 @@ import sweep
 from errors import UserError
 from sweeps.engines.here import Here
 from sweeps.plan import common_words, read_document, read_plan
-from sweeps.searching.search import open_study, run_search
+from sweeps.searching.search import opened_study, run_search
 from sweeps.searching.spec import deciding_stage, metric_of, read_search
 from sweeps.searching.words import search_words
 from training.code import ROOT
@@ -139,32 +139,32 @@ def test_a_damaged_storage_is_one_line(experiment, words, tmp_path):
     for content in ("what?\n", '{"op_code": 0}\n', "[]\n"):
         Path(search.storage).write_text(content)
         with pytest.raises(UserError, match="no search can be read from it"):
-            open_study(search)
+            opened_study(search)
     search = read_search(experiment, "mine", words, GIVEN | {"storage": f"sqlite:///{tmp_path / 'x.db'}"})
     (tmp_path / "x.db").write_text("no database" * 100)
     with pytest.raises(UserError, match="file is not a database"):
-        open_study(search)
+        opened_study(search)
 
 
 def test_a_line_that_was_written_in_part_is_dropped(experiment, words):
     """By a machine that was lost: without that, what comes behind it would spoil the file."""
     search = read_search(experiment, "mine", words, GIVEN)
     search.folder.mkdir(parents=True)
-    open_study(search)
+    opened_study(search)
     with Path(search.storage).open("a") as file:
         file.write('{"op_code":4,"wor')
-    open_study(search).ask()
-    assert len(open_study(search).trials) == 1
+    opened_study(search).ask()
+    assert len(opened_study(search).trials) == 1
 
 
 def test_a_database_has_several_searches(experiment, words, tmp_path):
     storage = {"storage": f"sqlite:///{tmp_path / 'x.db'}"}
     one = read_search(experiment, "one", words, GIVEN | storage)
     one.folder.mkdir(parents=True)
-    open_study(one)
-    open_study(read_search(experiment, "two", words, GIVEN | storage | ORACLE))
+    opened_study(one)
+    opened_study(read_search(experiment, "two", words, GIVEN | storage | ORACLE))
     with pytest.raises(UserError, match="holds another search 'one'"):
-        open_study(read_search(experiment, "one", words, GIVEN | storage | ORACLE))
+        opened_study(read_search(experiment, "one", words, GIVEN | storage | ORACLE))
 
 
 def test_a_dry_run_makes_nothing(tmp_path, capsys):

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 import results
 from errors import UserError
-from sweeps.searching.search import open_study
+from sweeps.searching.search import opened_study
 from sweeps.searching.spec import read_search
 from sweeps.searching.tables import best_table
 from tests.sweeps.small import SEARCH
@@ -30,7 +30,7 @@ def study_of(experiment, tmp_path):
     def study_of(name="mine", words=("mongo_url=mongodb://me:secret@host/db",), **change):
         search = read_search(experiment, name, [*SEARCH, f"store={tmp_path}", *words], GIVEN | change)
         search.folder.mkdir(exist_ok=True)
-        study = open_study(search)
+        study = opened_study(search)
         ranges = {
             "pretrain.learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
             "pretrain.batch_size": optuna.distributions.CategoricalDistribution([32, 64]),
@@ -118,7 +118,7 @@ def test_searches_of_older_versions_are_shown(study_of, tmp_path, capsys):
 def test_a_search_without_finished_trials(experiment, tmp_path):
     search = read_search(experiment, "mine", [*SEARCH, f"store={tmp_path}"], GIVEN)
     search.folder.mkdir()
-    table = best_table(open_study(search), "mine")
+    table = best_table(opened_study(search), "mine")
     assert list(table.rows) == [] and list(table.notes) == ["0 finished"]
 
 

@@ -11,9 +11,9 @@ import pytest
 
 import main as program
 import sweep
+from sweeps.drive import run_sweep, states_of
 from sweeps.engines.here import Here
 from sweeps.plan import words_plan
-from sweeps.run import run_sweep, states_of
 from tests.sweeps.small import SMALL
 from tracking.folders import read_runs
 from tracking.results.records import read_records

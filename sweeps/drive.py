@@ -11,7 +11,7 @@ from errors import UserError
 from sweeps.engines.base import Engine, endings
 from sweeps.finished import finished_runs
 from sweeps.plan import Plan, Trial
-from sweeps.together import groups_of, whole
+from sweeps.together import trained_together, whole
 from sweeps.work import Assignment, Ending
 from tracking.folders import RunRecord
 from tracking.results.records import write_records
@@ -31,7 +31,7 @@ class State:
 
 def states_of(plan: Plan) -> list[State]:
     """What the store knows of each trial: its newest finished run, whoever started it."""
-    done = finished_runs(plan.store, plan.record)
+    done = finished_runs(plan.store, plan.record_file)
     return [State(trial, "finished" if trial.key in done else "waiting", done.get(trial.key)) for trial in plan.trials]
 
 
@@ -50,7 +50,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
     todo = [state for state in states if state.status != "finished"]
     clock = Clock(len(todo), engine.slots if todo else 1)
     by_key = {state.trial.key: state for state in todo}
-    groups = groups_of([state.trial for state in todo], plan.together)
+    groups = trained_together([state.trial for state in todo], plan.together)
     waiting = deque([by_key[trial.key] for trial in group] for group in groups)
     given: dict[str, list[State]] = {}
     numbers: dict[str, int] = {}
@@ -75,7 +75,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
                 state.status = "running"
                 numbers.setdefault(state.trial.key, len(numbers) + 1)
             say(f"[{numbers[first.key]}/{len(todo)}] {trial.label}")
-            yield Assignment(trial, plan.store, plan.record, n_seeds=len(group), group=several)
+            yield Assignment(trial, plan.store, plan.record_file, n_seeds=len(group), group=several)
 
     for assignment, ending in endings(engine, assignments(), say):
         if assignment.group:
@@ -90,7 +90,7 @@ def run_sweep(plan: Plan, engine: Engine, say: Callable[[str], None]) -> list[St
         if ending.seconds is not None:
             ending = replace(ending, seconds=ending.seconds / (1 + len(others)))
         finish(plan, first, ending, say, clock)
-        found = finished_runs(plan.store, plan.record) if others else {}
+        found = finished_runs(plan.store, plan.record_file) if others else {}
         for state in others:
             if state.trial.key in found:
                 finish(plan, state, replace(ending, status="finished", record=found[state.trial.key]), say, clock)
@@ -126,9 +126,9 @@ def finish(plan: Plan, state: State, ending: Ending, say: Callable[[str], None],
 def keep_records(plan: Plan, records: Sequence[RunRecord]) -> None:
     """Add runs of the store to the sweep's CSV file; those that come from the file itself have no folder."""
     new = [record for record in records if record.folder.parent == plan.store]
-    if plan.record is not None and new:
+    if plan.record_file is not None and new:
         with FileLock(plan.store / "sweeps" / "record.lock"):
-            write_records(new, plan.record)
+            write_records(new, plan.record_file)
 
 
 class Clock:
@@ -194,7 +194,7 @@ def progress_table(plan: Plan, states: Sequence[State], groups: bool = False) ->
 def _group_numbers(plan: Plan, states: Sequence[State]) -> dict[str, str]:
     """The group of each trial that is not finished and does not go by itself."""
     todo = [state.trial for state in states if state.status != "finished"]
-    several = [group for group in groups_of(todo, plan.together) if len(group) > 1]
+    several = [group for group in trained_together(todo, plan.together) if len(group) > 1]
     return {
         trial.key: f"group {number}, {len(group)} trials"
         for number, group in enumerate(several, start=1)
