@@ -88,7 +88,7 @@ class Processes:
                 with _without_interrupts():
                     process.start()
                 break
-            except (EOFError, OSError):
+            except (EOFError, ConnectionError):
                 # The process from which workers start was killed at this moment: another one takes its place.
                 continue
         else:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
 from multiprocessing import forkserver, resource_tracker
 
 import pytest
@@ -61,18 +60,20 @@ def test_what_is_behind_workers_is_killed_between_trials(run, victim):
     engine = Processes(1, marks)
     start = engine._start
 
+    killed = []
+
     def killing():
         worker = start()
-        own = forkserver._forkserver._forkserver_pid
-        kill(own if victim.startswith("where") else resource_tracker._resource_tracker._pid)
+        if not killed:
+            behind = forkserver._forkserver._forkserver_pid
+            killed.append(behind if victim.startswith("where") else resource_tracker._resource_tracker._pid)
+            kill(killed[0])
         return worker
 
     engine._start = killing
-    # Python itself says in a line that the tracker is gone.
-    tells = pytest.warns(UserWarning, match="died unexpectedly") if victim.startswith("tracker") else nullcontext()
-    with tells:
-        lines = run(engine)
-    assert all("its worker died" in line for line in lines)
+    lines = run(engine)
+    # A worker whose end nobody could tell counts as dead; while it lives it keeps its trial from others.
+    assert any("its worker died" in line for line in lines) == victim.startswith("where")
 
 
 def test_where_no_worker_starts(tmp_path, monkeypatch):
