@@ -16,7 +16,7 @@ from benchmarks.bad_kit import PHOTOS, BadInput, Kit
 # Of command lines that may run, what must be said.
 SAID = {
     "cli_unused": "not used by", "cli_fisher_colored": "one modality", "cli_replicas_evaluate": "not used by",
-    "cli_edge": "diverged", "cli_contra_seed_twice": "takes the place of",
+    "cli_edge": "diverged", "cli_contra_seed_twice": "of which the last counts",
 }  # fmt: skip
 # Answered by training as asked for.
 FINE = ("cli_compile_on", "cli_replicas_compile", "cli_ro_output_export")

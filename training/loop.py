@@ -41,7 +41,7 @@ def fit(job: Job, ctx: Context) -> Fitted:
 def fit_alone(job: Job, ctx: Context) -> Fitted:
     """`fit` of one job by itself."""
     loop = Loop(job, ctx)
-    loop.resume()
+    loop.resume(ctx.folder.load_checkpoint())
     return loop.run()
 
 
@@ -53,6 +53,7 @@ class Loop:
         self.ctx = ctx
         self.done = 0
         self.replicas = 1
+        self.group: Sequence[str] = ()  # of the checkpoint that training goes on from
         self.history: list[dict[str, float]] = []
         self.selections = Selections(job.model, job.epochs)
         self._saved = time.monotonic()
@@ -70,6 +71,8 @@ class Loop:
 
     def run(self) -> Fitted:
         """All epochs that are left."""
+        if self.ends_here():
+            return self.fitted(stopped=True)
         with self.bar(self.ctx.stage) as bar:
             while self.done < self.job.epochs:
                 self.measure(*self.train())
@@ -86,10 +89,9 @@ class Loop:
 
     def fitted(self, stopped: bool = False) -> Fitted:
         """What has been done."""
-        recorded = self._captured is not None and self._captured.recorded
+        speed = {**self.speed, "graph": self._recorded()}
         if self._captured is not None:
             self._captured.forget()  # its memory is for the next stage
-        speed = {**self.speed, "graph": recorded or self.speed.get("graph", False)}
         return Fitted(
             self.history, self.selections.with_states(), speed, stopped, self.replicas, self.nondeterministic or ()
         )
@@ -98,9 +100,8 @@ class Loop:
         """A progress bar of the epochs."""
         return epoch_bar(name, self.done, self.job.epochs, self.ctx.progress)
 
-    def resume(self) -> None:
-        """Resume from the stage's checkpoint where there is one."""
-        state = self.ctx.folder.load_checkpoint()
+    def resume(self, state: Checkpoint | None) -> None:
+        """Resume from a checkpoint where there is one."""
         if state is None:
             return
         before = self._beginning()
@@ -140,6 +141,9 @@ class Loop:
             tensor.copy_(state.tensors[name])
         self.selections.restore(state.selected, state.mean, self.ctx.device)
         self.done, self.history = len(state.history), [dict(row) for row in state.history]
+        self.group, self.replicas = tuple(state.group), state.replicas
+        self.nondeterministic = list(state.nondeterministic) if state.history else None
+        self.speed = {**self.speed, "graph": True} if state.captured else self.speed
 
     def begin(self) -> torch.Generator:
         """Make ready for the next epoch: modes, learning rates, randomness. Its generator, the same in every epoch."""
@@ -223,6 +227,11 @@ class Loop:
         """Whether the job gives up after the epochs it has done."""
         return self.job.stop is not None and self.job.stop(self.done)
 
+    def ends_here(self) -> bool:
+        """Whether the job gives up after the epoch of its checkpoint: a joint one is written whoever gives up there."""
+        unasked, self.group = bool(self.group), ()
+        return unasked and self.wants_to_stop()
+
     def measure_mean(self) -> None:
         """Evaluate the mean of the weights, and leave the model with its last ones."""
         last = {name: value.detach().clone() for name, value in self.job.model.state_dict().items()}
@@ -240,20 +249,27 @@ class Loop:
         late = time.monotonic() - self._saved >= self.ctx.checkpoint_seconds
         return late and self.done < self.job.epochs
 
-    def checkpoint(self) -> None:
-        """Replace the stage's checkpoint."""
-        self.ctx.folder.save_checkpoint(
-            Checkpoint(
-                # Copies: weights may be views of those of several seeds, all of which would be written.
-                model={name: value.clone() for name, value in self.job.model.state_dict().items()},
-                optimisers=[update.optimiser.state_dict() for update in self.job.updates],
-                tensors=self.job.tensors,
-                history=self.history,
-                selected=self.selections.with_states(),
-                mean=self.selections.mean,
-            )
+    def checkpoint(self, group: Sequence[str] = ()) -> None:
+        """Replace the stage's checkpoint; or, of a group that is trained together, keep it until all have theirs."""
+        state = Checkpoint(
+            # Copies: weights may be views of those of several seeds, all of which would be written.
+            model={name: value.clone() for name, value in self.job.model.state_dict().items()},
+            optimisers=[update.optimiser.state_dict() for update in self.job.updates],
+            tensors=self.job.tensors,
+            history=self.history,
+            selected=self.selections.with_states(),
+            mean=self.selections.mean,
+            group=tuple(group),
+            replicas=self.replicas,
+            nondeterministic=list(self.nondeterministic or ()),
+            captured=self._recorded(),
         )
+        (self.ctx.folder.save_pending if group else self.ctx.folder.save_checkpoint)(state)
         self._saved = time.monotonic()
+
+    def _recorded(self) -> bool:
+        own = self._captured is not None and self._captured.recorded
+        return own or self.speed.get("graph", False)
 
     def _best(self, row: Mapping[str, float], key: str) -> bool:
         """Whether the row beats every earlier one; the first of equals stays."""
