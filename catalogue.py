@@ -56,6 +56,10 @@ RUN_SETTINGS: dict[str, Setting] = {
         False, "TensorBoard scalars in the run's folder (needs the package tensorboardx)", role="view"
     ),
     "csv_metrics": Setting(False, "metrics.csv in the run's folder: metric, epoch, value", role="view"),
+    "pictures": Setting(
+        True, "pictures of curves, matrices and images in the run's folder; numbers and tables are there without them",
+        role="view",
+    ),
     "train": Setting(True, "False evaluates `checkpoint` instead of training", role="view"),
     "checkpoint": Setting(
         None, "weights to evaluate: a file of ours, or a .th file of the authors' release",

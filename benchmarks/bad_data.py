@@ -9,14 +9,13 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from benchmarks.bad_kit import HOSTILE, PHOTOS, BadInput, Kit, picture
+from benchmarks.bad_weights import tar_with_bomb
 from data.sources.cifar_files import CLASSES
-
-if TYPE_CHECKING:
-    from benchmarks.bad_inputs import BadInput, Kit
 
 TRAIN = [
     "with",
@@ -32,7 +31,7 @@ TRAIN = [
 QUOTED = '"' + "x" * 140_000
 
 
-def data_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "BadInput | None":
+def data_case(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | None:
     """The case of this name; None where nothing is known of it."""
     fault = name.removeprefix("data_")
     for start, make in (
@@ -44,15 +43,11 @@ def data_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "BadInpu
     return None
 
 
-def _case(kit: "Kit", folder: Path, words: list[str], **more: Any) -> "BadInput":
-    from benchmarks.bad_inputs import BadInput
-
+def _case(kit: Kit, folder: Path, words: list[str], **more: Any) -> BadInput:
     return BadInput(lambda: kit.main(kit.words(words, folder)), **more)
 
 
-def _labels(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
-    from benchmarks.bad_inputs import PHOTOS
-
+def _labels(fault: str, kit: Kit, folder: Path) -> BadInput | None:
     root = kit.photos(folder.parent / "photos")
     rows = [[path.relative_to(root).as_posix(), path.parent.name] for path in sorted(root.rglob("*.png"))]
     head, more = ["path", "target"], ""
@@ -83,7 +78,7 @@ def _labels(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     return _case(kit, folder, [*PHOTOS, f"data_dir={root}", "labels=labels.csv"], **case)
 
 
-def _celeba(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
+def _celeba(fault: str, kit: Kit, folder: Path) -> BadInput | None:
     from tests import photos
 
     root = photos.celeba(folder.parent / "data")
@@ -109,9 +104,7 @@ def _celeba(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     return _case(kit, folder, words.split())
 
 
-def _cifar(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
-    from benchmarks.bad_inputs import picture
-
+def _cifar(fault: str, kit: Kit, folder: Path) -> BadInput | None:
     root = folder.parent / "data"
     tree = root / "cifar10"
     for part in ("train", "test"):
@@ -152,7 +145,7 @@ def _spoil_member(path: Path, name: str) -> None:
     path.write_bytes(bytes(content))
 
 
-def _jitter(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
+def _jitter(fault: str, kit: Kit, folder: Path) -> BadInput | None:
     n = 5
     labels: Any = np.zeros(n, dtype=np.int64) if "2d" not in fault else np.zeros((n, 2), dtype=np.int64)
     labels = np.array(3) if "scalar" in fault else labels
@@ -164,7 +157,7 @@ def _jitter(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     return _case(kit, folder, ["samples", "with", "jitter_released", f"data_dir={folder}"])
 
 
-def _mnist(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
+def _mnist(fault: str, kit: Kit, folder: Path) -> BadInput | None:
     from data.sources.idx import IDX_FILES
 
     root = folder.parent / "data" / "MNIST" / "raw"
@@ -178,9 +171,7 @@ def _mnist(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     return _case(kit, folder, ["samples", "with", "colored_mnist", f"data_dir={root.parents[1]}", "progress=False"])
 
 
-def _own(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
-    from benchmarks.bad_inputs import HOSTILE, PHOTOS, picture
-
+def _own(fault: str, kit: Kit, folder: Path) -> BadInput | None:
     root = folder.parent / "photos"
     case: dict[str, Any] = {}
     words = [*PHOTOS, f"data_dir={root}"]
@@ -231,16 +222,14 @@ def _own(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     return _case(kit, folder, words, **case)
 
 
-def _archive(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
-    from benchmarks.bad_inputs import HOSTILE, PHOTOS, _tar_with_bomb
-
+def _archive(fault: str, kit: Kit, folder: Path) -> BadInput | None:
     tree = kit.photos(folder.parent / "tree")
     name = {"tar": "a.tar.gz", "targz": "a.tar.gz", "tarxz": "a.tar.xz", "tgz": "a.tgz", "zip": "a.zip"}[
         fault.partition("_")[0]
     ]
     path = folder.parent / name
     if fault == "tar_member_bomb":
-        _tar_with_bomb(path)
+        tar_with_bomb(path)
     elif fault.startswith("t"):
         with tarfile.open(path, "w:xz" if name.endswith("xz") else "w:gz") as archive:
             archive.add(tree, ".")
@@ -265,7 +254,7 @@ def _archive(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
     return _case(kit, folder, [*PHOTOS, f"data_dir={path}"])
 
 
-def _suspects(fault: str, kit: "Kit", folder: Path) -> "BadInput | None":
+def _suspects(fault: str, kit: Kit, folder: Path) -> BadInput | None:
     os.mkfifo(folder / "s.csv")
     words = [
         "with",

@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import main
-from benchmarks.bad_inputs import BadInput, Kit, bad_input
+from benchmarks.bad_inputs import bad_input
+from benchmarks.bad_kit import BadInput, Kit
 
 
 class OutOfTime(BaseException):

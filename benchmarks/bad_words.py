@@ -9,15 +9,14 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from benchmarks.bad_inputs import BadInput, Kit
+from benchmarks.bad_kit import PHOTOS, BadInput, Kit
 
 # Of command lines that may run, what must be said.
 SAID = {
     "cli_unused": "not used by", "cli_fisher_colored": "one modality", "cli_replicas_evaluate": "not used by",
-    "cli_edge": "diverged", "cli_contra_seed_twice": "takes the place of",
+    "cli_edge": "diverged", "cli_contra_seed_twice": "of which the last counts",
 }  # fmt: skip
 # Answered by training as asked for.
 FINE = ("cli_compile_on", "cli_replicas_compile", "cli_ro_output_export")
@@ -25,10 +24,8 @@ FINE = ("cli_compile_on", "cli_replicas_compile", "cli_ro_output_export")
 SIZES = {"16k": 16, "64k": 64, "200k": 200, "256k": 256, "1200k": 1200}
 
 
-def words_case(name: str, words: list[str], kit: "Kit", folder: Path) -> "BadInput | None":
+def words_case(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | None:
     """The case of this name; None where nothing is known of it."""
-    from benchmarks.bad_inputs import BadInput
-
     if name.startswith("cli_disk") or name in ("cli_ro_store", "cli_ro_output_export", "cli_path_sources_file"):
         return _disk(name, words, kit, folder)
     if name == "cli_unreadable_class_folder":
@@ -57,16 +54,14 @@ def _digits() -> list[str]:
     return ["colored_digits", "erm", "quick", "limit=60", "pretrain.epochs=1", "threads=1", "progress=False"]
 
 
-def _filled(word: str, kit: "Kit", folder: Path) -> str:
+def _filled(word: str, kit: Kit, folder: Path) -> str:
     name, _, value = word.partition("=")
     if value == "TMP":
         return f"{name}={kit.weights if name == 'checkpoint' else kit.photos(folder.parent / 'new')}"
     return word
 
 
-def _disk(name: str, words: list[str], kit: "Kit", folder: Path) -> "BadInput | None":
-    from benchmarks.bad_inputs import BadInput
-
+def _disk(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | None:
     store = folder / "disk"
     store.mkdir()
     base = ["with", *_digits(), f"cache_dir={kit.cache}"]
@@ -119,9 +114,7 @@ def _files_of(most: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def _unreadable(kit: "Kit", folder: Path) -> "BadInput | None":
-    from benchmarks.bad_inputs import PHOTOS, BadInput
-
+def _unreadable(kit: Kit, folder: Path) -> BadInput | None:
     root = kit.photos(folder.parent / "photos", ("cat", "dog", "bird"))
     shutil.rmtree(root / "bird")
     (root / "bird").mkdir()

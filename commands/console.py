@@ -1,7 +1,7 @@
 """What users read in the terminal: tables and help on standard output, the rest on standard error."""
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from data.registry import DATASETS
 from errors import UserError
 from harmless import plain
 from settings import nearest
+from stages.methods import command_of
 from stages.recipes import RECIPES, STAGES
 from vocabulary import FIGURES
 
@@ -79,19 +80,37 @@ def show(*parts: Any) -> None:
         console.print(part)
 
 
+def _about_method(name: str) -> Iterator[str]:
+    """What a recipe says of itself, a fact a line."""
+    recipe = RECIPES[name]
+    yield f"method {name}: {recipe.summary}"
+    yield f"  stages: {', '.join(recipe.stages)}"
+    for what, text in (
+        ("paper", " ".join(part for part in (recipe.paper, recipe.link) if part)),
+        ("command", command_of(name)),
+        ("a run takes", recipe.cost),
+        ("expected", recipe.expected),
+        ("sets", ", ".join(f"{path}={value}" for path, value in recipe.values.items())),
+    ):
+        if text:
+            yield f"  {what}: {text}"
+
+
 def show_help(experiment: Experiment, usage: str, words: Sequence[str]) -> None:
     """Commands, data sets, methods, named configs; or, for the name of one command or setting, what it is."""
     docs = documentation()
     commands = dict(experiment.gather_commands())
     for word in words:
+        if word in RECIPES:
+            show(*(Text(line) for line in _about_method(word)))
         if word in docs or word in commands:
             text = docs.get(word) or (commands[word].__doc__ or "").strip()
             show(Text(f"{word}: {text}"))
             for path, line in docs.items():
                 if path.startswith(f"{word}."):
                     show(Text(f"  {path}: {line}"))
-        else:
-            raise UserError(f"{word!r} is unknown{nearest(word, [*docs, *commands])}")
+        elif word not in RECIPES:
+            raise UserError(f"{word!r} is unknown{nearest(word, [*docs, *commands, *RECIPES])}")
     if words:
         return
     show(Text(usage.strip()))

@@ -25,41 +25,49 @@ from training.walk import Outcome
 MOST_DRAWN, MOST_SHOWN = 100, 40
 
 
-def leave(run: Run, outcome: Outcome, task: Task) -> None:
+def leave(run: Run, outcome: Outcome, task: Task, pictures: bool = True) -> None:
+    """Add tables, matrices and weights to the run, and pictures of them unless they are not wanted."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         matrices: dict[str, Any] = {}
         for stage, about in outcome.stages.items():
-            report = about.report
-            if report.history:
-                _leave_curves(run, folder, stage, report.history)
-                for path in plot_information(folder, stage, report.history):
-                    run.add_artifact(path)
-            for selection, counts in report.matrices.items():
+            for selection, counts in about.report.matrices.items():
                 for name, pair in counts.items():
                     matrices.setdefault(stage, {}).setdefault(selection, {})[name] = pair.tolist()
-                    matrix = GroupMatrix.from_counts(pair, task.ties)
-                    if selection == "last":
-                        leave_matrix(run, folder, task, name, f"{stage}, {selection}", matrix)
-                        _leave_confusion(run, folder, task, name, stage, report.predictions[selection][name])
         _attach(run, folder / "matrices.json", json.dumps(matrices))
-        chosen = examples(task, task.train)
-        plot_images(
-            task.train.shown[chosen],
-            [task.target_names[i] for i in task.train.target[chosen].tolist()],
-            title=f"{task.name}: training images"
-            + (", the last ones conflicting" if any_conflicting(task, task.train) else ""),
-            path=folder / "examples.png",
-        )
-        run.add_artifact(folder / "examples.png")
-        if "conflict_score" in outcome.artifacts:
-            for path in write_suspects(folder, task, take(outcome.artifacts, "conflict_score", ConflictScore)):
-                run.add_artifact(path)
+        if pictures:
+            _leave_pictures(run, folder, outcome, task)
         found = outcome.artifacts
+        if "conflict_score" in found:
+            score = take(found, "conflict_score", ConflictScore)
+            for path in write_suspects(folder, task, score, sheet=pictures):
+                run.add_artifact(path)
         branches = take(found, "branches", TrainedBranches) if "branches" in found else None
         model = take(found, "model", TrainedModel) if "model" in found else None
         save_weights(folder / "weights.safetensors", branches, model, about=_about(run, task))
         run.add_artifact(folder / "weights.safetensors")
+
+
+def _leave_pictures(run: Run, folder: Path, outcome: Outcome, task: Task) -> None:
+    """Curves and last matrices of every stage, and examples of training images."""
+    for stage, about in outcome.stages.items():
+        report = about.report
+        if report.history:
+            _leave_curves(run, folder, stage, report.history)
+            for path in plot_information(folder, stage, report.history):
+                run.add_artifact(path)
+        for name, pair in report.matrices.get("last", {}).items():
+            leave_matrix(run, folder, task, name, f"{stage}, last", GroupMatrix.from_counts(pair, task.ties))
+            _leave_confusion(run, folder, task, name, stage, report.predictions["last"][name])
+    chosen = examples(task, task.train)
+    plot_images(
+        task.train.shown[chosen],
+        [task.target_names[i] for i in task.train.target[chosen].tolist()],
+        title=f"{task.name}: training images"
+        + (", the last ones conflicting" if any_conflicting(task, task.train) else ""),
+        path=folder / "examples.png",
+    )
+    run.add_artifact(folder / "examples.png")
 
 
 def _about(run: Run, task: Task) -> dict[str, str]:

@@ -94,7 +94,7 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     run.info["device"] = device_name(device)
     # On this device, with as many threads of a CPU: as far as torch knows of its operations.
     run.info["repeatable"] = not any(about["nondeterministic"] for about in run.info["stages"].values())
-    leave(run, outcome, task)
+    leave(run, outcome, task, pictures=settings["pictures"])
     check_kept(run)
     show(
         figures_table(

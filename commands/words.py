@@ -34,7 +34,7 @@ def check_words_agree(words: Sequence[str]) -> None:
     ------
     UserError
         A setting that a named config gives another value, a skew beside another rho, or a skew of a data set that has
-        one share of conflicting images. Of a setting that is set twice a line says which value counts.
+        one share of conflicting images. Of settings that are set twice one line says which values count.
     """
     words = list(words[words.index("with") + 1 :]) if "with" in words else []
     for word in words:
@@ -42,6 +42,7 @@ def check_words_agree(words: Sequence[str]) -> None:
         if not name or ("=" in word and "" in name.split(".")):
             raise UserError(f"{word!r} is neither NAME=VALUE nor a named config")
     given: dict[str, tuple[object, str]] = {}
+    replaced: set[str] = set()
     for word in words:
         path, sign, text = word.partition("=")
         for name, value in {path.strip(): _value(text)}.items() if sign else _named(word).items():
@@ -52,8 +53,10 @@ def check_words_agree(words: Sequence[str]) -> None:
             if not sign or "=" not in known[1]:
                 raise UserError(f"{known[1]} and {word} contradict each other; give one of them")
             # As in scripts, whose common settings are followed by a run's own.
-            say(f"{word} takes the place of {known[1]}")
+            replaced.add(name)
             given[name] = (value, word)
+    if replaced:
+        say(f"given more than once, of which the last counts: {', '.join(given[name][1] for name in sorted(replaced))}")
     skew, rho = given.get("skew"), given.get("rho")
     if skew is not None and rho is not None and _differ(skew[0], rho[0]):
         raise UserError(f"{rho[1]} and {skew[1]} contradict each other, as rho is 1 - skew; give one of them")

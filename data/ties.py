@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 ALIGNED, CONFLICTING, NEITHER = 1, -1, 0
 # How many standard errors a share must lie above that of the other classes.
@@ -30,6 +29,9 @@ def find_ties(counts: NDArray[np.int64]) -> NDArray[np.int8]:
         return np.zeros_like(ties)
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     share, certain = counts / totals, _certain(counts, totals)
+    # Not above: as long to import as half of torch, for own images with bias labels alone.
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(share, maximize=True)
     pairs = list(zip(rows.tolist(), columns.tolist(), strict=True))
     pairs += [(int(share[:, bias].argmax()), bias) for bias in range(n_biases) if bias not in columns]

@@ -10,9 +10,11 @@ from torch import Tensor
 from data.mapped import in_memory
 from data.operators import OPERATORS, Operator
 from data.split import Task
+from diagnosis.descriptors import DESCRIPTORS, image_properties
+from diagnosis.files import FILE_PROPERTIES, file_properties
 from diagnosis.intervals import Share
 from diagnosis.prepare import is_grey
-from diagnosis.properties import Predicted, file_properties, image_properties, predicted
+from diagnosis.properties import Predicted, predicted
 from diagnosis.rates import Moved, Network, Pairs, draw_pairs, measure
 from diagnosis.verdict import Verdict, judge, ranked
 from models.registry import build_classifier
@@ -107,13 +109,13 @@ def look(walk: Walk, task: Task, seed: int, bar: Callable[[int], object] = lambd
     wrong = said != held.target
     accuracy = balanced(said == held.target, held.target, task.n_targets)
     corrected = Share(float((wrong & (read == held.target)).sum()), int(wrong.sum())) if bool(wrong.any()) else None
-    properties: dict[str, Any] = dict(image_properties(images))
+    properties: dict[str, Any] = dict(image_properties(images, grey=is_grey(images)))
     if task.files is not None:
         properties |= file_properties([task.files[i] for i in train.ids.tolist()])
     told = predicted(properties, train.target, task.n_targets, seed, bar)
     return Diagnosis(
         task,
-        judge(moved, accuracy, task.n_targets, corrected),
+        judge(moved, accuracy, task.n_targets, corrected, told),
         ranked(moved),
         told,
         accuracy,
@@ -130,7 +132,8 @@ def look(walk: Walk, task: Task, seed: int, bar: Callable[[int], object] = lambd
 
 def parts(task: Task) -> int:
     """How often `look` tells its bar at most."""
-    return len(operators_for(in_memory(task.train.images))) + 17
+    images = in_memory(task.train.images)
+    return len(operators_for(images)) + len(DESCRIPTORS) + len(FILE_PROPERTIES)
 
 
 def operators_for(images: Tensor) -> list[Operator]:

@@ -2,19 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from data.operators import CONTROL
+from diagnosis.descriptors import DESCRIPTORS
 from diagnosis.intervals import Share, beyond
 from diagnosis.properties import Predicted
 from diagnosis.rates import Moved
 
-# What it takes to name a property, set by hand on a few runs with and without a shortcut (docs/diagnose.md): at the
-# unfavourable end of its interval it carries most answers along, ...
+# What it takes to name a property (docs/diagnose.md has the data on which this was set). It alone tells the class of
+# images that it was not fitted on, at the lower end of its interval, this far beyond chance: ...
+ALONE = 0.8
+# ... and of properties that do, one that takes several along (the spectrum) gives way to a narrower one this close, ...
+CLOSE = 0.1
+# ... and one of many numbers to one of few that does about as well.
+AS_WELL = 0.03
+# A cell of the image shows content too: it counts where the network's answers move with it as well, this far beyond
+# chance.
+CELL_MOVES = 0.2
+# Or, where no property reaches that: at the unfavourable end of its interval it carries most answers along, ...
 NAMED = 0.6
 # ... and laid on images of other classes it tells their class nearly as well as a whole image does.
 TELLS = 0.6
-# Operators this close to the best one are told apart by how much they take along: narrow ones go before general ones,
-# and the least change before others.
+# Operators this close to the best one are told apart by how much they change: the least before others.
 NEAR = 0.15
 # A simple property that alone reaches this much of what chance leaves open is worth a word.
 PLAIN = 0.5
@@ -22,7 +32,10 @@ PLAIN = 0.5
 # differ by.
 CORRECTED = 0.7
 # They take a part of everything along, and so name nothing.
+CELL = "patch_"  # how names of operators on cells begin
 UNSPECIFIC = (CONTROL, "mix")
+# A property that moves fewer answers than this beyond chance is one that the network makes little use of.
+LITTLE = 0.15
 
 
 @dataclass(frozen=True)
@@ -42,17 +55,37 @@ class Verdict:
     operator: str = ""
 
 
+class Telling(NamedTuple):
+    """A property that tells the class, and what its operator does."""
+
+    told: Predicted
+    moved: Moved
+
+    @property
+    def of_cell(self) -> bool:
+        """Whether it is a cell of the image."""
+        return self.moved.operator.name.startswith(CELL)
+
+    def takes_along(self, other: "Telling") -> bool:
+        """Whether the other one is a part of it that tells nearly as much."""
+        return other.told.name in DESCRIPTORS[self.told.name].along and other.told.beyond >= self.told.beyond - CLOSE
+
+
 def ranked(moved: Sequence[Moved]) -> list[Moved]:
     """The operators, the one that moves most first."""
     return sorted(moved, key=lambda one: -one.effect)
 
 
 def convincing(moved: Sequence[Moved]) -> list[Moved]:
-    """Operators that pass both thresholds, the one to name first: the narrowest of those that move most."""
+    """Operators that pass both thresholds of moving, the first of them to be named: of the best what changes least.
+
+    Those that take several properties along are left out: of images of nature the whole spectrum is what they show.
+    """
     passing = [
         one
         for one in ranked(moved)
         if one.operator.name not in UNSPECIFIC
+        and not one.operator.general
         and one.effect_low >= NAMED
         and one.tells_low >= TELLS
         and one.transferred.low > one.stays.high
@@ -60,11 +93,43 @@ def convincing(moved: Sequence[Moved]) -> list[Moved]:
     if not passing:
         return []
     near = [one for one in passing if one.effect >= passing[0].effect - NEAR]
-    first = min(near, key=lambda one: (one.operator.general, one.change))
+    first = min(near, key=lambda one: one.change)
     return [first, *(one for one in passing if one is not first)]
 
 
-def judge(moved: Sequence[Moved], accuracy: Share, classes: int, corrected: Share | None) -> Verdict:
+def telling(properties: Sequence[Predicted], moved: Sequence[Moved]) -> Telling | None:
+    """The property of images that alone tells the class, and what the operator does that moves it; None if none does.
+
+    Of several: a narrow one before one that takes it along; of cells of the image and properties of all of it those
+    that move more answers, as a cell has the colours of the whole; then one of few numbers before one of many, and of
+    as many the one that moves more.
+    """
+    by_operator = {one.operator.name: one for one in moved}
+    passing = [
+        Telling(one, by_operator[DESCRIPTORS[one.name].operator])
+        for one in properties
+        if one.name in DESCRIPTORS and DESCRIPTORS[one.name].operator in by_operator and one.beyond_low >= ALONE
+    ]
+    passing = [one for one in passing if not one.of_cell or one.moved.effect_low >= CELL_MOVES]
+    if not passing:
+        return None
+    best = max(one.told.beyond for one in passing)
+    kept = [one for one in passing if not one.moved.operator.general and one.told.beyond >= best - CLOSE] or passing
+    kept = [one for one in kept if not any(one.takes_along(other) for other in kept)]
+    most = max(kept, key=lambda one: one.moved.effect)
+    kept = [one for one in kept if one.of_cell == most.of_cell]
+    best = max(one.told.beyond for one in kept)
+    as_well = [one for one in kept if one.told.beyond >= best - AS_WELL]
+    return min(as_well, key=lambda one: (one.told.numbers, -one.moved.effect))
+
+
+def judge(
+    moved: Sequence[Moved],
+    accuracy: Share,
+    classes: int,
+    corrected: Share | None,
+    properties: Sequence[Predicted] = (),
+) -> Verdict:
     """The verdict.
 
     Parameters
@@ -77,7 +142,12 @@ def judge(moved: Sequence[Moved], accuracy: Share, classes: int, corrected: Shar
         How many there are.
     corrected
         Of the held-out images that it gets wrong, how many the network trained against it gets right.
+    properties
+        How well each alone predicts the class.
     """
+    told = telling(properties, moved)
+    if told is not None:
+        return _told(*told)
     learnt = beyond(accuracy.low, 1 / classes)
     if not moved or learnt <= 0.1:
         return Verdict(
@@ -111,10 +181,37 @@ def judge(moved: Sequence[Moved], accuracy: Share, classes: int, corrected: Shar
     return Verdict(
         "none",
         "no shortcut seen",
-        f"no operator moves the answers as a shortcut would{most}",
+        f"no property alone tells the class{_best(properties)}, and none moves the answers as a shortcut would{most}",
         "a shortcut in shapes or content, which no operator moves; one that touches few images or a single class; more "
         "images than were looked at",
     )
+
+
+def _told(one: Predicted, moved: Moved) -> Verdict:
+    where = moved.operator.where
+    mark = "a mark in " if moved.operator.name.startswith(CELL) else "in "
+    words = (
+        f"the shortcut is {mark}{where} ({one.name} alone tells the class of {one.accuracy.value:.0%} of the images, "
+        f"by chance {one.chance:.0%}; {moved.transferred.value:.0%} of a small network's answers move with it, "
+        f"{moved.chance.value:.0%} by chance)"
+    )
+    how = "very sure" if one.beyond_low >= 0.88 else "fairly sure"
+    sure = f"{how}: {one.accuracy.low:.0%} to {one.accuracy.high:.0%} of {one.accuracy.n} images"
+    if moved.effect_low < LITTLE:
+        sure += "; but a small network makes little use of it, and another one need not either"
+    doubt = (
+        f"if the classes differ in {where} by their nature (as ripe and unripe do in colour), it is no shortcut; "
+        "look at the examples"
+    )
+    return Verdict("named", words, sure, doubt, moved.operator.name)
+
+
+def _best(properties: Sequence[Predicted]) -> str:
+    """The image property that tells most, in brackets."""
+    best = max((one for one in properties if one.name in DESCRIPTORS), key=lambda one: one.beyond, default=None)
+    if best is None:
+        return ""
+    return f" (most: {best.name}, {best.accuracy.value:.0%}, by chance {best.chance:.0%})"
 
 
 def _named(named: Sequence[Moved]) -> Verdict:
@@ -125,7 +222,7 @@ def _named(named: Sequence[Moved]) -> Verdict:
         f"the shortcut is in {first.operator.where} ({first.transferred.value:.0%} of the answers move with "
         f"{first.operator.summary}, {first.chance.value:.0%} by chance{also})"
     )
-    if first.operator.name.startswith("patch_"):
+    if first.operator.name.startswith(CELL):
         words = words.replace("the shortcut is in", "the shortcut is a mark in", 1)
     margin = min(first.effect_low, first.tells_low)
     how = "very" if margin >= 0.85 else "fairly" if margin >= 0.7 else "just"
@@ -146,5 +243,5 @@ def plain_words(properties: Sequence[Predicted]) -> list[str]:
     return [
         f"{one.name} alone predicts the class of {one.accuracy.value:.0%} of the images (by chance {one.chance:.0%})"
         for one in properties
-        if beyond(one.accuracy.low, one.chance) >= PLAIN
+        if one.beyond_low >= PLAIN
     ]

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torchvision.models import ResNet50_Weights, resnet50
 
 from errors import UserError
 from models.backbone import Backbone
@@ -27,12 +26,16 @@ from settings import nearest
 Channels = tuple[tuple[float, ...], tuple[float, ...]]
 IMAGENET: Channels = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM = "timm/"
+RESNET50 = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"  # torchvision's IMAGENET1K_V2
 
 
 class ResNet50(Backbone):
     """torchvision's ResNet-50 at any size; 2,048 features."""
 
     def __init__(self) -> None:
+        # Not above: torchvision imports torch's compiler, for as long as all the rest of the program takes.
+        from torchvision.models import resnet50
+
         super().__init__()
         self.features = 2048
         self.body = resnet50(weights=None)
@@ -83,7 +86,7 @@ KNOWN: dict[str, Known] = {
         channels=((127 / 255,) * 3, (128 / 255,) * 3),
     ),
     "resnet18": Known(ResNet18, "ResNet-18, ImageNet weights", **_published(RESNET18)),
-    "resnet50": Known(ResNet50, "ResNet-50, ImageNet weights", **_published(ResNet50_Weights.IMAGENET1K_V2.url)),
+    "resnet50": Known(ResNet50, "ResNet-50, ImageNet weights", **_published(RESNET50)),
 }
 
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet, ResNet18_Weights
 
 from downloads import fetch
 from errors import UserError
 
-URL = ResNet18_Weights.IMAGENET1K_V1.url
+URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"  # torchvision's IMAGENET1K_V1
 FILE = URL.rpartition("/")[2]
 
 
@@ -66,6 +65,9 @@ def start_from(network: nn.Module, path: Path) -> None:
     UserError
         A file that is damaged, holds more than tensors, or is of another network.
     """
+    # Not above: torchvision imports torch's compiler, for as long as all the rest of the program takes.
+    from torchvision.models import ResNet
+
     bodies = [module for module in network.modules() if isinstance(module, ResNet)]
     state = _read(path)
     for body in bodies:

@@ -1,9 +1,10 @@
 """Residual networks (He et al., CVPR 2016): the small one of CIFAR-10, and torchvision's ResNet-18."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torchvision.models import ResNet, resnet18
 
 from models.backbone import Backbone
 
@@ -75,6 +76,9 @@ class ResNet18(Backbone):
 
     def __init__(self, projected: int | None = None) -> None:
         super().__init__()
+        # Not above: torchvision imports torch's compiler, for as long as all the rest of the program takes.
+        from torchvision.models import resnet18
+
         self.features = 512 if projected is None else projected
         self.body = resnet18(weights=None)
         # What is left without the classifier of ImageNet's classes.
@@ -91,7 +95,7 @@ class ResNet18(Backbone):
         return early, self.project(late)
 
 
-def early_of(body: ResNet, images: Tensor) -> tuple[list[Tensor], Tensor]:
+def early_of(body: Any, images: Tensor) -> tuple[list[Tensor], Tensor]:
     """Of one of torchvision's residual networks, the maps after its stem and its first stage, and its features."""
     stem = body.maxpool(body.relu(body.bn1(body.conv1(images))))
     first = body.layer1(stem)

@@ -19,6 +19,7 @@ from errors import UserError
 from models.backbone import Backbone
 from models.registry import BACKBONES
 from settings import Setting
+from stages.methods import command_of
 from stages.recipes import RECIPES, STAGES, stages_of
 from training.stage import Stage
 
@@ -123,6 +124,7 @@ def _methods() -> str:
         lines.append(f"* Bias labels of training images: {'needed' if _needs_labels(name) else 'not needed'}.")
         if recipe.paper:
             lines.append(f"* Paper: {f'[{recipe.paper}]({recipe.link})' if recipe.link else recipe.paper}.")
+        lines.append(f"* Command: `{command_of(name)}`.")
         if recipe.cost:
             lines.append(f"* A run takes: {recipe.cost}.")
         if recipe.expected:

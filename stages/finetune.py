@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
-from losses.contrastive import supervised_contrastive
 from models.gates import apply_mask, fold_mask
 from settings import Setting
 from stages.common.budget import training_batches
@@ -19,8 +18,9 @@ from stages.common.classifier import (
     stored_classifier,
     training_settings,
 )
+from stages.common.contrastive import CONTRASTIVE, ContrastiveTerm
 from stages.common.scores import flags_for
-from stages.prune import CONTRASTIVE, PRUNING_BATCH
+from stages.prune import PRUNING_BATCH
 from training.artifacts import ConflictScore, Mask, TrainedModel, take
 from training.stage import Artifact, Context, Stage
 
@@ -89,17 +89,12 @@ class Finetune(Stage):
             mask = {name: kept.to(ctx.device) for name, kept in take(inputs, "mask", Mask).kept.items()}
             fold_mask(model, mask)
             apply_mask(model, mask)
-        contrast = own["contrastive_weight"]
+        contrastive = ContrastiveTerm(ctx, flags)
 
         def loss(batch: Batch) -> Tensor:
             features = model.features(batch.inputs)
             total = cross_entropy(model.head(features), batch.target)
-            if contrast:
-                flag = flags.index_select(0, batch.index)
-                total = total + contrast * supervised_contrastive(
-                    features, batch.target, flag, mask=own["contrastive_mask"]
-                )
-            return total
+            return contrastive.added_to(total, features, batch)
 
         fitted = fit_classifier(ctx, model, loss, read_out="target", training=training)
         artifact = model_artifact(source.spec, fitted, "target", source.initial)

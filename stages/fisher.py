@@ -1,7 +1,7 @@
 """Functional Fisher information as a regulariser (Gat et al., NeurIPS 2020): training that uses every modality."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -84,15 +84,7 @@ class Fisher(Stage):
             ctx.say(f"{self.name}: {ctx.task.name} has one modality, the image; nothing is weighed against it")
         weights = [own[f"lambda_{name}"] for name in names]
         published = own["form"] == "published"
-        copies, neighbours = own["n_samples"], own["neighbours"]
-
-        def deviation(rows: Tensor, some: int) -> Tensor:
-            distance = neighbour_distance(rows, neighbours, some)
-            if published:
-                # Its neighbours are sought among all copies, where a row's own are the nearest, at distance 0.
-                return distance * (copies * neighbours / (copies * neighbours + copies - 1))
-            # Spread over the elements: a perturbed row is as far from its origin as its neighbours are.
-            return distance / rows[0].numel() ** 0.5
+        copies = own["n_samples"]
 
         def predict(*modalities: Tensor) -> Tensor:
             return model(modalities[0] if len(modalities) == 1 else modalities)
@@ -108,9 +100,8 @@ class Fisher(Stage):
                 running.add_(total.detach())
                 return total, logs
             parts = [batch.images] if batch.vector is None else [batch.images, batch.vector]
-            # A batch comes in random order, so its first images are a fair choice.
-            some = max(1, round(own["perturb"] * len(logits)))
-            near = [perturbed(part[:some], deviation(part, some), copies, ctx.generator) for part in parts]
+            some = perturbed_rows(len(logits), own)
+            near = [perturbed(part[:some], noise_size(part, some, own), copies, ctx.generator) for part in parts]
             probability = torch.softmax(logits[:some], dim=1).repeat_interleave(copies, dim=0)
             if published:
                 scores = published_information(predict(*near), probability, near, own["estimation"])
@@ -143,6 +134,25 @@ class Fisher(Stage):
         if own["perturb"]:
             report = report.with_figures(information_figures(fitted.history, names))
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": report}
+
+
+def perturbed_rows(count: int, own: Mapping[str, Any]) -> int:
+    """How many of a batch's images are perturbed: its first ones, a fair choice as it comes in random order."""
+    return max(1, round(own["perturb"] * count))
+
+
+def noise_size(rows: Tensor, some: int, own: Mapping[str, Any]) -> Tensor:
+    """Standard deviation of the noise on each element of the first `some` rows, float [some].
+
+    rows : float [B, ...], of one modality; own : the settings of the stage
+    """
+    copies, neighbours = own["n_samples"], own["neighbours"]
+    distance = neighbour_distance(rows, neighbours, some)
+    if own["form"] == "published":
+        # Its neighbours are sought among all copies, where a row's own are the nearest, at distance 0.
+        return distance * (copies * neighbours / (copies * neighbours + copies - 1))
+    # Spread over the elements: a perturbed row is as far from its origin as its neighbours are.
+    return distance / rows[0].numel() ** 0.5
 
 
 def information_figures(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
-from losses.contrastive import supervised_contrastive
 from models.gates import add_gates, fold_mask
 from settings import Setting
 from stages.common.budget import training_batches
@@ -19,19 +18,12 @@ from stages.common.classifier import (
     stored_classifier,
     training_settings,
 )
+from stages.common.contrastive import CONTRASTIVE, ContrastiveTerm
 from stages.common.scores import flags_for
 from training.artifacts import ConflictScore, Mask, TrainedModel, take
 from training.job import Job, Update
 from training.loop import fit
 from training.stage import Artifact, Context, Stage
-
-CONTRASTIVE: dict[str, Setting] = {
-    "contrastive_weight": Setting(0.05, "weight of the contrastive loss", low=0, search=("uniform", 0.0, 0.2)),
-    "contrastive_mask": Setting(
-        "column", "positives: the other image is a suspect (as executed), or either is", choices=("column", "either")
-    ),
-}
-
 
 PRUNING_BATCH = Setting(256, "images in a training batch", low=1)
 
@@ -78,19 +70,14 @@ class Prune(Stage):
         source = take(inputs, "model", TrainedModel)
         model = stored_classifier(ctx, source)
         gates = add_gates(model, own["sampling"])
-        contrast, sparsity = own["contrastive_weight"], own["sparsity_weight"]
+        contrastive, sparsity = ContrastiveTerm(ctx, flags), own["sparsity_weight"]
 
         def loss(batch: Batch) -> Tensor:
             assert ctx.generator is not None
             gates.sample(ctx.generator)
             features = model.features(batch.inputs)
             total = cross_entropy(model.head(features), batch.target) + sparsity * gates.logit_sum()
-            if contrast:
-                flag = flags.index_select(0, batch.index)
-                total = total + contrast * supervised_contrastive(
-                    features, batch.target, flag, mask=own["contrastive_mask"]
-                )
-            return total
+            return contrastive.added_to(total, features, batch)
 
         def read_outs(images: Tensor) -> dict[str, Tensor]:
             gates.hard()

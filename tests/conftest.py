@@ -124,7 +124,7 @@ def run_tiny(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..
 def processes() -> ForkServerContext:
     """Processes that start from one in which torch is imported and no training has begun, as autograd wants it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.pipeline"])
+    context.set_forkserver_preload(["tests.pipeline", "tests.killing"])
     return context
 
 

@@ -12,8 +12,9 @@ import pytest
 
 import main
 from catalogue import RUN_SETTINGS, known_settings
-from config import NAMED_CONFIGS
+from config import NAMED_CONFIGS, resolve
 from data.registry import DATASETS
+from stages.methods import command_of
 from stages.recipes import RECIPES, STAGES
 from training.code import ROOT
 
@@ -104,12 +105,16 @@ def test_a_checkpoint_that_is_none(command, tmp_path, capfd, content, suffix):
     assert f"checkpoint={path}: " in line
 
 
-def test_as_a_person_starts_it(tmp_path):
+def test_as_a_user_starts_it(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    line = [sys.executable, str(ROOT / "main.py"), "with", "sede=3"]
+    line = [sys.executable, "-X", "importtime", str(ROOT / "main.py"), "with", "sede=3"]
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: no setting is called 'sede'; did you mean seed? (`print_config` lists them all)\n"
+    imported = {part.rpartition("|")[2].strip() for part in done.stderr.splitlines() if part.startswith("import time:")}
+    # Torch's compiler takes as long to import as all the rest.
+    assert {"torch", "sacred"} <= imported and not {"torchvision", "torch._dynamo", "sympy"} & imported
+    said = "".join(part for part in done.stderr.splitlines(True) if not part.startswith("import time:"))
+    assert said == "error: no setting is called 'sede'; did you mean seed? (`print_config` lists them all)\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -142,6 +147,23 @@ def test_help_of_one_word(capfd):
         "evaluate: Print and record",
     ):
         assert part in out
+
+
+def test_help_of_a_method_is_its_recipe(capfd):
+    assert main.main(["help", "dcwp", "lff"]) == 0
+    out = words_of(capfd.readouterr().out)
+    dcwp = RECIPES["dcwp"]
+    for part in (dcwp.summary, dcwp.link, dcwp.cost, dcwp.expected, "stages: pretrain, mine_gce, prune, finetune"):
+        assert part in out
+    assert "command: python main.py with colored_mnist skewed1 severity4 dcwp" in out
+    # A name that a method and a stage share has both.
+    assert "method lff: Learning from Failure" in out and "lff.q:" in out
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_the_command_of_a_method_is_accepted_and_trains_it(configured, method):
+    words = command_of(method).removeprefix("python main.py with ").split()
+    assert resolve(configured(*words))["method"] == method
 
 
 def test_print_config_gives_the_settings_of_the_method_and_the_data_set(capfd, tmp_path, monkeypatch):

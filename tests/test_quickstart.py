@@ -8,7 +8,10 @@ import pytest
 from tracking.folders import read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = ("limit=600", "pretrain.epochs=2", "branches.epochs=1", "distill.epochs=1", "threads=1", "progress=False")
+SMALL = (
+    "limit=600", "pretrain.epochs=2", "branches.epochs=1", "distill.epochs=1", "threads=1", "progress=False",
+    "pictures=False",
+)  # fmt: skip
 
 
 @pytest.mark.skipif(

@@ -175,7 +175,7 @@ def _kind_of(folder: StageFolder, references: References) -> str:
     """Of the folder of a stage that nobody is computing."""
     if not folder.finished:
         # A lock alone is what a stage leaves that failed before its first checkpoint.
-        return CHECKPOINT if (folder.path / "checkpoint.pt").exists() else LEFTOVER
+        return CHECKPOINT if folder.begun else LEFTOVER
     needed = folder.path.name in references.stages or references.sweeping or bool(references.damaged)
     needed = needed or (folder.path / "done.json").stat().st_mtime >= references.since
     return STAGE if needed else UNREFERENCED

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ class RunFiles(FileStorageObserver):
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, which takes its place when all is written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Sacred's heartbeat and the run itself may write the same file at the same moment, from two threads.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         yield partial
         partial.replace(path)

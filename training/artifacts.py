@@ -171,7 +171,11 @@ class Selected(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint(Artifact):
-    """All that an unfinished training needs to go on: `optimisers` are their state dicts, the rest as of its loop."""
+    """All that an unfinished training needs to go on: `optimisers` are their state dicts, the rest as of its loop.
+
+    group : folders of all the stages that wrote one at this epoch, being trained together; empty for one by itself
+    replicas, nondeterministic, captured : as of the report, so far
+    """
 
     model: State
     optimisers: Sequence[Mapping[str, Any]]
@@ -179,6 +183,10 @@ class Checkpoint(Artifact):
     history: Sequence[Mapping[str, float]]
     selected: Mapping[str, Selected]
     mean: State
+    group: Sequence[str] = ()
+    replicas: int = 1
+    nondeterministic: Sequence[str] = ()
+    captured: bool = False
 
 
 def take(inputs: Inputs, name: str, kind: type[A]) -> A:

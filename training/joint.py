@@ -8,9 +8,10 @@ from torch import Tensor
 
 from data.gathered import Gathered, side_by_side
 from training.captured import Captured
-from training.loop import Loop, add_to, captured_step
+from training.loop import Loop
 from training.repeatable import noting_what_is_not
 from training.stacked import Stacked
+from training.steps import add_to, captured_step
 
 
 class Joint:

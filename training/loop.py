@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from data.batches import Batch
-from errors import UserError
 from randomness import derive
 from training.artifacts import Checkpoint
-from training.captured import Captured, wants_capture
 from training.checkpoints import check_checkpoint
 from training.diverged import check_losses
 from training.evaluation import Evaluation, evaluate, evaluate_on_tests
@@ -25,6 +23,7 @@ from training.repeatable import noting_what_is_not
 from training.selections import Selections
 from training.speed import speed_up
 from training.stage import Context
+from training.steps import add_to, captured_step, told
 
 
 def fit(job: Job, ctx: Context) -> Fitted:
@@ -42,7 +41,7 @@ def fit(job: Job, ctx: Context) -> Fitted:
 def fit_alone(job: Job, ctx: Context) -> Fitted:
     """`fit` of one job by itself."""
     loop = Loop(job, ctx)
-    loop.resume()
+    loop.resume(ctx.folder.load_checkpoint())
     return loop.run()
 
 
@@ -54,6 +53,7 @@ class Loop:
         self.ctx = ctx
         self.done = 0
         self.replicas = 1
+        self.group: Sequence[str] = ()  # of the checkpoint that training goes on from
         self.history: list[dict[str, float]] = []
         self.selections = Selections(job.model, job.epochs)
         self._saved = time.monotonic()
@@ -71,6 +71,8 @@ class Loop:
 
     def run(self) -> Fitted:
         """All epochs that are left."""
+        if self.ends_here():
+            return self.fitted(stopped=True)
         with self.bar(self.ctx.stage) as bar:
             while self.done < self.job.epochs:
                 self.measure(*self.train())
@@ -87,10 +89,9 @@ class Loop:
 
     def fitted(self, stopped: bool = False) -> Fitted:
         """What has been done."""
-        recorded = self._captured is not None and self._captured.recorded
+        speed = {**self.speed, "graph": self._recorded()}
         if self._captured is not None:
             self._captured.forget()  # its memory is for the next stage
-        speed = {**self.speed, "graph": recorded or self.speed.get("graph", False)}
         return Fitted(
             self.history, self.selections.with_states(), speed, stopped, self.replicas, self.nondeterministic or ()
         )
@@ -99,9 +100,8 @@ class Loop:
         """A progress bar of the epochs."""
         return epoch_bar(name, self.done, self.job.epochs, self.ctx.progress)
 
-    def resume(self) -> None:
-        """Resume from the stage's checkpoint where there is one."""
-        state = self.ctx.folder.load_checkpoint()
+    def resume(self, state: Checkpoint | None) -> None:
+        """Resume from a checkpoint where there is one."""
         if state is None:
             return
         before = self._beginning()
@@ -141,6 +141,9 @@ class Loop:
             tensor.copy_(state.tensors[name])
         self.selections.restore(state.selected, state.mean, self.ctx.device)
         self.done, self.history = len(state.history), [dict(row) for row in state.history]
+        self.group, self.replicas = tuple(state.group), state.replicas
+        self.nondeterministic = list(state.nondeterministic) if state.history else None
+        self.speed = {**self.speed, "graph": True} if state.captured else self.speed
 
     def begin(self) -> torch.Generator:
         """Make ready for the next epoch: modes, learning rates, randomness. Its generator, the same in every epoch."""
@@ -183,7 +186,7 @@ class Loop:
             try:
                 given = update.loss(batch)
             except ValueError as error:
-                raise _told(error, self.ctx.stage) from error
+                raise told(error, self.ctx.stage) from error
             loss, logs = (given, {}) if isinstance(given, Tensor) else given
             loss.backward()
             update.optimiser.step()
@@ -224,6 +227,11 @@ class Loop:
         """Whether the job gives up after the epochs it has done."""
         return self.job.stop is not None and self.job.stop(self.done)
 
+    def ends_here(self) -> bool:
+        """Whether the job gives up after the epoch of its checkpoint: a joint one is written whoever gives up there."""
+        unasked, self.group = bool(self.group), ()
+        return unasked and self.wants_to_stop()
+
     def measure_mean(self) -> None:
         """Evaluate the mean of the weights, and leave the model with its last ones."""
         last = {name: value.detach().clone() for name, value in self.job.model.state_dict().items()}
@@ -241,20 +249,27 @@ class Loop:
         late = time.monotonic() - self._saved >= self.ctx.checkpoint_seconds
         return late and self.done < self.job.epochs
 
-    def checkpoint(self) -> None:
-        """Replace the stage's checkpoint."""
-        self.ctx.folder.save_checkpoint(
-            Checkpoint(
-                # Copies: weights may be views of those of several seeds, all of which would be written.
-                model={name: value.clone() for name, value in self.job.model.state_dict().items()},
-                optimisers=[update.optimiser.state_dict() for update in self.job.updates],
-                tensors=self.job.tensors,
-                history=self.history,
-                selected=self.selections.with_states(),
-                mean=self.selections.mean,
-            )
+    def checkpoint(self, group: Sequence[str] = ()) -> None:
+        """Replace the stage's checkpoint; or, of a group that is trained together, keep it until all have theirs."""
+        state = Checkpoint(
+            # Copies: weights may be views of those of several seeds, all of which would be written.
+            model={name: value.clone() for name, value in self.job.model.state_dict().items()},
+            optimisers=[update.optimiser.state_dict() for update in self.job.updates],
+            tensors=self.job.tensors,
+            history=self.history,
+            selected=self.selections.with_states(),
+            mean=self.selections.mean,
+            group=tuple(group),
+            replicas=self.replicas,
+            nondeterministic=list(self.nondeterministic or ()),
+            captured=self._recorded(),
         )
+        (self.ctx.folder.save_pending if group else self.ctx.folder.save_checkpoint)(state)
         self._saved = time.monotonic()
+
+    def _recorded(self) -> bool:
+        own = self._captured is not None and self._captured.recorded
+        return own or self.speed.get("graph", False)
 
     def _best(self, row: Mapping[str, float], key: str) -> bool:
         """Whether the row beats every earlier one; the first of equals stays."""
@@ -279,34 +294,5 @@ class Loop:
                 self.ctx.log(f"{self.ctx.stage}/{name}", value, int(row["epoch"]))
 
 
-def captured_step(
-    step: Callable[[Tensor], None], jobs: Sequence[Job], generators: Sequence[torch.Generator], ctx: Context
-) -> Captured | None:
-    """A step on positions of the jobs' images as a CUDA graph; None where it cannot or is not to be one."""
-    able = all(job.capturable and job.batches.in_memory for job in jobs)
-    if not (able and wants_capture(ctx.settings, ctx.device)):
-        return None
-    return Captured(step, jobs[0].batches.batch_size, ctx.device, generators)
-
-
-def add_to(totals: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Add values to sums by name, in place; the first of a name is copied."""
-    for name, value in values.items():
-        if name in totals:
-            totals[name] += value.detach()
-        else:
-            totals[name] = value.detach().clone()
-
-
 def _figures(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
     return {f"{name}/{figure}": value for name, one in evaluations.items() for figure, value in one.figures.items()}
-
-
-def _told(error: ValueError, stage: str) -> Exception:
-    """The error of a loss; of batch normalisation on one value as one for the user, who chose the batches."""
-    if "more than 1 value per channel" not in str(error):
-        return error
-    return UserError(
-        f"{stage}: batch normalisation needs more than one image in a batch: set {stage}.batch_size to at least 2, or "
-        "a larger image_size"
-    )

@@ -8,11 +8,14 @@ would alone. Where a stage trains it waits until the others have come as far; th
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
 from data.split import Task
 from errors import UserError
+from training.artifacts import Checkpoint
 from training.job import Fitted, Job
 from training.joint import Joint
 from training.loop import Loop
@@ -183,16 +186,56 @@ class _Seat:
 def fit_together(requests: Sequence[tuple[Job, Context]], say: Callable[[str], None]) -> list[Fitted | UserError]:
     """`fit.fit` of several jobs of one stage, together where they stack, else one after another, with a line why."""
     loops = [Loop(job, ctx) for job, ctx in requests]
+    _resume(loops)
+    found: dict[int, Fitted | UserError] = {}
+    for some in _as_before(loops):
+        group = _Group(some)
+        if len(some) > 1:
+            try:
+                group.run()
+            except Unstackable as why:
+                say(f"{some[0].ctx.stage}: the runs are trained one after another: {why}")
+        found |= zip(map(id, some), group.results(), strict=True)
+    return [found[id(loop)] for loop in loops]
+
+
+def _resume(loops: Sequence[Loop]) -> None:
+    """Resume each from its checkpoint; those that were trained together from one epoch.
+
+    All of a group keep their new checkpoints beside the old ones before any takes the place of the old one. Of a
+    process that was killed on the way, either all have a new one, pending or settled, or all have the old one still.
+    """
+    folders = {_name(loop): loop.ctx.folder for loop in loops}
+    pending = {name: moment for name, folder in folders.items() if (moment := _moment(folder.load_pending()))}
+    # Read once more below: at most one is held at a time, as they may be large.
+    settled = {name: _moment(folder.load_checkpoint()) for name, folder in folders.items()} if pending else {}
     for loop in loops:
-        loop.resume()
-    if len(loops) == 1:
-        return [_run(loops[0])]
-    group = _Group(loops)
-    try:
-        group.run()
-    except Unstackable as why:
-        say(f"{loops[0].ctx.stage}: the runs are trained one after another: {why}")
-    return group.results()
+        new = pending.get(_name(loop))
+        whole = new is not None and all(
+            new in (pending.get(other), settled[other]) for other in new[0] if other in folders
+        )
+        loop.resume(loop.ctx.folder.load_pending() if whole else loop.ctx.folder.load_checkpoint())
+
+
+def _name(loop: Loop) -> str:
+    return loop.ctx.folder.path.name
+
+
+def _moment(state: Checkpoint | None) -> tuple[tuple[str, ...], int] | None:
+    """What checkpoints that a group wrote at one epoch have in common."""
+    return None if state is None else (tuple(state.group), len(state.history))
+
+
+def _as_before(loops: Sequence[Loop]) -> list[list[Loop]]:
+    """The loops in the groups in which they were trained; those that begin are one.
+
+    In another group a seed would have other last digits: products of several are summed in another order.
+    """
+    groups: dict[object, list[Loop]] = {}
+    for loop in loops:
+        alone = bool(loop.done) and not loop.group
+        groups.setdefault(id(loop) if alone else (loop.group, loop.done), []).append(loop)
+    return list(groups.values())
 
 
 def _run(loop: Loop) -> Fitted | UserError:
@@ -209,6 +252,7 @@ class _Group:
     def __init__(self, loops: Sequence[Loop]) -> None:
         self._loops = loops
         self._alive = list(loops)
+        self._epochs = loops[0].job.epochs
         self._found: dict[int, Fitted] = {}
 
     def results(self) -> list[Fitted | UserError]:
@@ -217,33 +261,35 @@ class _Group:
 
     def run(self) -> None:
         """Train them simultaneously as long as there are several."""
-        self._catch_up()
-        epochs = self._loops[0].job.epochs
+        for loop in list(self._alive):
+            if loop.ends_here():
+                self._end(loop)
         with self._loops[0].bar(f"{self._loops[0].ctx.stage}, {len(self._loops)} runs") as bar:
-            while len(self._alive) > 1:
-                joint = self._stack()
-                asked_to_stop = False
-                while not asked_to_stop and self._alive[0].done < epochs:
-                    means, seconds = joint.train()
-                    for loop, own in zip(self._alive, means, strict=True):
-                        loop.measure(own, seconds)
-                    bar.set_postfix_str(self._headline(), refresh=False)
-                    bar.update()
-                    asked_to_stop = self._let_go(joint.stacked)
-                    self._checkpoint_if_due(joint.stacked, asked_to_stop)
-                if not asked_to_stop:
-                    for loop in self._alive:
-                        loop.measure_mean()
-                        self._found[id(loop)] = loop.fitted()
-                    return
+            while len(self._alive) > 1 and self._alive[0].done < self._epochs:
+                self._train_until_one_leaves(bar)
+        for loop in self._alive:
+            if loop.done == self._epochs:
+                loop.measure_mean()
+                self._found[id(loop)] = loop.fitted()
 
-    def _catch_up(self) -> None:
-        """Who was interrupted at an earlier epoch than others comes as far as they are."""
-        furthest = max(loop.done for loop in self._loops)
-        for loop in self._loops:
-            while loop.done < furthest and id(loop) not in self._found:
-                loop.measure(*loop.train())
-                self._end_if_asked(loop)
+    def _train_until_one_leaves(self, bar: "tqdm[Any]") -> None:
+        """Train those that are left to the end, or until one asks to stop."""
+        joint = self._stack()
+        present = list(self._alive)
+        while len(self._alive) == len(present) and self._alive[0].done < self._epochs:
+            means, seconds = joint.train()
+            for loop, own in zip(present, means, strict=True):
+                loop.measure(own, seconds)
+            bar.set_postfix_str(self._headline(), refresh=False)
+            bar.update()
+            for loop in present:
+                if loop.wants_to_stop():
+                    self._end(loop)
+            left = len(self._alive) < len(present)
+            # At the end as well: who is killed while results are stored one by one has all of them still.
+            if left or present[0].done == self._epochs or any(loop.checkpoint_due() for loop in present):
+                joint.stacked.release()
+                self._checkpoint(present)
 
     def _stack(self) -> "Joint":
         for loop in self._alive:
@@ -257,27 +303,17 @@ class _Group:
             raise
         return Joint(self._alive, found)
 
-    def _let_go(self, stacked: Stacked) -> bool:
-        """Whether some have asked to stop; the others' optimisers then have their states."""
-        before = len(self._alive)
-        for loop in list(self._alive):
-            self._end_if_asked(loop)
-        if len(self._alive) < before:
-            stacked.release()
-            return True
-        return False
+    def _checkpoint(self, present: Sequence[Loop]) -> None:
+        """Of all or of none (`_resume`)."""
+        names = [_name(loop) for loop in present]
+        for loop in present:
+            loop.checkpoint(names)
+        for loop in present:
+            loop.ctx.folder.settle_pending()
 
-    def _checkpoint_if_due(self, stacked: Stacked, released: bool) -> None:
-        if any(loop.checkpoint_due() for loop in self._alive):
-            if not released:
-                stacked.release()
-            for loop in self._alive:
-                loop.checkpoint()
-
-    def _end_if_asked(self, loop: Loop) -> None:
-        if loop.wants_to_stop():
-            self._found[id(loop)] = loop.fitted(stopped=True)
-            self._alive.remove(loop)
+    def _end(self, loop: Loop) -> None:
+        self._found[id(loop)] = loop.fitted(stopped=True)
+        self._alive.remove(loop)
 
     def _headline(self) -> str:
         return f"{self._alive[0].headline()} (the first)"

@@ -58,27 +58,45 @@ class StageFolder:
 
     def load_checkpoint(self) -> Checkpoint | None:
         """The last checkpoint of an unfinished stage, or None when there is none or it is damaged."""
-        if not (self.path / "checkpoint.pt").exists():
-            return None
-        return self._load("checkpoint.pt", lambda plain: take({"it": from_plain(plain)}, "it", Checkpoint))
+        return self._checkpoint("checkpoint.pt")
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""
         self._save("checkpoint.pt", to_plain(checkpoint))
+        (self.path / "pending.pt").unlink(missing_ok=True)
 
     def drop_checkpoint(self) -> None:
         """Forget the checkpoint: the stage starts over."""
-        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        for name in ("checkpoint.pt", "pending.pt"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def save_pending(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint beside the last one, until all that are trained together have theirs."""
+        self._save("pending.pt", to_plain(checkpoint))
+
+    def load_pending(self) -> Checkpoint | None:
+        """The checkpoint that has not taken the place of the last one yet; None where there is none."""
+        return self._checkpoint("pending.pt")
+
+    def settle_pending(self) -> None:
+        """Let it take the place of the last one."""
+        (self.path / "pending.pt").replace(self.path / "checkpoint.pt")
 
     def clear(self) -> None:
         """Forget the result and the checkpoint."""
-        for name in ("done.json", "result.pt", "checkpoint.pt"):
+        for name in ("done.json", "result.pt"):
             (self.path / name).unlink(missing_ok=True)
+        self.drop_checkpoint()
 
     @property
     def finished(self) -> bool:
         """Whether there is a result, as far as its folder says."""
         return (self.path / "done.json").exists()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any((self.path / name).exists() for name in ("checkpoint.pt", "pending.pt"))
 
     def leftovers(self) -> list[Path]:
         """Files that a killed process was writing; while the stage is locked they may be a living one's."""
@@ -128,9 +146,14 @@ class StageFolder:
 
     def _sweep(self) -> None:
         """Remove what processes that were killed while they wrote have left; the caller holds the lock."""
-        for name in ("checkpoint.pt", "result.pt", "done.json"):
+        for name in ("checkpoint.pt", "pending.pt", "result.pt", "done.json"):
             for left in self.path.glob(f".{name}.*"):
                 left.unlink(missing_ok=True)
+
+    def _checkpoint(self, name: str) -> Checkpoint | None:
+        if not (self.path / name).exists():
+            return None
+        return self._load(name, lambda plain: take({"it": from_plain(plain)}, "it", Checkpoint))
 
     def _load(self, name: str, made: Callable[[dict[str, Any]], T]) -> T | None:
         path = self.path / name

@@ -176,6 +176,8 @@ class Walk:
                     result, {"stage": stage.name, "key": key, "seed": settings["seed"], "data": self._task.key}
                 )
             else:
+                # Of a process that was killed just after it had stored the result.
+                folder.drop_checkpoint()
                 say(f"{stage.name}: finished before, reused ({folder.path.name})")
                 _relog(stage.name, take(result, "report", Report).history, self._log)
         self.outcome.artifacts |= {name: artifact for name, artifact in result.items() if name != "report"}

@@ -12,7 +12,7 @@ from tracking.results.gather import Filter
 from tracking.results.published import beside, find_papers, papers
 from tracking.results.summary import tables_of, unfinished
 from tracking.results.tables import NOTHING, Table
-from vocabulary import FIGURES, SELECTIONS
+from vocabulary import SELECTIONS
 
 COLUMNS = "run,method,dataset,skew,seed,status"
 
@@ -21,8 +21,9 @@ def add_figure(parser: argparse.ArgumentParser) -> None:
     """The option that names the figure of a table of means."""
     parser.add_argument(
         "--figure", default="unbiased", metavar="NAME",
-        help=f"{', '.join(FIGURES)}; on a further test set NAME@TEST; of another read-out READ-OUT/NAME "
-        "(default: unbiased, or average where there are no bias labels)",
+        help="unbiased, average, aligned, conflicting or worst (group); reweighted (groups weighted as in training), "
+        "balanced (mean over classes), worst_class; for two classes also auroc and average_precision. NAME@TEST: on a "
+        "further test set; READ-OUT/NAME: of another read-out (default: unbiased, or average without bias labels)",
     )  # fmt: skip
 
 

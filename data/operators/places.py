@@ -11,11 +11,16 @@ _MOST = 2.0  # by how much a side may be stretched
 
 def border(x: Tensor, z: Tensor) -> Tensor:
     """x in the outermost tenth of z on every side."""
+    return torch.where(inner(x), x, z)
+
+
+def inner(x: Tensor) -> Tensor:
+    """What lies within the border of images [B, C, H, W]; bool [H, W]."""
     height, width = x.shape[2:]
     wide = max(1, round(min(height, width) / 10))
     inside = torch.zeros(height, width, dtype=torch.bool, device=x.device)
     inside[wide : height - wide, wide : width - wide] = True
-    return torch.where(inside, x, z)
+    return inside
 
 
 def background(x: Tensor, z: Tensor) -> Tensor:
@@ -27,11 +32,17 @@ def background(x: Tensor, z: Tensor) -> Tensor:
 
 def cell(x: Tensor, z: Tensor, row: int, column: int) -> Tensor:
     """x with one cell of a grid of three by three from z."""
-    height, width = x.shape[2:]
-    down, across = (slice(i * side // CELLS, (i + 1) * side // CELLS) for i, side in ((row, height), (column, width)))
+    down, across = cell_at(x, row, column)
     done = x.clone()
     done[..., down, across] = z[..., down, across]
     return done
+
+
+def cell_at(x: Tensor, row: int, column: int) -> tuple[slice, slice]:
+    """Where a cell of the grid lies in images [B, C, H, W]: rows and columns of pixels."""
+    height, width = x.shape[2:]
+    down, across = (slice(i * side // CELLS, (i + 1) * side // CELLS) for i, side in ((row, height), (column, width)))
+    return down, across
 
 
 def size(x: Tensor, z: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def noise(x: Tensor, z: Tensor) -> Tensor:
     Noise is what smoothing takes away, cut off at three times the level that the median of a Laplacian tells
     (Immerkaer 1996): above it are edges.
     """
-    return (x - _small(x) + _small(z)).clamp(0, 1)
+    return (x - small(x) + small(z)).clamp(0, 1)
 
 
 def compression(x: Tensor, z: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def compression(x: Tensor, z: Tensor) -> Tensor:
     height, width = (side // BLOCK * BLOCK for side in x.shape[2:])
     if not height or not width:
         return x
-    own, other = _coefficients(x[..., :height, :width]), _coefficients(z[..., :height, :width])
+    own, other = coefficients(x[..., :height, :width]), coefficients(z[..., :height, :width])
     ranks = own.argsort(dim=2, stable=True).argsort(dim=2)
     mixed = other.sort(dim=2).values.gather(2, ranks)
     mixed[..., 0] = own[..., 0]  # the mean of each block
@@ -96,7 +96,8 @@ def _smooth(x: Tensor) -> Tensor:
     return _filtered(x, partial(_gaussian, max(0.8, min(x.shape[2:]) / 28)))
 
 
-def _small(x: Tensor) -> Tensor:
+def small(x: Tensor) -> Tensor:
+    """What is finer and weaker than edges, float [B, C, H, W] about 0: what `noise` moves."""
     rough = _filtered(x, _laplacian).abs()
     level = rough.flatten(2).median(2).values[..., None, None] / (0.6745 * 6)
     residual = x - _filtered(x, _binomial)
@@ -157,7 +158,7 @@ def _cosines() -> Tensor:
     return matrix
 
 
-def _coefficients(x: Tensor) -> Tensor:
+def coefficients(x: Tensor) -> Tensor:
     """Cosine coefficients by block, [B, C, blocks, 64]; three channels as brightness and colour differences."""
     if x.shape[1] == 3:
         x = torch.einsum("dc,bchw->bdhw", _constant(_ycc, x), x)

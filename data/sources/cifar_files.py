@@ -19,7 +19,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torchvision.io import ImageReadMode, decode_image
 from tqdm.auto import tqdm
 
 from digests import digest_of, digest_of_file
@@ -170,6 +169,9 @@ class Tree:
     def _decode(self, name: str) -> np.ndarray:
         try:
             content = torch.from_numpy(np.frombuffer(self._read(name), dtype=np.uint8))
+            # Not above: torchvision imports torch's compiler, for as long as all the rest of the program takes.
+            from torchvision.io import ImageReadMode, decode_image
+
             image = decode_image(content, ImageReadMode.RGB).numpy()
         except (*_BROKEN, KeyError) as error:
             why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__

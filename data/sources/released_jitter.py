@@ -15,6 +15,8 @@ import numpy as np
 from errors import UserError
 
 FIELDS = ("train_image", "train_label", "test_image", "test_label", "test_gray")
+# Not that NumPy unpickle it: that would run whatever the file says.
+_ADVICE = "download it again, or ask for its arrays as a .npz file; dataset=jitter_mnist makes such images without it"
 _TYPES = {"u1": np.uint8, "i1": np.int8, "i4": np.int32, "i8": np.int64}
 
 
@@ -53,7 +55,7 @@ def read_released(path: Path) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # what damaged files raise has no common type
-        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {error}); {_advice(path)}") from error
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {error}); {_ADVICE}") from error
     if not isinstance(found, dict) or not set(FIELDS) <= set(found):
         raise UserError(f"{path}: not a dictionary of {', '.join(FIELDS)}")
     arrays = {name: np.asarray(found[name]) for name in FIELDS}
@@ -129,11 +131,3 @@ class _Reader(pickle.Unpickler):
         if (module, name) == ("_codecs", "encode"):
             return lambda text, encoding: text.encode("latin1")
         raise ValueError(f"the file asks for {module}.{name}, which is not part of an array")
-
-
-def _advice(path: Path) -> str:
-    target = path.with_suffix(".npz").name
-    return (
-        'if you trust the file, convert it once where it is: python -c "import numpy as np; '
-        f"d = np.load('{path.name}', allow_pickle=True, encoding='latin1').item(); np.savez('{target}', **d)\""
-    )

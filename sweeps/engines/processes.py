@@ -12,11 +12,14 @@ from multiprocessing.context import ForkServerProcess
 
 import torch
 
+from errors import UserError
 from sweeps.engines.worker import serve
 from sweeps.work import Assignment, Ending, Runner, run_trial
 
 # Until a worker that is told to stop is killed.
 PATIENCE = 20
+# Attempts at starting one.
+STARTS = 3
 
 
 @dataclass
@@ -76,18 +79,25 @@ class Processes:
     def _start(self) -> _Worker:
         # Workers come from a process that has only imported what they need, which takes longer than a small run.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["waiting", "torch", "main", "sweeps.engines.worker"])
+        context.set_forkserver_preload(["waiting", "torch", "main", "sweeps.engines.worker", "sweeps.engines.quiet"])
         ours, theirs = context.Pipe()
         threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // self.slots))
-        process = context.Process(target=serve, args=(theirs, self._run, threads), daemon=True)
-        try:
-            with _without_interrupts():
-                process.start()
-        except (EOFError, ConnectionError):
-            # The process from which workers start was killed at this moment: another one takes its place.
+        for _ in range(STARTS):
             process = context.Process(target=serve, args=(theirs, self._run, threads), daemon=True)
-            with _without_interrupts():
-                process.start()
+            try:
+                with _without_interrupts():
+                    process.start()
+                break
+            except (EOFError, ConnectionError):
+                # The process from which workers start was killed at this moment: another one takes its place.
+                continue
+        else:
+            ours.close()
+            theirs.close()
+            raise UserError(
+                f"--jobs: no worker could be started in {STARTS} attempts, as processes are killed as soon as they "
+                "start; is memory short? The same command goes on where this one ends"
+            )
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)

@@ -84,8 +84,16 @@ def test_a_dash_is_no_command(whole):
         check_words(whole, ["-"])
 
 
-def test_the_last_value_of_a_setting_counts_and_is_said(whole, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "which"),
+    [
+        (["seed=1", "skew=0.1", "seed=2", "rho=0.9"], "seed=2"),
+        (["seed=1", "limit=60", "seed=2", "limit=70", "seed=3", "threads=1", "threads=1"], "limit=70, seed=3"),
+        (["pretrain.epochs=1", "seed=1", "seed=1"], None),
+    ],
+)
+def test_one_line_says_which_of_several_values_count(whole, monkeypatch, words, which):
     said = []
     monkeypatch.setattr("commands.words.say", said.append)
-    check_words(whole, ["with", "seed=1", "skew=0.1", "seed=2", "rho=0.9"])
-    assert said == ["seed=2 takes the place of seed=1"]
+    check_words(whole, ["with", *words])
+    assert said == ([] if which is None else [f"given more than once, of which the last counts: {which}"])

@@ -53,6 +53,18 @@ def test_the_result_is_the_unbiased_accuracy_at_the_last_epoch(finished):
     assert run["result"] == metrics["distill/target/unbiased"]["values"][-1]
 
 
+def test_without_pictures_numbers_and_tables_are_the_same(command, tmp_path):
+    words = short("jtt", 1)
+    assert command(*words) == 0 and command(*words, "pictures=False") == 0
+    full, bare = (tmp_path / "runs" / number for number in "12")
+    left = {path.name for path in full.iterdir()}
+    assert {path.name for path in bare.iterdir()} == {name for name in left if not name.endswith(".png")}
+    assert {"suspects.csv", "matrices.json", "weights.safetensors"} < {path.name for path in bare.iterdir()} < left
+    for name in ("matrices.json", "suspects.csv"):
+        assert (full / name).read_bytes() == (bare / name).read_bytes()
+    assert read(full, "info.json")["summary"] == read(bare, "info.json")["summary"]
+
+
 def test_the_summary(finished):
     summary = read(finished, "info.json")["summary"]
     assert all(re.fullmatch(r"\w+/\w+/\w+", name) and type(value) is float for name, value in summary.items())

@@ -3,7 +3,9 @@
 import torch
 from PIL import Image
 
-from diagnosis.properties import file_properties, image_properties, predicted
+from diagnosis.descriptors import image_properties
+from diagnosis.files import file_properties
+from diagnosis.properties import predicted
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torchvision.models import resnet18
+from torchvision.models import ResNet18_Weights, resnet18
 
 from errors import UserError
-from models.pretrained import FILE, find_weights, start_from, starts_from_imagenet
+from models.pretrained import FILE, URL, find_weights, start_from, starts_from_imagenet
 from models.registry import BACKBONES, build_backbone
 from models.resnet import ResNet18
 
@@ -23,6 +23,10 @@ def nowhere(tmp_path, monkeypatch, no_network):
 def state():
     torch.manual_seed(5)
     return resnet18().state_dict()
+
+
+def test_the_address_is_torchvisions():
+    assert ResNet18_Weights.IMAGENET1K_V1.url == URL
 
 
 def test_known_places(tmp_path, nowhere):

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-import stages.fisher as module
 from config import NAMED_CONFIGS
 from losses.fisher import METHODS
-from stages.fisher import information_figures
+from stages.fisher import information_figures, noise_size, perturbed_rows
 from stages.recipes import STAGES
-from tests.pipeline import short
+from tests.pipeline import same, short
 
 BIMODAL = ("dataset=bimodal_digits", "valid_fraction=0.0")
 
@@ -62,23 +61,32 @@ def test_every_form_of_the_regulariser_changes_the_training(run_tiny, form, meth
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_what_is_perturbed(run_tiny, monkeypatch):
-    """The share of the batch, n_samples each, noise as far away as the neighbours are; one size for both forms."""
-    seen: list = []
-    plain = module.perturbed
+def test_what_is_perturbed():
+    """A share of the batch, by noise as far away as the neighbours are; one size for both forms."""
+    own = {"perturb": 0.1, "n_samples": 3, "neighbours": 21, "form": "paper"}
+    assert [perturbed_rows(count, own) for count in (120, 15, 2)] == [12, 2, 1]
+    rows = torch.rand(120, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+    size = noise_size(rows, 12, own)
+    flat = rows.flatten(1)
+    others = torch.cdist(flat[:12], flat).sort(dim=1).values[:, 1:22]
+    torch.testing.assert_close(size, others.mean(dim=1) / 784**0.5)
+    # The published noise is a whole distance at every pixel, less the part of the 2 copies of the row itself.
+    published = noise_size(rows, 12, own | {"form": "published"})
+    torch.testing.assert_close(published, size * 784**0.5 * 63 / 65)
 
-    def watching(rows, deviation, samples, generator):
-        seen.append((len(rows), deviation.clone(), samples))
-        return plain(rows, deviation, samples, generator)
 
-    monkeypatch.setattr(module, "perturbed", watching)
-    words = [*BIMODAL, *short("fisher", 1), "limit=120", "fisher.batch_size=120", "fisher.n_samples=3"]
-    run_tiny(*words, "fisher.perturb=0.1")
-    run_tiny(*words, "fisher.perturb=0.1", "fisher.form=published", "fresh=True")
-    images, vectors, published, _ = seen
-    assert [entry[0] for entry in (images, vectors)] == [12, 12] and images[2] == 3
-    # the published noise is a whole distance at every pixel, less the part of the 2 copies of the row itself
-    torch.testing.assert_close(published[1], images[1] * 784**0.5 * 63 / 65)
+@pytest.mark.parametrize("form", ["paper", "published"])
+def test_copies_of_the_share_are_drawn(run_tiny, form):
+    """The stage draws from its generator's numbers as many as copies of the perturbed share have elements."""
+    words = [*BIMODAL, *short("fisher", 1), "limit=120", "fisher.batch_size=120", f"fisher.form={form}"]
+    found = [
+        run_tiny(*words, f"fisher.perturb={share}", f"fisher.n_samples={copies}").artifacts["model"].states["last"]
+        for share, copies in ((0.1, 3), (0.102, 3), (0.2, 3), (0.1, 2))
+    ]
+    # 12 and 12.24 images are 12; other shares and numbers of copies are other trainings.
+    same(found[0], found[1])
+    for other in found[2:]:
+        assert any(not torch.equal(found[0][name], other[name]) for name in other)
 
 
 def test_it_works_without_a_second_modality(run_tiny):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import stages.finetune
-import stages.prune
 from errors import UserError
+from losses.contrastive import supervised_contrastive
 from models.registry import build_classifier
+from stages.common.contrastive import ContrastiveTerm
 from stages.recipes import STAGES
 from tests.pipeline import same, short
 from training.artifacts import Mask
@@ -186,12 +186,12 @@ def test_a_mask_that_a_later_network_does_not_fit(run_tiny, task):
 
 @pytest.mark.parametrize("stage", ["prune", "finetune"])
 def test_without_weight_the_contrastive_loss_is_not_computed(run, monkeypatch, tmp_path, stage):
-    def refuse(*arguments, **options):
+    def refuse(*arguments):
         raise AssertionError("computed")
 
     words = (f"{stage}.steps=1",)
     run(*words, last=stage)
-    monkeypatch.setattr(f"stages.{stage}.supervised_contrastive", refuse)
+    monkeypatch.setattr(ContrastiveTerm, "loss", refuse)
     run(*words, f"{stage}.contrastive_weight=0", last=stage)
     with pytest.raises(AssertionError, match="computed"):
         run(*words, "fresh=True", last=stage, store=tmp_path)
@@ -199,17 +199,21 @@ def test_without_weight_the_contrastive_loss_is_not_computed(run, monkeypatch, t
 
 @pytest.mark.parametrize("stage", ["prune", "finetune"])
 def test_contrastive_flags_are_those_of_the_batch(run, monkeypatch, tmp_path, stage):
-    module = {"prune": stages.prune, "finetune": stages.finetune}[stage]
-    contrastive, seen = module.supervised_contrastive, []
+    loss, seen = ContrastiveTerm.loss, []
 
-    def spy(features, target, flag, *, mask):
-        seen.append((target, flag, mask))
-        return contrastive(features, target, flag, mask=mask)
+    def spy(term, features, batch):
+        flag = term._flags[batch.index]
+        value = loss(term, features, batch)
+        # Fine-tuning comes after pruning, which is asked for the other mask.
+        if term._mask == "either":
+            assert torch.equal(value, supervised_contrastive(features, batch.target, flag, "either"))
+            seen.append(flag)
+        return value
 
-    monkeypatch.setattr(module, "supervised_contrastive", spy)
+    monkeypatch.setattr(ContrastiveTerm, "loss", spy)
     run(f"{stage}.steps=4", f"{stage}.contrastive_mask=either", "fresh=True", last=stage, store=tmp_path)
-    assert len(seen) == 4 and {mask for _, _, mask in seen} == {"either"}
-    shares = [float(flag.mean()) for _, flag, _ in seen]
+    assert len(seen) == 4
+    shares = [float(flag.mean()) for flag in seen]
     # 80 times as often, or 10 times by the skew: 80 * .2 / (80 * .2 + .8) of a batch, or 10 * .2 / (10 * .2 + .8).
     assert sum(shares) / 4 == pytest.approx({"prune": 0.95, "finetune": 0.71}[stage], abs=0.06)
 

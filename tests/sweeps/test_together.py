@@ -30,7 +30,7 @@ from training.replicas import Meeting
 from training.store import Store
 from training.walk import run_stages
 
-GRID = ["colored_digits", "limit=600", "threads=1", "progress=False", "seed=1,2", "skew=0.05,0.2"]
+GRID = ["colored_digits", "limit=600", "threads=1", "progress=False", "pictures=False", "seed=1,2", "skew=0.05,0.2"]
 PAIRS = [(seed, skew) for seed in (1, 2) for skew in (0.05, 0.2)]
 CPU = torch.device("cpu")
 

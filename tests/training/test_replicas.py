@@ -10,7 +10,7 @@ from data.loading import load_task
 from errors import UserError
 from stages.recipes import STAGES, stages_of
 from sweeps.plan import run_key
-from tests.pipeline import method_with, short
+from tests.pipeline import method_with, same, short
 from tests.tolerance import differ, same_to_float_tolerance
 from tracking.folders import read_runs
 from training.loop import Loop
@@ -109,15 +109,15 @@ class Stop(BaseException):
 @pytest.mark.recipe
 @pytest.mark.parametrize("left", [3, 1], ids=["all have come as far", "one is ahead"])
 def test_interrupted_and_gone_on_with(several, tmp_path, monkeypatch, left):
-    """Where only some checkpoints of an epoch were written, the others come as far by themselves; one seed goes on."""
+    """Where only some checkpoints of an epoch were written all go on from those before; one may go on by itself."""
     given = several("checkpoint_seconds=0", *short("denetdm", 4), last="branches")
     written = []
     save = Loop.checkpoint
 
-    def dying(loop):
+    def dying(loop, group):
         if len(written) == 3 + left:
             raise Stop
-        save(loop)
+        save(loop, group)
         written.append(loop.ctx.seed)
 
     monkeypatch.setattr(Loop, "checkpoint", dying)
@@ -141,10 +141,15 @@ def test_interrupted_and_gone_on_with(several, tmp_path, monkeypatch, left):
     said.clear()
     assert at_once(given, tmp_path / "many", said.append) == [None] * 3
     assert [line[:6] for line in said if "resuming after epoch" in line] == [f"seed {n}" for n in SEEDS[left == 3 :]]
+    assert {line.partition("resuming")[2] for line in said} >= {f" after epoch {1 + (left == 3)} of 4"}
     together = outcomes(given, tmp_path / "many")
-    counts = [outcome.stages["branches"].report.replicas for outcome in together]
-    assert counts == ([1, 2, 2] if left == 3 else [3, 3, 3])
+    # Also of those that have gone on in another group, or alone, than the one they began in.
+    assert [outcome.stages["branches"].report.replicas for outcome in together] == [3, 3, 3]
     same_to_float_tolerance(together, alone)
+    if left == 1:
+        assert at_once(given, tmp_path / "undisturbed") == [None] * 3
+        for found, wanted in zip(together, outcomes(given, tmp_path / "undisturbed"), strict=True):
+            same(found.artifacts, wanted.artifacts)
 
 
 @pytest.mark.recipe

@@ -77,7 +77,7 @@ def test_killed_around_a_restart_of_the_branches(processes, cache_dir, run_tiny,
 @pytest.mark.recipe
 def test_killed_from_outside_at_any_moment(cache_dir, command, tmp_path):
     """The program as the user starts it, killed when a stage of it is on its way."""
-    words = [*short("erm", 60), "checkpoint_seconds=0", "pretrain.batch_size=32"]
+    words = [*short("erm", 60), "checkpoint_seconds=0", "pretrain.batch_size=32", "pictures=False"]
     store = tmp_path / "runs"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     line = [sys.executable, str(ROOT / "main.py"), "with", *TINY, f"cache_dir={cache_dir}", f"store={store}", *words]

@@ -16,8 +16,8 @@ from training.artifacts import ConflictScore
 MOST_SHOWN = 40
 
 
-def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int = 10) -> list[Path]:
-    """Write suspects.csv and suspects.png (the top ones per class).
+def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int = 10, sheet: bool = True) -> list[Path]:
+    """Write suspects.csv and, unless `sheet` is False, suspects.png (the top ones per class).
 
     The table has every training image: id, target, score, suspect, the log-odds of another class where the miner has
     them, by which images are ranked, and, where it comes from a file, the file's path and the digest of its content, by
@@ -33,6 +33,8 @@ def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int 
         What was mined.
     each
         Images of each class on the sheet.
+    sheet
+        Whether the picture is wanted.
     """
     train = task.train
     score, ranks = scores_for(artifact, train, "suspects").cpu(), ranks_for(artifact, train, "suspects").cpu()
@@ -54,16 +56,18 @@ def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int 
             if task.files is not None:
                 file = [cell(task.files[ids[place]]), "" if task.digests is None else task.digests[ids[place]]]
             writer.writerow([ids[place], cell(name), f"{float(score[place]):.6f}", int(flags[place]), *odds, *file])
+    if not sheet:
+        return [table]
     chosen = top_of_each_class(train, ranks, each)
     captions = [f"{task.target_names[targets[i]]}\n{float(score[i]):.3f}" for i in chosen.tolist()]
-    sheet = plot_images(
+    picture = plot_images(
         train.shown[chosen],
         captions,
         title=f"{task.name}: highest conflict scores per class ({artifact.miner})",
         path=folder / "suspects.png",
         columns=each,
     )
-    return [table, sheet]
+    return [table, picture]
 
 
 def top_of_each_class(train: Split, score: Tensor, each: int) -> Tensor:

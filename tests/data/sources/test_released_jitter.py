@@ -56,7 +56,7 @@ class Bomb:
 def test_code_in_a_file_is_not_executed(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path / "x.npy", content() | {"train_label": Bomb()}, protocol)
-    with pytest.raises(UserError, match="which is not part of an array.*convert it once"):
+    with pytest.raises(UserError, match="which is not part of an array.*ask for its arrays"):
         read_released(path)
     assert not (tmp_path / "exploded").exists()
 

@@ -111,12 +111,13 @@ def test_what_no_machine_has_is_one_line(cluster):
 @pytest.mark.recipe
 def test_a_worker_and_a_machine_are_lost(cluster, tmp_path, words, reference):
     """The same trials and figures as in one process, each in the record once. Last: the machine is not put back."""
+    words = [*(word for word in words if not word.startswith("method=")), "method=erm"]
     plan = replace(words_plan(program.build(), words), record_file=tmp_path / "record.csv")
     lines: list[str] = []
 
     def say(line: str) -> None:
         lines.append(line)
-        if line.startswith("[4/8]") and "%" in line:
+        if line.startswith("[2/4]") and "%" in line:
             cluster.remove_node(cluster.second, allow_graceful=False)
 
     engine = OnRay(cluster.address, gpus=0, run=dies_once)
@@ -128,12 +129,10 @@ def test_a_worker_and_a_machine_are_lost(cluster, tmp_path, words, reference):
             time.sleep(0.2)
     finally:
         engine.close()
-    assert figures(states) == figures(states_of(reference))
+    assert len(states) == 4 and figures(states).items() <= figures(states_of(reference)).items()
     assert sum("its worker died (WorkerCrashedError" in line for line in lines) == 1
     folders = [json.loads(path.read_text())["status"] for path in plan.store.glob("[0-9]*/run.json")]
     killed = Counter(folders)["RUNNING"]
-    assert Counter(folders)["COMPLETED"] == 8 and 1 <= killed <= 2
-    recorded = [(run.method, run.config["skew"], run.config["seed"]) for run in read_records(tmp_path / "record.csv")]
-    assert sorted(recorded) == sorted(
-        (m, k, s) for m in ("erm", "depth_balanced") for k in (0.02, 0.05) for s in (1, 2)
-    )
+    assert Counter(folders)["COMPLETED"] == 4 and 1 <= killed <= 2
+    recorded = [(run.config["skew"], run.config["seed"]) for run in read_records(tmp_path / "record.csv")]
+    assert sorted(recorded) == [(skew, seed) for skew in (0.02, 0.05) for seed in (1, 2)]

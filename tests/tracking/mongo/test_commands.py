@@ -72,21 +72,12 @@ def test_a_password_shows_nowhere(how, command, server_url, database, tmp_path, 
     assert not [path for path, content in written.items() if SECRET.encode() in content]
 
 
-def test_sacreds_own_flag(address, database, tmp_path, cache_dir, command, monkeypatch, capfd):
+def test_sacreds_own_flag(address, database, command):
     """-m is recorded by our observer, which does not wait for the server."""
     host = address.url.partition("://")[2].partition("/")[0]
-    build = main.build
-
-    def with_flag():
-        experiment = build()
-        run = experiment.run_commandline
-        experiment.run_commandline = lambda words: run([*words, "-m", f"{host}:{database.name}"])
-        return experiment
-
     if "@" in host or "," in host:
         pytest.skip("Sacred's flag takes a host and a port")
-    monkeypatch.setattr(main, "build", with_flag)
-    assert command(*short("erm", 1)) == 0
+    assert command(*short("erm", 1), "-m", f"{host}:{database.name}") == 0
     assert [record["status"] for record in database.runs.find()] == ["COMPLETED"]
 
 

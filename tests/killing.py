@@ -1,0 +1,103 @@
+"""Processes that are killed at a file event: before the first write, rename or removal of a file of a certain name.
+
+Events are told by Python's audit hooks, which are called before the system is. They go by kind and name, not by time.
+"""
+
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from sacred.arg_parser import get_config_updates
+
+from config import build_experiment, resolve
+from data.loading import load_task
+from stages.recipes import stages_of
+from tests.pipeline import empty_pictures, run_command
+from training.replicas import run_replicas
+from training.store import Store
+
+# Python's names, the place of the path that is made, changed or removed, and what to call it.
+_AUDITED = {
+    "open": (0, "write"), "os.rename": (1, "rename"), "os.remove": (0, "remove"), "os.mkdir": (0, "mkdir"),
+    "shutil.copyfile": (1, "copy"), "shutil.rmtree": (0, "remove"),
+}  # fmt: skip
+_WRITING = os.O_WRONLY | os.O_RDWR
+
+
+def watch(store: Path, seen: Callable[[str], None]) -> None:
+    """Call `seen` with the name of each file event below a folder, from now on and for good."""
+    root = os.fspath(store) + os.sep
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        place, kind = _AUDITED.get(event, (0, ""))
+        if not kind or isinstance(arguments[place], int):
+            return
+        path = os.fsdecode(arguments[place])
+        if not path.startswith(root) or (event == "open" and not _writes(arguments)):
+            return
+        name = event_name(path.removeprefix(root))
+        if not name.endswith("lock"):
+            seen(f"{kind} {name}")
+
+    sys.addaudithook(hook)
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = arguments
+    return any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & _WRITING)
+
+
+def event_name(path: str) -> str:
+    """A path in a store without what differs from run to run: numbers of runs and of processes, keys, digests."""
+    path = re.sub(r"^\d+(?=/|$)", "RUN", path)
+    path = re.sub(r"(?<=[-_])[0-9a-f]{16,}", "KEY", path)
+    return re.sub(r"\.\d+(?=\.partial$|$)", "", path)
+
+
+def run_watched(words: Sequence[str], store: str, output: str, record: str, die_at: str) -> None:
+    """Run a command line; write its file events into a file, and be killed before the first that is called `die_at`."""
+    events = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+    def seen(name: str) -> None:
+        os.write(events, f"{name}\n".encode())
+        if name == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watch(Path(store), seen)
+    torch.set_num_threads(1)
+    with empty_pictures():
+        run_command(list(words), output)
+
+
+def run_seeds(words: Sequence[str], store: str, output: str, record: str, die_at: str) -> None:
+    """Train two seeds together; as `run_watched`, but that events of one name are numbered, as <name>#<n>."""
+    events = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    counts: Counter[str] = Counter()
+
+    def seen(name: str) -> None:
+        counts[name] += 1
+        os.write(events, f"{name}#{counts[name]}\n".encode())
+        if f"{name}#{counts[name]}" == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watch(Path(store), seen)
+    torch.set_num_threads(1)
+    experiment = build_experiment()
+    every = []
+    for seed in (1, 2):
+        updates, named = get_config_updates([*words, f"seed={seed}"])
+        run = experiment._create_run("print_config", updates, named, None, None, {"--unobserved": True})
+        every.append(resolve(dict(run.config)))
+    stages, tasks = stages_of(every[0]["method"]), [load_task(own) for own in every]
+    with Path(output).open("w") as said:
+        failures = run_replicas(
+            stages, tasks, every, torch.device("cpu"), Store(Path(store) / "stages"),
+            say=lambda line: print(line, file=said, flush=True), progress=False,
+        )  # fmt: skip
+    sys.exit(any(failures))
