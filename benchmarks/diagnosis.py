@@ -13,7 +13,6 @@ import waiting  # noqa: F401 - before torch
 
 import argparse
 import csv
-import io
 import os
 import sys
 import tempfile
@@ -22,19 +21,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageFilter
 
+from benchmarks.photographs import PHOTOGRAPHS, photographs
 from config import Defaults, resolve
 from data.loading import load_task
 from data.mapped import in_memory
-from data.sources.cifar import cifar10
+from data.properties.descriptors import DESCRIPTORS
 from data.split import Split, Task
-from diagnosis.descriptors import DESCRIPTORS
 from diagnosis.look import STAGES_USED, adapted, look
 from diagnosis.prepare import prepared
-from randomness import stream
 from stages.recipes import STAGES
 from training.machine import device_name, prepare_cpu
 from training.store import Store
@@ -55,66 +51,8 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "blur": ("blur", "detail", "amplitude_high"),
     "jpeg": ("compression",),
 }
-PHOTOGRAPHS = ("clean", "tint", "border", "watermark", "blur", "jpeg")
-SKEW = 0.03  # of photographs
 COLUMNS = ("data", "seed", "images", "verdict", "operator", "right", "property", "beyond", "beyond_low", "effect",
            "effect_low", "tells_low", "accuracy", "seconds", "device")  # fmt: skip
-_TINTS = ((1.25, 1.0, 0.75), (0.75, 1.0, 1.25), (0.8, 1.2, 0.8), (1.2, 0.8, 1.2))
-_BORDERS = ((200, 30, 30), (30, 30, 200), (30, 200, 30), (220, 220, 30))
-# Levels of as many classes as there are.
-_BLURS = {2: (0.0, 1.0), 3: (0.0, 0.6, 1.6), 4: (0.0, 0.6, 1.0, 1.6)}
-_QUALITIES = {2: (90, 10), 3: (90, 30, 10), 4: (95, 50, 20, 6)}
-
-
-def marked(image: np.ndarray, kind: str, level: int, classes: int) -> np.ndarray:
-    """A photograph, uint8 [32, 32, 3], with the shortcut of class `level`."""
-    if kind == "tint":
-        return np.clip(image * np.array(_TINTS[level]), 0, 255).astype(np.uint8)
-    image = image.copy()
-    if kind == "border":
-        for edge in (image[:2], image[-2:], image[:, :2], image[:, -2:]):
-            edge[:] = _BORDERS[level]
-    elif kind == "watermark":
-        place = np.arange(7)
-        sign = np.zeros((7, 7), dtype=bool)
-        if level == 0:
-            sign[3], sign[:, 3] = True, True
-        elif level == 1:
-            sign[0], sign[-1], sign[:, 0] = True, True, True
-        elif level == 2:
-            sign[place, place], sign[place, 6 - place] = True, True
-        else:
-            sign[::2] = True
-        corner = image[-8:-1, -8:-1]
-        corner[sign] = (0.2 * corner[sign] + 0.8 * 255).astype(np.uint8)
-    elif kind == "blur" and _BLURS[classes][level]:
-        return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(_BLURS[classes][level])))
-    elif kind == "jpeg":
-        held = io.BytesIO()
-        Image.fromarray(image).save(held, "JPEG", quality=_QUALITIES[classes][level])
-        return np.array(Image.open(held))
-    return image
-
-
-def photographs(kind: str, classes: int, images: int, seed: int, data_dir: str | None, cache_dir: str) -> Task:
-    """Some images of `classes` classes of CIFAR-10, which the seed draws."""
-    source = cifar10(data_dir, cache_dir, limit=12000, seed=1, progress=False)
-    generator = stream(seed, f"{kind} of {classes}")
-    drawn = torch.randperm(10, generator=generator)[:classes].tolist()
-    found, target = [], []
-    for label, name in enumerate(drawn):
-        own = np.flatnonzero(np.asarray(source.train_labels) == name)
-        for place in torch.randperm(len(own), generator=generator)[: images // classes].tolist():
-            against = float(torch.rand(1, generator=generator)) < SKEW
-            shift = 1 + int(torch.randint(classes - 1, (1,), generator=generator)) if against else 0
-            image = np.asarray(source.train_images[own[place]])
-            image = image.transpose(1, 2, 0) if image.shape[0] == 3 else image
-            found.append(marked(image, kind, (label + shift) % classes, classes))
-            target.append(label)
-    pixels = torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
-    split = Split(pixels, torch.tensor(target), None, torch.arange(len(target)))
-    names = tuple(source.names[name] for name in drawn)
-    return Task(kind, split, split, None, names, None, f"{kind} {classes} {seed} {images}")
 
 
 def task_of(data: str, images: int, seed: int, data_dir: str | None, cache_dir: str) -> Task:
@@ -219,19 +157,19 @@ def summarise(record: Path, summary: Path) -> None:
             writer.writerow([data, shortcut, right, len(own), said, beyond[0], beyond[-1], f"{seconds:.0f}"])
 
 
-def known(record: Path) -> set[tuple[str, str, str]]:
-    """Data, seed and images of the rows of a record."""
+def known(record: Path, keys: Sequence[str] = ("data", "seed", "images")) -> set[tuple[str, ...]]:
+    """What the rows of a record are of, by some of its columns."""
     if not record.exists():
         return set()
     with record.open(newline="", encoding="utf-8") as handle:
-        return {(row["data"], row["seed"], row["images"]) for row in csv.DictReader(handle)}
+        return {tuple(row[key] for key in keys) for row in csv.DictReader(handle)}
 
 
-def append(record: Path, row: dict[str, Any]) -> None:
+def append(record: Path, row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> None:
     """Add a row to a record, and the heads to a new one."""
     fresh = not record.exists()
     with record.open("a", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(handle, columns, lineterminator="\n")
         if fresh:
             writer.writeheader()
         writer.writerow(row)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from diagnosis.properties import UNKNOWN
+from data.properties.prediction import UNKNOWN
 
 FILE_PROPERTIES = ("file size", "width", "height", "aspect of the file", "format", "camera", "date")
 _EXIF = {"camera": 0x0110, "date": 0x0132}

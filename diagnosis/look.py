@@ -9,12 +9,12 @@ from torch import Tensor
 
 from data.mapped import in_memory
 from data.operators import OPERATORS, Operator
+from data.properties.descriptors import DESCRIPTORS, image_properties
+from data.properties.intervals import Share
+from data.properties.looked_at import is_grey
+from data.properties.prediction import Predicted, predicted
 from data.split import Task
-from diagnosis.descriptors import DESCRIPTORS, image_properties
 from diagnosis.files import FILE_PROPERTIES, file_properties
-from diagnosis.intervals import Share
-from diagnosis.prepare import is_grey
-from diagnosis.properties import Predicted, predicted
 from diagnosis.rates import Moved, Network, Pairs, draw_pairs, measure
 from diagnosis.verdict import Verdict, judge, ranked
 from models.registry import build_classifier

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from data.operators import Operator
-from diagnosis.intervals import Share, beyond
+from data.properties.intervals import Share, beyond
 
 Network = Callable[[Tensor], Tensor]
 

@@ -2,25 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from data.operators import CONTROL
-from diagnosis.descriptors import DESCRIPTORS
-from diagnosis.intervals import Share, beyond
-from diagnosis.properties import Predicted
+from data.properties.descriptors import DESCRIPTORS
+from data.properties.intervals import Share, beyond
+from data.properties.prediction import Predicted
+from data.properties.telling import CELL, Effect, named_by
 from diagnosis.rates import Moved
 
-# What it takes to name a property (docs/diagnose.md has the data on which this was set). It alone tells the class of
-# images that it was not fitted on, at the lower end of its interval, this far beyond chance: ...
-ALONE = 0.8
-# ... and of properties that do, one that takes several along (the spectrum) gives way to a narrower one this close, ...
-CLOSE = 0.1
-# ... and one of many numbers to one of few that does about as well.
-AS_WELL = 0.03
-# A cell of the image shows content too: it counts where the network's answers move with it as well, this far beyond
-# chance.
-CELL_MOVES = 0.2
-# Or, where no property reaches that: at the unfavourable end of its interval it carries most answers along, ...
+# What it takes to name what an operator moves, where no property alone tells the class: at the unfavourable end of its
+# interval it carries most answers along, ...
 NAMED = 0.6
 # ... and laid on images of other classes it tells their class nearly as well as a whole image does.
 TELLS = 0.6
@@ -32,7 +23,6 @@ PLAIN = 0.5
 # differ by.
 CORRECTED = 0.7
 # They take a part of everything along, and so name nothing.
-CELL = "patch_"  # how names of operators on cells begin
 UNSPECIFIC = (CONTROL, "mix")
 # A property that moves fewer answers than this beyond chance is one that the network makes little use of.
 LITTLE = 0.15
@@ -53,22 +43,6 @@ class Verdict:
     sure: str
     doubt: str
     operator: str = ""
-
-
-class Telling(NamedTuple):
-    """A property that tells the class, and what its operator does."""
-
-    told: Predicted
-    moved: Moved
-
-    @property
-    def of_cell(self) -> bool:
-        """Whether it is a cell of the image."""
-        return self.moved.operator.name.startswith(CELL)
-
-    def takes_along(self, other: "Telling") -> bool:
-        """Whether the other one is a part of it that tells nearly as much."""
-        return other.told.name in DESCRIPTORS[self.told.name].along and other.told.beyond >= self.told.beyond - CLOSE
 
 
 def ranked(moved: Sequence[Moved]) -> list[Moved]:
@@ -97,30 +71,12 @@ def convincing(moved: Sequence[Moved]) -> list[Moved]:
     return [first, *(one for one in passing if one is not first)]
 
 
-def telling(properties: Sequence[Predicted], moved: Sequence[Moved]) -> Telling | None:
-    """The property of images that alone tells the class, and what the operator does that moves it; None if none does.
-
-    Of several: a narrow one before one that takes it along; of cells of the image and properties of all of it those
-    that move more answers, as a cell has the colours of the whole; then one of few numbers before one of many, and of
-    as many the one that moves more.
-    """
+def telling(properties: Sequence[Predicted], moved: Sequence[Moved]) -> tuple[Predicted, Moved] | None:
+    """The property that alone tells the class, and what the operator does that moves it; None where none tells it."""
     by_operator = {one.operator.name: one for one in moved}
-    passing = [
-        Telling(one, by_operator[DESCRIPTORS[one.name].operator])
-        for one in properties
-        if one.name in DESCRIPTORS and DESCRIPTORS[one.name].operator in by_operator and one.beyond_low >= ALONE
-    ]
-    passing = [one for one in passing if not one.of_cell or one.moved.effect_low >= CELL_MOVES]
-    if not passing:
-        return None
-    best = max(one.told.beyond for one in passing)
-    kept = [one for one in passing if not one.moved.operator.general and one.told.beyond >= best - CLOSE] or passing
-    kept = [one for one in kept if not any(one.takes_along(other) for other in kept)]
-    most = max(kept, key=lambda one: one.moved.effect)
-    kept = [one for one in kept if one.of_cell == most.of_cell]
-    best = max(one.told.beyond for one in kept)
-    as_well = [one for one in kept if one.told.beyond >= best - AS_WELL]
-    return min(as_well, key=lambda one: (one.told.numbers, -one.moved.effect))
+    effects = {name: Effect(one.effect, one.effect_low) for name, one in by_operator.items()}
+    found = named_by(properties, effects)
+    return None if found is None else (found, by_operator[DESCRIPTORS[found.name].operator])
 
 
 def judge(

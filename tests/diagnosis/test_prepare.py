@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from data.properties.looked_at import is_grey, reduced
 from data.split import Split, Task
-from diagnosis.prepare import is_grey, prepared, reduced
+from diagnosis.prepare import prepared
 from errors import UserError
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from data.operators import CONTROL, OPERATORS
-from diagnosis.intervals import Share, beyond
-from diagnosis.properties import Predicted
+from data.properties.intervals import Share, beyond
+from data.properties.prediction import Predicted
 from diagnosis.rates import Moved, draw_pairs, measure
 from diagnosis.verdict import convincing, judge, plain_words
 

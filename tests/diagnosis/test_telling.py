@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from data.operators import OPERATORS
-from diagnosis.descriptors import DESCRIPTORS, image_properties
-from diagnosis.intervals import Share
-from diagnosis.properties import Predicted, predicted
+from data.properties.descriptors import DESCRIPTORS, image_properties
+from data.properties.intervals import Share
+from data.properties.prediction import Predicted, predicted
+from data.properties.telling import ALONE
 from diagnosis.rates import Moved
-from diagnosis.verdict import ALONE, judge, telling
+from diagnosis.verdict import judge, telling
 
 NUMBERS = {"sharpness": 1, "noise": 1, "mean colour": 3, "border colour": 3, "compression": 24, "spectrum": 8}
 CORNER, MIDDLE = "the lower right corner", "the middle of the image"
@@ -56,7 +57,7 @@ def test_which_is_named(beyond: dict[str, float], effects: dict[str, float], nam
     properties = [told(name, value) for name, value in beyond.items()]
     moved = [moving(name, value) for name, value in effects.items()]
     found = telling(properties, moved)
-    assert (None if found is None else found.moved.operator.name) == named
+    assert (None if found is None else found[1].operator.name) == named
     verdict = judge(moved, Share(900, 1000), 2, None, properties)
     assert verdict.operator == (named or "")
     if named:

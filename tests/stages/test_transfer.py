@@ -14,8 +14,9 @@ from data.split import Split, Task
 from losses.reweight import log_prior
 from models.registry import build_classifier
 from stages.common.moving import Mover, Rates, rates_of
+from stages.common.ways import FALLBACK, Decision, Way, packed, told, unpacked, ways_to_try
 from stages.recipes import STAGES
-from stages.transfer import FALLBACK, Decision, Transfer, Way, _packed, _unpacked, told, ways_to_try
+from stages.transfer import Transfer
 from tests.pipeline import short
 from training.artifacts import BiasLabels, TrainedModel
 from training.stage import Context
@@ -151,11 +152,14 @@ OWN = {"operator": "chosen", "share": 0.0, "loss": "chosen", "least": 40.0, "mos
         ({"channel_means": (80, 0, None), "channel_stats": (90, 0, None)}, {}, ["channel_stats"]),
         ({"border": (90, 0, 90), "noise": (80, 0, 90), "mix": (85, 0, 90)}, {"most": 1}, ["border"]),
         ({"border": (90, 0, 90), "noise": (80, 0, 90)}, {"operator": "noise"}, ["noise"]),
+        # What tells the class by itself, however little moves with it; settings go before it.
+        ({"border": (90, 0, 90), "blur": (20, 70, 90)}, {"named": "blur"}, ["blur"]),
+        ({"border": (90, 0, 90), "blur": (20, 70, 90)}, {"named": "blur", "operator": "noise"}, ["noise"]),
     ],
 )
 def test_the_ways_that_are_tried(rates, changed, operators):
     own = OWN | changed
-    ways = ways_to_try({name: Rates(*rate) for name, rate in rates.items()}, own)
+    ways = ways_to_try({name: Rates(*rate) for name, rate in rates.items()}, own, changed.get("named", ""))
     expected = [Way(name, share, loss) for name in operators for share, loss in ((1.0, "plain"), (0.5, "balanced"))]
     assert ways == [*expected, *([FALLBACK] if own["operator"] == "chosen" else [])]
 
@@ -176,6 +180,7 @@ def test_the_shortcut_is_found_and_taken_away(transfer, coloured):
     assert OPERATORS[report.operator["chosen"]["operator"]].where == "the colours", said
     assert report.augmentation == report.operator["chosen"]["operator"]
     summary = report.summary
+    assert any("mean colour alone tells the class" in line for line in said)
     assert summary["operator/transferred/train"] > 90
     plain, _ = transfer("transfer.operator=nothing", "transfer.share=1", "transfer.loss=plain")
     assert summary["model/conflicting/last"] > 90 > 60 > plain["report"].summary["model/conflicting/last"]
@@ -237,8 +242,8 @@ def test_neither_test_images_nor_bias_labels_decide(transfer, coloured):
     ],
 )
 def test_a_decision_comes_back_from_a_checkpoint(decision):
-    assert _unpacked(_packed(decision)) == decision
-    assert told(_unpacked(_packed(decision)), 40.0) == told(decision, 40.0)
+    assert unpacked(packed(decision)) == decision
+    assert told(unpacked(packed(decision)), 40.0) == told(decision, 40.0)
 
 
 def test_the_prior_of_a_mixture():

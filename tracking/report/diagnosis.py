@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from diagnosis.intervals import Share
+from data.properties.intervals import Share
 from diagnosis.look import Diagnosis
 from diagnosis.rates import Moved
 from diagnosis.verdict import plain_words

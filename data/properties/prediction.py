@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diagnosis.intervals import Share, beyond
+from data.properties.intervals import Share, beyond
 
 FOLDS = 5
 # Of the curves that are fitted to a property: how many of each frequency. Ranks lie in [-1, 1].
