@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.diagnosis import SKEW, marked
+from benchmarks.photographs import SKEW, marked
 from config import Defaults, resolve
 from data.preparation import Preparation
 from data.sources.cifar import cifar10

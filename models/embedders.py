@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,10 @@ Channels = tuple[tuple[float, ...], tuple[float, ...]]
 IMAGENET: Channels = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM = "timm/"
 RESNET50 = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"  # torchvision's IMAGENET1K_V2
+
+
+class _Early(Protocol):
+    def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]: ...
 
 
 class ResNet50(Backbone):
@@ -111,7 +115,7 @@ class Embedding(nn.Module):
         if not hasattr(self.network, "early_and_late"):
             late = self.network(seen).flatten(1)
             return pad(late, (0, EARLY))[:, :, None, None]
-        maps, late = self.network.early_and_late(seen)
+        maps, late = cast(_Early, self.network).early_and_late(seen)
         # Fewer than there is room for: of wide layers, what comes first.
         early = torch.cat([statistics(one) for one in maps], dim=1)[:, :EARLY]
         return torch.cat([late.flatten(1), pad(early, (0, EARLY - early.shape[1]))], dim=1)[:, :, None, None]
