@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from data.kinds import FEATURES
 from data.registry import DATASETS
 from data.settings import DATA_SETTINGS
 from settings import DECIDING, Setting
@@ -98,12 +99,17 @@ def documentation() -> dict[str, str]:
     return lines | {stage.name: stage.summary for stage in STAGES.values()}
 
 
-def default_for(path: str, method: str | Sequence[str] | None, dataset: str, quick: bool = False) -> Any:
+def default_for(
+    path: str, method: str | Sequence[str] | None, dataset: str, quick: bool = False, features: bool = False
+) -> Any:
     """The default of a setting, by dotted name, under a method, a data set and a budget.
 
     The first that has one: the setting's own small budget and the data set's, both under `quick` alone; the recipe, on
-    the data set, on its kind, and everywhere; the data set and its kind; the setting.
+    the data set, on its kind, and everywhere; the data set and its kind; the setting. With `features` in place of
+    images: the recipe on that kind, that kind, the recipe everywhere, the data set, the setting; budgets are small.
     """
+    if features and dataset in DATASETS:
+        return _default_on_features(path, method, dataset)
     setting = _KNOWN[path]
     if quick and setting.quick is not None:
         return setting.quick
@@ -116,6 +122,17 @@ def default_for(path: str, method: str | Sequence[str] | None, dataset: str, qui
         found = recipe.sets(path, dataset)
     if not found[0] and spec is not None:
         found = spec.default(path, setting)
+    return found[1] if found[0] else setting.default
+
+
+def _default_on_features(path: str, method: str | Sequence[str] | None, dataset: str) -> Any:
+    setting, spec = _KNOWN[path], DATASETS[dataset].on(FEATURES)
+    recipe = RECIPES.get(method) if isinstance(method, str) else None
+    found = (False, None) if recipe is None else recipe.sets_on(FEATURES.name, path)
+    if not found[0]:
+        found = spec.default(path, setting)
+    if not found[0] and recipe is not None and path in recipe.values:
+        found = True, recipe.values[path]
     return found[1] if found[0] else setting.default
 
 

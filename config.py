@@ -15,6 +15,8 @@ from catalogue import RUN_SETTINGS, concerns, default_for, documentation, known_
 from data.registry import DATASETS
 from data.settings import complete
 from errors import UserError
+from features.choice import choose
+from features.loading import AUTO, NONE
 from settings import nearest
 from stages.recipes import RECIPES, STAGES, stages_of
 from tracking.mongo.address import Address
@@ -62,6 +64,9 @@ NAMED_CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+# Commands that look at images, or take features as the weights they are given say.
+ON_IMAGES = ("diagnose", "samples", "predict", "export")
+
 # Sacred's own key beside the run's settings.
 _SACRED = {"seed"}
 
@@ -76,7 +81,11 @@ class Defaults:
     def __call__(
         self, fixed: Mapping | None = None, preset: Mapping | None = None, fallback: Mapping | None = None
     ) -> ConfigSummary:
-        given = {**dict(preset or {}), **dict(fixed or {})}
+        fixed = dict(fixed or {})
+        given = {**dict(preset or {}), **fixed}
+        features = features_of(dict(iterate_flattened(given)))
+        if given.get("features") == AUTO:
+            fixed["features"] = features
         chosen = [given.get(name, RUN_SETTINGS[name].default) for name in ("method", "dataset", "quick", "everything")]
         method, dataset, quick = _method_or_none(chosen[0]), str(chosen[1]), chosen[2] is True
         # What is given is there to be recorded, also where it is without meaning.
@@ -86,12 +95,24 @@ class Defaults:
             if path in said or chosen[3] is True or method is None or concerns(path, method, dataset):
                 group, _, name = path.rpartition(".")
                 own = defaults.setdefault(group, {}) if group else defaults
-                own[name] = default_for(path, chosen[0] if method is None else method, dataset, quick)
+                own[name] = default_for(path, chosen[0] if method is None else method, dataset, quick, features != NONE)
+                if path == "features" and own[name] == AUTO:
+                    own[name] = features
         for stage in STAGES.values() if chosen[3] is True or method is None else stages_of(method, dataset=dataset):
             defaults.setdefault(stage.name, {})
         summary = ConfigDict(defaults)(fixed=fixed, preset=preset, fallback=fallback)
         summary.docs = documentation()
         return summary
+
+
+def features_of(given: Mapping[str, Any]) -> str:
+    """The setting `features` of a run, `auto` resolved; `given` are settings by dotted path, as far as said."""
+    dataset = str(given.get("dataset", RUN_SETTINGS["dataset"].default))
+    value = given.get("features", default_for("features", None, dataset))
+    # Weights that are there say what they were trained on.
+    if value == AUTO or ("features" not in given and given.get("checkpoint") is not None):
+        return choose(given).value if concerns("features", (), dataset) else NONE
+    return str(value)
 
 
 class DebiasExperiment(Experiment):
@@ -113,6 +134,8 @@ class DebiasExperiment(Experiment):
     ) -> Run:
         check_named(named_configs)
         updates, options = dict(config_updates or {}), dict(options or {})
+        if command_name in ON_IMAGES:
+            updates.setdefault("features", NONE)
         # Taken out first: everything given to Sacred is recorded.
         self.database = take_address(updates, options)
         meta = {**(meta_info or {}), "uid": secrets.token_hex(8)}
@@ -173,6 +196,7 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         given[path] = known[path].check(path, value)
     method, dataset = parse_method(given.get("method", known["method"].default)), given.get("dataset")
     stages_of(method, dataset=dataset or known["dataset"].default)
+    given["features"] = features_of(given)
     checked: dict[str, Any] = {name: {} for name in STAGES}
     for path in known:
         group, _, name = path.rpartition(".")
@@ -187,7 +211,8 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _default(path: str, method: str | list[str], given: Mapping[str, Any]) -> Any:
     known = RUN_SETTINGS["dataset"].default
-    return default_for(path, method, given.get("dataset", known), given.get("quick") is True)
+    quick, features = given.get("quick") is True, given["features"] != NONE
+    return default_for(path, method, given.get("dataset", known), quick, features)
 
 
 def _method_or_none(method: Any) -> str | list[str] | None:

@@ -80,7 +80,14 @@ def row_of(data: str, images: int, seed: int, data_dir: str | None, cache_dir: s
     task = task_of(data, images, seed, data_dir, cache_dir)
     started = time.monotonic()
     small = prepared(task, images, seed)
-    given = {"dataset": "own_images", "seed": seed, "device": "cpu", "threads": 1, "progress": False}
+    given = {
+        "dataset": "own_images",
+        "features": "none",
+        "seed": seed,
+        "device": "cpu",
+        "threads": 1,
+        "progress": False,
+    }
     settings = adapted(resolve(Defaults()(fixed=given)), len(small.train))
     with tempfile.TemporaryDirectory() as folder:
         stages = [STAGES[name] for name in STAGES_USED]

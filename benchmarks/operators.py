@@ -57,7 +57,15 @@ def trained(
 ) -> Any:
     """The outcome of a way's stages on a task."""
     method = WAYS[way]
-    given = {"dataset": "own_images", "method": method, "seed": seed, "device": "cpu", "threads": 1, "progress": False}
+    given = {
+        "dataset": "own_images",
+        "features": "none",
+        "method": method,
+        "seed": seed,
+        "device": "cpu",
+        "threads": 1,
+        "progress": False,
+    }
     settings = resolve(Defaults()(fixed=given))
     stages = [STAGES[name] for name in RECIPES[method].stages_on("own_images")]
     own = stages[-1].name

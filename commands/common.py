@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sacred.run import Run
+from sacred.utils import iterate_flattened
 
-from catalogue import roles_in
+from catalogue import default_for, roles_in
 from commands.console import say
 from commands.unused import say_unused
-from config import resolve
+from config import NAMED_CONFIGS, resolve
 from data.loading import load_task
 from data.split import Task
+from features.choice import choose
+from features.loading import AUTO, load_inputs
 from training.machine import prepare_cpu
 from training.stage import Stage
 
@@ -24,15 +27,32 @@ def prepare(run: Run) -> dict[str, Any]:
     return settings
 
 
-def load_data(settings: Mapping[str, Any], *, command: str = "", stages: Sequence[Stage] = ()) -> Task:
-    """The data set, and a line that says how large it is; for a `command`, one that names settings it does not use."""
+def load_data(
+    settings: Mapping[str, Any], *, command: str = "", stages: Sequence[Stage] = (), images: bool = False
+) -> Task:
+    """The data set, and a line that says how large it is; for a `command`, one that names settings it does not use.
+
+    images : whether they are wanted themselves, where features of them are set
+    """
     started = time.monotonic()
     if command:
         say_unused(settings, stages, command)
-    task = load_task(settings)
+    task = load_task(settings) if images else load_inputs(settings)
     seconds = time.monotonic() - started
     say(f"{task.name}: {len(task.train)} training and {len(task.test)} test images in {seconds:.1f} s")
     return task
+
+
+def chosen_features(run: Run) -> str | None:
+    """A line about the setting `features` of a run that left it to the program; None where nothing was to choose."""
+    about = run.meta_info
+    given: dict[str, Any] = {}
+    for name in about.get("named_configs", ()):
+        given |= dict(iterate_flattened(next(group[name] for group in NAMED_CONFIGS.values() if name in group)))
+    given |= dict(iterate_flattened(dict(about.get("config_updates", {}))))
+    given = {"dataset": run.config["dataset"], **given}
+    asked = given.get("features", default_for("features", None, given["dataset"]))
+    return choose(given).line if asked == AUTO else None
 
 
 def say_where(run: Run) -> None:

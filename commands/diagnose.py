@@ -44,7 +44,7 @@ _NOT_DATA = (
 def diagnose_data(run: Run) -> None:
     """Look for a shortcut, print what was found, and leave a page, pictures and a table of suspects."""
     settings = prepare(run)
-    task = load_data(settings)
+    task = load_data(settings, images=True)
     device = pick_device(settings["device"])
     small = prepared(task, settings["diagnose_images"], settings["seed"])
     settings = adapted(settings, len(small.train))

@@ -9,7 +9,7 @@ from sacred.run import Run
 from commands.common import load_data, prepare, say_where
 from commands.console import figures_table, show
 from commands.leavings import leave_matrix
-from commands.weights import as_trained, described_weights
+from commands.weights import as_trained, described_weights, prepared_as
 from models.checkpoint import load_read_outs
 from tracking.folders import likely_read_out, main_figure
 from tracking.observers import check_kept
@@ -23,6 +23,7 @@ def evaluate_checkpoint(run: Run) -> float | None:
     path = Path(settings["checkpoint"])
     device = pick_device(settings["device"])
     about = described_weights(path)
+    settings = prepared_as(settings, about, path)
     task = as_trained(load_data(settings, command="evaluate"), about, path)
     model, read_outs = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
     model.to(device)

@@ -61,7 +61,7 @@ def _leave_pictures(run: Run, folder: Path, outcome: Outcome, task: Task) -> Non
             _leave_confusion(run, folder, task, name, stage, report.predictions["last"][name])
     chosen = examples(task, task.train)
     plot_images(
-        task.train.images[chosen],
+        task.train.shown[chosen],
         [task.target_names[i] for i in task.train.target[chosen].tolist()],
         title=f"{task.name}: training images"
         + (", the last ones conflicting" if any_conflicting(task, task.train) else ""),
@@ -73,11 +73,12 @@ def _leave_pictures(run: Run, folder: Path, outcome: Outcome, task: Task) -> Non
 def _about(run: Run, task: Task) -> dict[str, str]:
     chosen = ("dataset", "method", "skew", "severity", "seed", "reverse")
     about = {name: str(run.config[name]) for name in chosen if name in run.config}
-    preparation = task.preparation or Preparation(task.image_shape[1], "stretch")
+    preparation = task.preparation or Preparation(task.picture_shape[1], "stretch")
     return about | {
         "classes": json.dumps(task.target_names),
         "preparation": json.dumps(preparation.as_dict()),
         "normalise": json.dumps(None if task.mean is None else {"mean": task.mean, "std": task.std}),
+        **({} if task.features is None else {"features": json.dumps(dict(task.features))}),
     }
 
 

@@ -5,7 +5,7 @@ import csv
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from data.photos.decode import fill
 from data.photos.listing import Problem, settle
 from data.preparation import Preparation
 from errors import UserError
+from features.choice import source_of
+from features.embed import fold
 from harmless import cell
+from models.embedders import Embedding
 from models.export import Deployed, final_model, write_model
 from tracking.observers import check_kept
 from training.machine import pick_device
@@ -35,7 +38,9 @@ _SHOWN = 20
 def predict_folder(run: Run) -> None:
     """Write `predictions.csv`: path, class and the probability of every class, a line for each image."""
     settings = prepare(run)
-    model = final_model(Path(settings["checkpoint"])).to(pick_device(settings["device"]))
+    model = final_model(Path(settings["checkpoint"]), _finder(settings)).to(pick_device(settings["device"]))
+    if model.embedding is not None:
+        fold(model.embedding.network)
     files = open_files(Path(settings["folder"]))
     names = [name for name in files.names if is_image_name(name)]
     left = [name for name in files.names if not is_image_name(name)]
@@ -59,6 +64,16 @@ def predict_folder(run: Run) -> None:
     show(*(Text(note) for note in notes), Text(f"{len(rows)} images: {shares}"))
     check_kept(run)
     say_where(run)
+
+
+def _finder(settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any], int], Embedding]:
+    """Finds the pretrained network whose features a model takes."""
+
+    def find(about: Mapping[str, Any], size: int) -> Embedding:
+        source = source_of(about, settings["features"], settings["data_dir"], settings["cache_dir"])
+        return Embedding(*source.build(size))
+
+    return find
 
 
 def _left_out(files: Files, names: list[str]) -> list[str]:
@@ -97,7 +112,7 @@ def _rows(
 def export_checkpoint(run: Run) -> None:
     """Write the final model of a checkpoint, and read it back, in three files; see `models.export.write_model`."""
     settings = prepare(run)
-    model = final_model(Path(settings["checkpoint"]))
+    model = final_model(Path(settings["checkpoint"]), _finder(settings))
     with tempfile.TemporaryDirectory() as temporary:
         _leave(run, settings, write_model(model, Path(temporary)))
     side, classes = model.description["input"]["size"], ", ".join(model.classes)

@@ -9,7 +9,7 @@ from sacred.run import Run
 
 from commands.common import load_data, prepare, say_where
 from commands.console import say, show
-from commands.weights import as_trained, described_weights
+from commands.weights import as_trained, described_weights, prepared_as
 from models.checkpoint import load_read_outs
 from tracking.observers import check_kept
 from training.linear_probe import chance, probe
@@ -22,6 +22,7 @@ def probe_checkpoint(run: Run) -> None:
     path = Path(settings["checkpoint"])
     device = pick_device(settings["device"])
     about = described_weights(path)
+    settings = prepared_as(settings, about, path)
     task = as_trained(load_data(settings, command="probe"), about, path)
     bundle, _ = load_read_outs(path, task.image_shape, task.n_targets, task.vector_size)
     found = probe(bundle.to(device), task.to(device), settings["probe_on"], settings["seed"])

@@ -28,7 +28,7 @@ _TITLES = {
 
 def show_samples(run: Run) -> None:
     """Leave a sheet of every part of the data set in the run's folder."""
-    task = load_data(prepare(run))
+    task = load_data(prepare(run), images=True)
     show(*(Text(note) for note in task.notes))
     with tempfile.TemporaryDirectory() as folder:
         for path in sample_sheets(task, Path(folder)):
@@ -77,7 +77,7 @@ def in_turn(split: Split, each: int = 10) -> Tensor:
 
 def shown(split: Split) -> Tensor:
     """Images as they are, uint8 [N, C, H, W]; a colour that stands beside an image as a strip below it."""
-    images = in_memory(split.images)
+    images = in_memory(split.shown)
     if split.vector is None or split.vector.shape[1] != 3:
         return images
     images = images.expand(-1, 3, -1, -1)

@@ -8,7 +8,7 @@ import torch
 from rich.text import Text
 from sacred.run import Run
 
-from commands.common import load_data, prepare, say_where
+from commands.common import chosen_features, load_data, prepare, say_where
 from commands.console import figures_table, other_figures, say, show
 from commands.leavings import leave
 from commands.replicas import train_at_once
@@ -33,6 +33,8 @@ def train_recipe(run: Run, last: str | None) -> float | None:
     """
     settings = prepare(run)
     stages = stages_of(settings["method"], last, settings["dataset"])
+    if (line := chosen_features(run)) is not None:
+        say(line)
     device = pick_device(settings["device"])
     # Before the data, which may take a while to build.
     imagenet_weights(stages, settings)
@@ -124,7 +126,8 @@ def about_data(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What tables need to know of a run's data.
 
     conflicting : share of conflicting training images: as chosen by `skew` or, where nothing chooses it, as measured;
-        None where it cannot be said. content, folder : digest and name of images that a user brought.
+        None where it cannot be said. content, folder : digest and name of images that a user brought. weights : digest
+        of the pretrained network's whose features (a setting) take their place.
     """
     about: dict[str, Any] = {"conflicting": None}
     if DATASETS[settings["dataset"]].has_skew:
@@ -133,6 +136,8 @@ def about_data(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
         about["conflicting"] = round(float(conflicting.float().mean()), 4)
     if task.content is not None:
         about["content"] = task.content
+    if task.features is not None:
+        about["weights"] = str(task.features["digest"])
     if settings["data_dir"] is not None and settings["dataset"] == "own_images":
         about["folder"] = Path(settings["data_dir"]).resolve().name
     return about

@@ -33,15 +33,18 @@ def say_unused(settings: Mapping[str, Any], stages: Sequence[Stage], command: st
 
 def unused_settings(settings: Mapping[str, Any], stages: Sequence[Stage], command: str) -> list[str]:
     """Changed settings, as NAME=VALUE, that neither the data set, nor a stage, nor the command reads."""
-    method, dataset, quick = settings["method"], settings["dataset"], settings["quick"]
+    method, dataset = settings["method"], settings["dataset"]
+    budget = {"quick": settings["quick"], "features": settings["features"] != "none"}
     idle = [name for name in RUN_SETTINGS if not concerns(name, method, dataset)]
     idle += [name for name, commands in OF_COMMANDS.items() if command not in commands]
     idle += [] if stages else ["replicas"]
-    found = [f"{name}={settings[name]}" for name in idle if settings[name] != default_for(name, method, dataset, quick)]
+    found = [
+        f"{name}={settings[name]}" for name in idle if settings[name] != default_for(name, method, dataset, **budget)
+    ]
     for stage in STAGES.values():
         for name in () if stage in stages else stage.settings:
             value = settings[stage.name][name]
             protocol = _OF_PROTOCOLS.get(stage.name, {}).get(name)
-            if value not in (default_for(f"{stage.name}.{name}", method, dataset, quick), protocol):
+            if value not in (default_for(f"{stage.name}.{name}", method, dataset, **budget), protocol):
                 found.append(f"{stage.name}.{name}={value}")
     return found

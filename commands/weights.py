@@ -9,6 +9,8 @@ from commands.console import say
 from data.preparation import Preparation
 from data.split import Task
 from errors import UserError
+from features.choice import source_of
+from features.loading import NONE
 from models.checkpoint import read_description
 from models.description import Description
 
@@ -24,6 +26,29 @@ def described_weights(path: Path) -> Description | None:
         A file that is missing, damaged, or of an unknown kind.
     """
     return read_description(path) if path.suffix == ".safetensors" else None
+
+
+def prepared_as(settings: Mapping[str, Any], about: Description | None, path: Path) -> dict[str, Any]:
+    """Settings under which photographs become the features that the weights in `path` were trained on.
+
+    Raises
+    ------
+    UserError
+        The settings name other features, or none: figures would be of other inputs than those it was trained on.
+    """
+    trained, asked = None if about is None else about.features, settings["features"]
+    if trained is None:
+        if asked != NONE and about is not None:
+            raise UserError(f"checkpoint={path}: was trained on images, not on features: set features={NONE}")
+        return dict(settings)
+    assert about is not None
+    if asked == NONE:
+        raise UserError(f"checkpoint={path}: was trained on features of {trained['network']}: leave `features` out")
+    source_of(trained, asked, settings["data_dir"], settings["cache_dir"])
+    preparation = about.preparation or {}
+    own = {"image_size": preparation.get("size"), "framing": preparation.get("framing")}
+    # Of features of images of another size nothing would tell that they are others.
+    return {**settings, **{name: value for name, value in own.items() if value is not None}}
 
 
 def as_trained(task: Task, about: Description | None, path: Path) -> Task:

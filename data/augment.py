@@ -1,6 +1,7 @@
 """Random augmentations of a whole batch, before normalisation; every draw comes from the generator passed in.
 
-All take uint8 [B, C, H, W] (`crop_flip` and `flip` floats as well) and return the same shape and type.
+All take uint8 [B, C, H, W] (`crop_flip` and `flip` floats as well) and return the same shape and type, but for
+`any_view`, which is of features.
 """
 
 import math
@@ -119,10 +120,25 @@ def _resample(images: Tensor, place: Tensor) -> Tensor:
     return upper.add_(lower.sub_(upper).mul_(weight).add_(64).bitwise_right_shift_(7)).to(torch.uint8)
 
 
+# Of features alone: images have one view.
+VIEWS = "views"
+
+
+def any_view(features: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Of features of several views of each image, [B, V, D], those of one drawn view, [B, D]. Draws: the view ([B])."""
+    count, views = features.shape[:2]
+    if views == 1:
+        return features[:, 0]
+    drawn = torch.randint(views, (count,), generator=generator, device=features.device)
+    place = drawn + views * torch.arange(count, device=features.device)
+    return features.flatten(0, 1).index_select(0, place)
+
+
 AUGMENTATIONS: dict[str, Augmentation] = {
     "flip": flip,
     "crop_flip": crop_flip,
     "resized_crop_flip": resized_crop_flip,
     # CelebA's aligned images, stretched to squares.
     "portrait_crop_flip": partial(resized_crop_flip, aspect=178 / 218),
+    VIEWS: any_view,
 }

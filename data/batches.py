@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data.augment import AUGMENTATIONS, blocks
+from data.augment import AUGMENTATIONS, VIEWS, blocks
 from data.mapped import MappedImages
 from data.split import Split
 from errors import UserError
@@ -15,6 +15,7 @@ from errors import UserError
 class Batch(NamedTuple):
     """images float32 [B, C, H, W]; target int64 [B]; index int64 [B], position in the split; bias int64 [B] or None.
 
+    Where features take the place of images, these are float32 [B, D, 1, 1].
     vector : float32 [B, V], the second modality as the split holds it, or None
     """
 
@@ -33,8 +34,9 @@ class Batch(NamedTuple):
 class Batches:
     """The batches of one split, an epoch at a time.
 
-    Images are augmented, scaled to [0, 1], then normalised with `mean` and `std`. Images that stay in files are read
-    ahead while earlier batches are trained on; their batches are the same to the last bit.
+    Images are augmented, scaled to [0, 1], then normalised with `mean` and `std`. Of features (`Split.images`) one view
+    is drawn under the augmentation `views`, else the first is taken; they are normalised as they are. Images that stay
+    in files are read ahead while earlier batches are trained on; their batches are the same to the last bit.
 
     Parameters
     ----------
@@ -85,6 +87,8 @@ class Batches:
             raise ValueError("mean and std go together: give both or neither")
         if augment is not None and augment not in AUGMENTATIONS:
             raise UserError(f"augment={augment!r} is unknown; available: {', '.join(AUGMENTATIONS)}")
+        if augment is not None and (augment == VIEWS) != split.is_features:
+            raise ValueError(f"augment={augment!r} is not for {'features' if split.is_features else 'images'}")
         if draws is not None and not shuffle:
             raise ValueError("draws are random: they cannot be combined with shuffle=False")
         if weights is not None and not shuffle:
@@ -176,7 +180,7 @@ class Batches:
             yield Batch(self.prepared(rows, generator), self.split.target[part], index, bias, vector)
 
     def _read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The uint8 rows [B, C*H*W] of each part of the order."""
+        """The rows [B, C*H*W] of each part of the order, uint8; of features [B, V*D], float16."""
         if isinstance(self._rows, MappedImages):
             return self._rows.stream(parts)
         if not self.shuffle:
@@ -184,11 +188,16 @@ class Batches:
         return map(self._rows.index_select, [0] * len(parts), parts)
 
     def prepared(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Turn uint8 rows [B, C*H*W] into augmented, normalised float32 images [B, C, H, W]."""
+        """Turn uint8 rows [B, C*H*W] into augmented, normalised float32 images [B, C, H, W]; float16 ones of features,
+        [B, V*D], into [B, D, 1, 1]."""
         raw = rows.view(-1, *self.split.images.shape[1:])
         if self._augment is not None:
             # Padding is black only before normalisation.
             raw = self._augment(raw, generator)
+        elif self.split.is_features:
+            raw = raw[:, 0]
+        if self.split.is_features:
+            raw = raw[:, :, None, None]
         images = torch.empty(raw.shape, dtype=torch.float32, device=raw.device)
         for part in blocks(raw):
             # Converts and scales in one pass.
@@ -201,14 +210,18 @@ class Batches:
 def _normalisation(
     mean: Sequence[float] | None, std: Sequence[float] | None, split: Split
 ) -> tuple[float | Tensor, Tensor | None]:
-    """(x / 255 - mean) / std as one multiplication and one addition: [C, 1, 1] each, or (1 / 255, None)."""
+    """(x / 255 - mean) / std as one multiplication and one addition: [C, 1, 1] each, or (1 / 255, None).
+
+    Of features (x - mean) / std, or (1, None).
+    """
+    whole = 1 if split.is_features else 255
     if mean is None or std is None:
-        return 1 / 255, None
-    channels = split.images.shape[1]
+        return 1 / whole, None
+    channels = split.images.shape[2 if split.is_features else 1]
     if len(mean) != channels or len(std) != channels:
         raise ValueError(f"mean and std need {channels} values, one a channel; got {len(mean)} and {len(std)}")
     centre, spread = (torch.tensor(values, device=split.device).view(-1, 1, 1) for values in (mean, std))
-    return 1 / (255 * spread), -centre / spread
+    return 1 / (whole * spread), -centre / spread
 
 
 def _cumulative(weights: Tensor, split: Split) -> Tensor:

@@ -32,6 +32,12 @@ def noting() -> Iterator[set[str]]:
         _noted.reset(token)
 
 
+def note(name: str) -> None:
+    """Say that a folder of the cache is used (`noting`)."""
+    if (names := _noted.get()) is not None:
+        names.add(name)
+
+
 def key_of(**fields: str | int | float | bool | None) -> str:
     """Hex digest of named values; any change of a name or value changes it."""
     return digest_of([json.dumps(fields, sort_keys=True).encode()])
@@ -71,8 +77,7 @@ def cached_files(
     check : says in a few words what is wrong with the stored contents, or None; what is wrong is built again
     """
     folder = Path(cache_dir) / f"{name}-{key[:20]}"
-    if (names := _noted.get()) is not None:
-        names.add(folder.name)
+    note(folder.name)
     found = _open(folder, key, check)
     if isinstance(found, dict):
         _clear_partial(folder)

@@ -27,7 +27,7 @@ class Gathered:
         self._rows: Tensor | None = None
         splits = [own.split for own in batches]
         device = splits[0].device
-        size = sum(split.images.shape.numel() for split in splits)
+        size = sum(split.images.nbytes for split in splits)
         alike = all(own.prepared_like(batches[0]) for own in batches)
         if device.type == "cuda" and alike and size <= SHARE * free_memory(device):
             self._rows = torch.cat([split.images.flatten(1) for split in splits])  # type: ignore[union-attr]

@@ -83,7 +83,9 @@ CIFAR = Kind(
 # Files of photographs (BFFHQ, CelebA, BAR), a user's own among them.
 PHOTOGRAPHS = Kind(
     "photographs",
-    settings=("image_size", "bad_files", "duplicates", "own_valid", "streaming", "similar"),
+    settings=(
+        "image_size", "bad_files", "duplicates", "own_valid", "streaming", "similar", "features", "feature_views",
+    ),
     defaults={
         "network": "resnet18_imagenet",
         "image_size": 224,
@@ -105,9 +107,51 @@ PHOTOGRAPHS = Kind(
         "finetune.upweight": 80.0,
     },
     quick={"network": "resnet18", "distill.network": "resnet18", **_QUICK_END},
+)  # fmt: skip
+
+# Features of a pretrained network in place of photographs: an epoch takes a fraction of a second, so budgets are those
+# under which training has converged. What is linear needs a strong decay: there are about as many values of an image as
+# there are images, and each conflicting one would be known by heart (docs/results.md).
+FEATURES = Kind(
+    "features",
+    settings=PHOTOGRAPHS.settings,
+    defaults={
+        "network": "linear",
+        "image_size": 128,
+        "pretrain.epochs": 30,
+        "pretrain.weight_decay": 0.1,
+        "mine_gce.network": "linear_early",
+        "mine_gce.optimiser": "adam",
+        "mine_gce.learning_rate": 1e-3,
+        "mine_gce.weight_decay": 0.3,
+        "mine_gce.q": 0.0,
+        "mine_gce.epochs": 60,
+        "mine_gce.decay_rounds": 50,
+        "mine_ensemble.epochs": 20,
+        "mine_ensemble.weight_decay": 0.3,
+        "bias_balanced.epochs": 40,
+        "bias_balanced.weight_decay": 1.0,
+        "group_dro.epochs": 30,
+        "group_dro.weight_decay": 1.0,
+        "end.epochs": 30,
+        "end.weight_decay": 0.3,
+        "lff.epochs": 30,
+        "lff.weight_decay": 0.3,
+        "fisher.epochs": 30,
+        "prune.steps": 0,
+        "prune.epochs": 10,
+        "prune.batch_size": 256,
+        "finetune.steps": 0,
+        "finetune.epochs": 20,
+        "finetune.learning_rate": 1e-3,
+        "finetune.upweight": 50.0,
+        "finetune.weight_decay": 1.0,
+        "branches.epochs": 10,
+        "distill.epochs": 20,
+    },
 )
 
 # Small images in files, made beforehand (DisEnt's Colored MNIST).
 DIGIT_FILES = Kind("digit_files", settings=("bad_files", "duplicates", "own_valid", "streaming", "similar"))
 
-KINDS = {kind.name: kind for kind in (COLORED, BIASED, JITTER, BIMODAL, CIFAR, PHOTOGRAPHS, DIGIT_FILES)}
+KINDS = {kind.name: kind for kind in (COLORED, BIASED, JITTER, BIMODAL, CIFAR, PHOTOGRAPHS, FEATURES, DIGIT_FILES)}

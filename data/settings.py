@@ -88,6 +88,16 @@ DATA_SETTINGS: dict[str, Setting] = {
         False, "select by the validation images a data set brings (`valid_given`), unless valid_fraction is set",
         role="data",
     ),
+    "features": Setting(
+        "none",
+        "pretrained network whose features take the place of photographs: efficientnet_lite0, resnet18, resnet50, "
+        "timm/NAME@FILE, NETWORK@FILE or FILE; none; auto: on a CPU the first of these that is installed",
+        role="data", told=True,
+    ),
+    "feature_views": Setting(
+        2, "views of each photograph that features are made of: as it is, mirrored, and its middle both ways",
+        low=1, high=4, role="data",
+    ),
     "bad_files": Setting(
         "stop", "broken, empty or wrongly named image files: stop, or skip", choices=("stop", "skip"), role="data"
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from data.split import Task
@@ -68,6 +68,11 @@ class DatasetSpec:
     def has(self, name: str) -> bool:
         """Whether a setting of `data.settings` that is not every data set's is one of its own."""
         return name in self.settings or name in self.kind.settings or (name in ("skew", "rho") and self.has_skew)
+
+    def on(self, kind: Kind) -> DatasetSpec:
+        """The same data as another kind: with the defaults of that kind, and of its own those of a run's settings."""
+        own = {path: value for path, value in self.defaults.items() if "." not in path and path not in kind.defaults}
+        return replace(self, kind=kind, defaults=own, quick={})
 
     def default(self, path: str, setting: Setting, quick: bool = False) -> tuple[bool, Any]:
         """Whether it brings a default of a setting, and which; under `quick` only what it brings for that."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,13 @@ from randomness import stream
 class Split:
     """Images with their labels, all on one device.
 
-    images : uint8 [N, C, H, W]; a tensor, or files from which batches are read for the device
+    images : uint8 [N, C, H, W]; a tensor, or files from which batches are read for the device. Or what a pretrained
+        network gave of them: features, float16 [N, V, D], of V views of each image, the image as it is first
     target : int64 [N], class to predict
     bias : int64 [N], nuisance attribute; None where it is unknown or withheld
     ids : int64 [N], position of each image in its source; survives subsets and hold-outs
     vector : float32 [N, V], a second modality beside the image; None where there is none
+    pictures : the images that features were made of, uint8 [N, C, H, W], to be looked at; they stay where they are
     """
 
     images: Tensor | MappedImages
@@ -33,10 +36,15 @@ class Split:
     bias: Tensor | None
     ids: Tensor
     vector: Tensor | None = None
+    pictures: Tensor | MappedImages | None = None
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise ValueError(f"images must be uint8 [N, C, H, W], got {self.images.dtype} {list(self.images.shape)}")
+        kind = (self.images.dtype, self.images.ndim)
+        if kind not in ((torch.uint8, 4), (torch.float16, 3)):
+            raise ValueError(
+                "images must be uint8 [N, C, H, W], or features float16 [N, V, D], got "
+                f"{self.images.dtype} {list(self.images.shape)}"
+            )
         for name, column in (("target", self.target), ("bias", self.bias), ("ids", self.ids)):
             if column is None:
                 continue
@@ -58,6 +66,16 @@ class Split:
     def device(self) -> torch.device:
         return self.images.device
 
+    @property
+    def is_features(self) -> bool:
+        """Whether features of a pretrained network take the place of the images."""
+        return self.images.ndim == 3
+
+    @property
+    def shown(self) -> Tensor | MappedImages:
+        """The images to be looked at, uint8 [N, C, H, W]: also where features take their place in training."""
+        return self.images if self.pictures is None else self.pictures
+
     def without_bias(self) -> Split:
         """Return the same images and targets with the bias column withheld (nothing is copied)."""
         return replace(self, bias=None)
@@ -66,7 +84,7 @@ class Split:
         bias = None if self.bias is None else self.bias.to(device)
         vector = None if self.vector is None else self.vector.to(device)
         target = self.target.to(device)
-        return Split(self.images.to(target.device), target, bias, self.ids.to(device), vector)
+        return Split(self.images.to(target.device), target, bias, self.ids.to(device), vector, self.pictures)
 
     def subset(self, index: Tensor) -> Split:
         """Return the images at positions `index` (int64 [M], in that order, repeats allowed)."""
@@ -78,6 +96,7 @@ class Split:
             bias,
             self.ids.index_select(0, index),
             None if self.vector is None else self.vector.index_select(0, index),
+            None if self.pictures is None else self.pictures.index_select(0, index.to(self.pictures.device)),
         )
 
 
@@ -97,6 +116,8 @@ class Task:
     files : path of every training image by its id; None where images do not come from files
     digests : hex digest of the content of each of these files
     preparation : how image files become images of this size; None where images do not come from files
+    features : which pretrained network's features take the place of the images, as it is recorded: network, digest
+        of its weights, ... (`features.source.Source.about`); None where networks are given images
     notes : lines for the user, about files that were left out
     ties : int8 [T, B] on the CPU: whether the images of a cell are aligned (1), conflicting (-1) or neither (0); None
         where the images of class i are aligned with bias i and conflicting with all others
@@ -119,6 +140,7 @@ class Task:
     files: tuple[str, ...] | None = None
     digests: tuple[str, ...] | None = None
     preparation: Preparation | None = None
+    features: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     ties: Tensor | None = None
 
@@ -153,8 +175,16 @@ class Task:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """(C, H, W) of what networks are given; (D, 1, 1) of features."""
+        if self.train.is_features:
+            return self.train.images.shape[2], 1, 1
         channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images as they are looked at."""
+        channels, height, width = self.train.shown.shape[1:]
         return channels, height, width
 
     @property

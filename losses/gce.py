@@ -62,6 +62,14 @@ def _log_p(logits: Tensor, target: Tensor) -> Tensor:
     return log_softmax(logits, dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
 
 
+def log_odds(logits: Tensor, target: Tensor) -> Tensor:
+    """log((1 - p(target)) / p(target)) of each image, float32 [B]: the order of `doubt`, also where that is 1 or 0 to
+    the last bit."""
+    logits = logits.double()
+    others = logits.scatter(1, target.unsqueeze(1), float("-inf")).logsumexp(1)
+    return (others - logits.gather(1, target.unsqueeze(1)).squeeze(1)).float()
+
+
 def doubt(logits: Tensor, target: Tensor) -> Tensor:
     """1 - p(target) of each image, [B] in [0, 1]: how little a prediction believes in the target."""
     return 1 - softmax(logits, dim=1).gather(1, target.unsqueeze(1)).squeeze(1)

@@ -16,7 +16,7 @@ from vocabulary import FRAMINGS
 
 NETWORKS = {"branches": ("shallow", "deep"), "model": ("backbone",)}
 # Of what is read as JSON; a longer text is not a description of ours.
-MOST_TEXT, MOST_CLASSES, LARGEST_SIDE = 4_000_000, 100_000, 4096
+MOST_TEXT, MOST_CLASSES, LARGEST_SIDE, MOST_CHANNELS = 4_000_000, 100_000, 4096, 65536
 
 
 class Wrong(ValueError):
@@ -30,6 +30,8 @@ class Description:
     classes : names of the classes; None where the file does not say them
     preparation : fields of `data.preparation.Preparation`; None where the file does not say them
     normalise : {"mean": [C], "std": [C]}; None: none, or the file does not say it (`says_normalise`)
+    features : network, digest and file of the pretrained weights whose features the networks take in place of images,
+        and views; None: they take images
     texts : everything that the file says, as it is
     """
 
@@ -38,6 +40,7 @@ class Description:
     preparation: Mapping[str, Any] | None = None
     normalise: Mapping[str, list[float]] | None = None
     says_normalise: bool = False
+    features: Mapping[str, Any] | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -63,12 +66,17 @@ def read_texts(texts: Mapping[str, str], where: str) -> Description:
     try:
         specs = _specs(_json(texts, "specs"))
         first = next(iter(specs.values()))
+        features = _features(_json(texts, "features")) if "features" in texts else None
         classes = _classes(_json(texts, "classes"), first["classes"]) if "classes" in texts else None
-        preparation = _preparation(_json(texts, "preparation"), first["shape"]) if "preparation" in texts else None
+        preparation = (
+            _preparation(_json(texts, "preparation"), None if features else first["shape"])
+            if "preparation" in texts
+            else None
+        )
         normalise = _normalise(_json(texts, "normalise"), first["shape"][0]) if "normalise" in texts else None
     except Wrong as error:
         raise UserError(f"{where}: its description is damaged or not ours: {error}") from None
-    return Description(specs, classes, preparation, normalise, "normalise" in texts, dict(texts))
+    return Description(specs, classes, preparation, normalise, "normalise" in texts, features, dict(texts))
 
 
 def read_json(text: str) -> Any:
@@ -103,7 +111,8 @@ def check_spec(spec: Any, networks: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(spec[name], str) or spec[name] not in BACKBONES:
             raise Wrong(f"no network is called {_short(spec[name])}{nearest(str(spec[name])[:50], BACKBONES)}")
     shape = spec.get("shape")
-    if not isinstance(shape, list) or len(shape) != 3 or not all(_is_count(side, 1, LARGEST_SIDE) for side in shape):
+    most = (MOST_CHANNELS, LARGEST_SIDE, LARGEST_SIDE)
+    if not isinstance(shape, list) or len(shape) != 3 or not all(map(_is_count, shape, (1, 1, 1), most)):
         raise Wrong(f"images of shape {_short(shape)}, not [channels, height, width]")
     if not _is_count(spec.get("classes"), 1, MOST_CLASSES):
         raise Wrong(f"{_short(spec.get('classes'))} classes")
@@ -136,11 +145,27 @@ def _classes(value: Any, count: int) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _preparation(value: Any, shape: list[int]) -> dict[str, Any]:
+def _features(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() != {"network", "digest", "views", "file"}:
+        raise Wrong("features that do not consist of network, digest, views and file")
+    for name in ("network", "digest", "file"):
+        if not isinstance(value[name], str) or not 0 < len(value[name]) < 5000 or plain(value[name]) != value[name]:
+            raise Wrong(f"features whose {name} is {_short(value[name])}")
+    if not _is_count(value["views"], 1, 64):
+        raise Wrong(f"features of {_short(value['views'])} views")
+    return value
+
+
+def _preparation(value: Any, shape: list[int] | None) -> dict[str, Any]:
+    """shape : of the images that networks are given; None where they are given features of them"""
     if not isinstance(value, dict) or not {"size"} <= value.keys() <= {"size", "framing", "margin"}:
         raise Wrong("a preparation of images that does not consist of size, framing and margin")
     size, framing, margin = value["size"], value.get("framing", "crop"), value.get("margin", 1.0)
-    if not _is_count(size, 1, LARGEST_SIDE) or [size, size] != shape[1:]:
+    if not _is_count(size, 1, LARGEST_SIDE):
+        raise Wrong(f"images are prepared at size {_short(size)}")
+    if shape is not None and [size, size] != shape[1:]:
         raise Wrong(f"images are prepared at size {_short(size)}, and its network takes {shape[2]} x {shape[1]}")
     if framing not in FRAMINGS:
         raise Wrong(f"framing {_short(framing)}, none of {', '.join(FRAMINGS)}")

@@ -1,7 +1,7 @@
 """The final model of a checkpoint alone, for use on images elsewhere: in this program, as safetensors, or exported."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ from errors import UserError
 from models.branches import Branches
 from models.checkpoint import load_read_outs, read_description, write_tensors
 from models.description import NETWORKS, check_spec, read_json
+from models.embedders import Embedding, fresh
 from models.registry import Classifier, build_classifier
 
 FORMAT = "debias-model-1"
+# In front of the names of the pretrained network's tensors, in the file of a model that takes features.
+EMBEDDING = "embedding."
 WEIGHTS, DESCRIPTION, PROGRAM = "model.safetensors", "model.json", "model.pt2"
 # How far an exported program may be from the network it was made of, in logits.
 TOLERANCE = 1e-3
@@ -24,15 +27,16 @@ TOLERANCE = 1e-3
 class Deployed(nn.Module):
     """RGB images in [0, 1], float32 [B, C, S, S], to logits [B, classes]: normalisation and network in one.
 
-    description : what `model.json` holds
+    description : what `model.json` holds; embedding : turns images into the features that the network takes; None for
+    one that takes images
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: Classifier, description: Mapping[str, Any]) -> None:
+    def __init__(self, network: Classifier, description: Mapping[str, Any], embedding: Embedding | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.embedding = network, embedding
         self.description = dict(description)
         normalise = description["normalise"] or {"mean": [0.0], "std": [1.0]}
         self.register_buffer("mean", torch.tensor(normalise["mean"]).view(-1, 1, 1))
@@ -43,11 +47,15 @@ class Deployed(nn.Module):
         return self.description["classes"]
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network((images - self.mean) / self.std)
+        inputs = images if self.embedding is None else self.embedding(images)
+        return self.network((inputs - self.mean) / self.std)
 
 
-def final_model(path: Path) -> Deployed:
+def final_model(path: Path, embed: Callable[[Mapping[str, Any], int], Embedding] | None = None) -> Deployed:
     """The final model in a run's `weights.safetensors`, in evaluation mode: its last stage's, or the shallow branch.
+
+    embed : finds the pretrained network of a model that takes features, by what the file says of them and the side of
+        the images
 
     Raises
     ------
@@ -61,7 +69,7 @@ def final_model(path: Path) -> Deployed:
     spec = next(iter(specs.values()))
     if about.vector:
         raise UserError(f"checkpoint={path}: its model takes a second modality beside the image")
-    channels, height, _ = about.shape
+    channels, height = (3, int(about.preparation["size"])) if about.features else about.shape[:2]
     bundle, _ = load_read_outs(path, about.shape, len(about.classes))
     if "model" in specs:
         network, read_out = bundle.networks["model"], str(specs["model"].get("read_out", "model"))
@@ -84,7 +92,11 @@ def final_model(path: Path) -> Deployed:
             name: about.texts[name] for name in ("dataset", "method", "skew", "seed") if name in about.texts
         },
     }  # fmt: skip
-    return Deployed(network, description).eval()
+    if about.features is None:
+        return Deployed(network, description).eval()
+    assert embed is not None
+    description["features"] = {name: about.features[name] for name in ("network", "digest")}
+    return Deployed(network, description, embed(about.features, height)).eval()
 
 
 def _shallow(branches: nn.Module, spec: Mapping[str, Any]) -> Classifier:
@@ -98,16 +110,22 @@ def _shallow(branches: nn.Module, spec: Mapping[str, Any]) -> Classifier:
 def write_model(model: Deployed, folder: Path) -> list[Path]:
     """Write `model.safetensors`, `model.json` and `model.pt2`, read all of them back and compare.
 
-    The first two are the network, without normalisation, and what it needs to be used; the third is a torch.export
-    program with any number of images a batch, normalisation included.
+    The first two are the network, without normalisation, and what it needs to be used; the pretrained network is with
+    one that takes its features. The third is a torch.export program with any number of images a batch, normalisation
+    included.
 
     Raises
     ------
     UserError
         When what was written gives other logits than the model.
     """
-    example = torch.rand(2, *model.description["network"]["shape"], generator=torch.Generator().manual_seed(0))
-    state = {name: value.contiguous().clone() for name, value in model.network.state_dict().items()}
+    example = _images(model, 2)
+    parts = {"": model.network} if model.embedding is None else {"": model.network, EMBEDDING: model.embedding.network}
+    state = {
+        f"{before}{name}": value.contiguous().clone()
+        for before, part in parts.items()
+        for name, value in part.state_dict().items()
+    }
     write_tensors(state, folder / WEIGHTS, {"format": FORMAT})
     (folder / DESCRIPTION).write_text(json.dumps(model.description, indent=1), encoding="utf-8")
     with torch.no_grad():
@@ -122,10 +140,17 @@ def write_model(model: Deployed, folder: Path) -> list[Path]:
     return [folder / name for name in (WEIGHTS, DESCRIPTION, PROGRAM)]
 
 
+def _images(model: Deployed, count: int) -> Tensor:
+    """Random images that a model takes; other ones for another count."""
+    about = model.description["input"]
+    shape = (count, about["channels"], about["size"], about["size"])
+    return torch.rand(shape, generator=torch.Generator().manual_seed(count))
+
+
 @torch.inference_mode()
 def check_model(model: Deployed, folder: Path) -> None:
     """Compare what `write_model` wrote with the model, on images it has not been exported with."""
-    images = torch.rand(5, *model.description["network"]["shape"], generator=torch.Generator().manual_seed(1))
+    images = _images(model, 5)
     expected = model(images)
     with torch.inference_mode(False), torch.no_grad():
         program = torch.export.load(folder / PROGRAM).module()(images.clone())
@@ -148,7 +173,13 @@ def load_model(folder: Path) -> Deployed:
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise UserError(f"{folder / DESCRIPTION}: not written by this program (no format {FORMAT})")
         network = build_classifier(check_spec(description["network"], NETWORKS["model"]))
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        state, embedding = load_file(folder / WEIGHTS), None
+        if "features" in description:
+            body, channels, _ = fresh(str(description["features"]["network"]), int(description["input"]["size"]))
+            own = {name: value for name, value in state.items() if name.startswith(EMBEDDING)}
+            body.load_state_dict({name.removeprefix(EMBEDDING): value for name, value in own.items()})
+            state, embedding = {name: state[name] for name in state.keys() - own.keys()}, Embedding(body, channels)
+        network.load_state_dict(state)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{folder}: its {WEIGHTS} and {DESCRIPTION} cannot be read ({error})") from error
-    return Deployed(network, description).eval()
+    return Deployed(network, description, embedding).eval()

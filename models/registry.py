@@ -12,6 +12,7 @@ from models.cnn import CNN
 from models.lenet import LeNet
 from models.lntl import ConvNet
 from models.mlp import MLP
+from models.onfeatures import Flat, Hidden
 from models.resnet import CifarResNet, ResNet18
 from models.shallow import ShallowCifar, ShallowFaces
 from models.simpleconv import SimpleConv
@@ -35,7 +36,13 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "resnet18_imagenet_64": lambda shape: ResNet18(projected=64),
     "lenet": LeNet,
     "convnet": ConvNet,
+    # For features of a pretrained network: the classifier alone, on late or early ones, and behind a hidden layer.
+    "linear": Flat,
+    "linear_early": lambda shape: Flat(shape, early=True),
+    "mlp_features": Hidden,
 }
+# Networks that take any vector: values, not images with neighbouring pixels.
+FLAT = ("mlp3", "mlp5", "linear", "linear_early", "mlp_features")
 
 Inputs = Tensor | tuple[Tensor, Tensor]
 

@@ -1,5 +1,7 @@
 """Residual networks (He et al., CVPR 2016): the small one of CIFAR-10, and torchvision's ResNet-18."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -54,7 +56,13 @@ class CifarResNet(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, 64] of images [B, C, H, W]."""
-        return self.blocks(torch.relu(self.norm(self.conv(images)))).mean((2, 3))
+        return self.early_and_late(images)[1]
+
+    def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps after the first convolution and the first block, and the features, [B, 64]."""
+        early = [torch.relu(self.norm(self.conv(images)))]
+        early.append(self.blocks[0](early[0]))
+        return early, self.blocks[1:](early[1]).mean((2, 3))
 
 
 class ResNet18(Backbone):
@@ -80,3 +88,16 @@ class ResNet18(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, features] of images [B, 3, H, W]."""
         return self.project(self.body(images))
+
+    def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps after the stem and the first stage, and the features."""
+        early, late = early_of(self.body, images)
+        return early, self.project(late)
+
+
+def early_of(body: Any, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Of one of torchvision's residual networks, the maps after its stem and its first stage, and its features."""
+    stem = body.maxpool(body.relu(body.bn1(body.conv1(images))))
+    first = body.layer1(stem)
+    rest = body.layer4(body.layer3(body.layer2(first)))
+    return [stem, first], body.fc(body.avgpool(rest).flatten(1))

@@ -44,6 +44,7 @@ class LNTL(Stage):
     predictors are taught are bins of the image's pixels.
     """
 
+    takes_features = False
     name = "lntl"
     summary = "Learning Not to Learn: unlearn what predictors of the colour could use"
     gives = ("model",)

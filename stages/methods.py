@@ -62,6 +62,11 @@ class Recipe:
         """Names of its stages on a data set."""
         return next((other.stages for other in self._on(dataset) if other.stages is not None), self.stages)
 
+    def sets_on(self, kind: str, path: str) -> tuple[bool, Any]:
+        """Whether it sets a setting on one kind of data alone, and to what."""
+        values = self.on[kind].values if kind in self.on else {}
+        return path in values, values.get(path)
+
     def sets(self, path: str, dataset: str | None) -> tuple[bool, Any]:
         """Whether it sets a setting on a data set, and to what."""
         for values in (*(other.values for other in self._on(dataset)), self.values):
@@ -143,6 +148,8 @@ RECIPES: dict[str, Recipe] = {
                     "mine_gce.steps": 10_000,
                 }
             ),
+            # A layer to prune; pretrained for no more steps than elsewhere.
+            "features": On(values={"pretrain.network": "mlp_features", "pretrain.steps": 0}),
             "bffhq": On(values={"image_size": 128, "augment": "flip"}),
             "celeba": On(values={"pretrain.batch_size": 128, "pretrain.learning_rate": 1e-4}),
         },
@@ -174,6 +181,14 @@ RECIPES: dict[str, Recipe] = {
                     "finetune.learning_rate": 1e-3,
                 }
             ),
+            "features": On(
+                values={
+                    "pretrain.network": "mlp_features",
+                    "pretrain.steps": 0,
+                    "finetune.steps": 0,
+                    "finetune.upweight": 1.0,
+                }
+            ),
             "bffhq": On(values={"image_size": 128, "augment": "flip"}),
             "celeba": On(values={"pretrain.batch_size": 128, "pretrain.learning_rate": 1e-4}),
         },
@@ -191,7 +206,10 @@ RECIPES: dict[str, Recipe] = {
             "finetune.steps": 0,
             "finetune.batch_size": 64,
         },
-        on={"cifar": On(values={"finetune.batch_size": 256})},
+        on={
+            "cifar": On(values={"finetune.batch_size": 256}),
+            "features": On(values={"pretrain.weight_decay": 0.3, "finetune.epochs": 20}),
+        },
     ),
     "lff": Recipe(
         ("lff",),
@@ -245,6 +263,11 @@ RECIPES: dict[str, Recipe] = {
         link="https://arxiv.org/abs/2103.02023",
         data="biased_mnist rho997",
         cost="hours on a CPU; on an H200 beside two other runs 20 of 80 epochs in 147 s",
+    ),
+    "gce_balanced": Recipe(
+        ("mine_gce", "bias_balanced"),
+        "a network biased on purpose gives pseudo labels for bias-balanced training; for features",
+        cost="seconds on features",
     ),
     "depth_balanced": Recipe(
         ("branches", "mine_depth", "bias_balanced"),

@@ -32,6 +32,7 @@ class Shortcut(Stage):
     images decide.
     """
 
+    takes_features = False
     name = "shortcut"
     summary = "suspects and pseudo bias labels: small networks that learn what is easy (GCE), the better one of two"
     gives = ("conflict_score", "bias", "shortcut", HELD_OUT_BIAS)

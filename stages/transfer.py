@@ -31,7 +31,7 @@ from stages.common.classifier import (
 )
 from stages.common.moving import Mover, Rates, rates_of
 from stages.common.scores import labels_for
-from stages.common.ways import Decision, Way, packed, told, unpacked, ways_to_try
+from stages.common.ways import Decision, Way, first_of_the_best, margin_of, packed, told, unpacked, ways_to_try
 from training.artifacts import BiasLabels, TrainedBranches, TrainedModel, take
 from training.job import Fitted, Loss
 from training.stage import Artifact, Context, Stage
@@ -48,8 +48,8 @@ class Transfer(Stage):
     network that has learnt the shortcut answers on T(x, z): where its answers move along with z the shortcut is in that
     property. Of those that move it, and of training with nothing moved by the bias-balanced loss, short trials on a
     part of the training images choose: by balanced accuracy on the other part, over cells of target and pseudo bias
-    label. No bias label and no test image is read. Where nothing that moves the shortcut does better than nothing
-    moved, that is what is done.
+    label, and only where one is better by more than chance. No bias label and no test image is read. Where nothing
+    moved does better, that is what is done.
     """
 
     name = "transfer"
@@ -107,9 +107,8 @@ class Transfer(Stage):
         if len(ways) == 1:
             decision = Decision(ways[0], rates, {})
         else:
-            tried = tried_out(ways, labels, ctx)
-            # The first of equals: an operator that moves more before one that moves less, and before none.
-            decision = Decision(max(tried, key=lambda way: tried[way]), rates, tried)
+            tried, margin = tried_out(ways, labels, ctx)
+            decision = Decision(first_of_the_best(tried, margin), rates, tried, margin)
         for line in told(decision, own["least"], named):
             ctx.say(f"{self.name}: {line}")
         return decision
@@ -138,8 +137,10 @@ def telling(ctx: Context, rates: Mapping[str, Rates]) -> Predicted | None:
     return named_by(told, effects)
 
 
-def tried_out(ways: Sequence[Way], labels: Tensor, ctx: Context) -> dict[Way, float]:
+def tried_out(ways: Sequence[Way], labels: Tensor, ctx: Context) -> tuple[dict[Way, float], float]:
     """Balanced accuracy (%) of each way on training images that its trial leaves out, over target and pseudo label.
+
+    And its standard error, for as many images as cells have.
 
     All start from the same weights and see images in the same order.
     """
@@ -176,7 +177,7 @@ def tried_out(ways: Sequence[Way], labels: Tensor, ctx: Context) -> dict[Way, fl
         )
         fitted, _ = train(way, labels[seen], trial)
         found[way] = fitted.history[-1]["model/unbiased"]
-    return found
+    return found, margin_of(torch.bincount(cell[left_out]))
 
 
 def train(

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from commands.console import say
 from commands.together import train_runs
 from config import DebiasExperiment, build_experiment, resolve
-from data.loading import load_task
 from errors import UserError
+from features.loading import load_inputs
 from redaction import redact
 from stages.recipes import stages_of
 from sweeps.finished import finished_runs
@@ -121,7 +121,7 @@ def train_group(trials: Sequence[Trial], store: Path, record_file: Path | None) 
         stages, device = stages_of(first["method"], dataset=first["dataset"]), pick_device(first["device"])
         imagenet_weights(stages, first)
         names = [trial.label for trial in ours]
-        train_runs(stages, every, names, device, Store(store / "stages"), load_task, lambda line: say(redact(line)))
+        train_runs(stages, every, names, device, Store(store / "stages"), load_inputs, lambda line: say(redact(line)))
         if device.type == "cuda":
             # Runs that follow look at what is free before they choose where images go.
             torch.cuda.empty_cache()

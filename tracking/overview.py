@@ -19,7 +19,7 @@ def overview(task: Task) -> list[Table | Text]:
     """A table of images by class and part, and for each bias of the training images; then the notes of the data set."""
     parts = {"train": task.train, task.selection: task.valid, "test": task.test}
     given: dict[str, Split] = {name: part for name, part in parts.items() if part is not None}
-    _, height, width = task.image_shape
+    _, height, width = task.picture_shape
     table = Table(title=Text(f"{task.name}: images of {width} x {height}"), title_justify="left", title_style="bold")
     table.add_column("class")
     for name in given:

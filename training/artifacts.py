@@ -72,16 +72,26 @@ class ConflictScore(Artifact):
 
     threshold : suspects are the images above it
     miner : the stage that says so
+    log_odds : of another class than the target against it, float32 [N]: they tell images apart whose scores are all 1
+        to the last bit; empty where a miner has no logits
     """
 
     ids: Tensor
     score: Tensor
     threshold: float
     miner: str
+    log_odds: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _by_id(self.ids, self.score, torch.float32)
+        if len(self.log_odds):
+            _by_id(self.ids, self.log_odds, torch.float32)
+
+    @property
+    def order(self) -> Tensor:
+        """What images are ranked by, the most suspicious first: float32 [N]."""
+        return self.log_odds if len(self.log_odds) else self.score
 
 
 @dataclass(frozen=True, eq=False)

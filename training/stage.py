@@ -103,6 +103,8 @@ class Stage:
         Whether it reads bias labels of training images; results then say so.
     takes_vector
         Whether it can train on data with a second modality (`Split.vector`).
+    takes_features
+        Whether it can train on features of a pretrained network in place of images.
     settings
         Its settings by name.
     exact
@@ -120,6 +122,7 @@ class Stage:
     needs_bias_labels: ClassVar[bool] = False
     exact: ClassVar[bool] = False
     takes_vector: ClassVar[bool] = False
+    takes_features: ClassVar[bool] = True
     settings: ClassVar[Mapping[str, Setting]]
     shared: ClassVar[tuple[str, ...]] = ("optimiser",)
 

@@ -13,6 +13,7 @@ from data.split import Task
 from digests import digest, digest_of_file
 from errors import GivenUp, UserError
 from models.pretrained import find_weights, starts_from_imagenet
+from models.registry import FLAT
 from training.artifacts import Artifact, BiasLabels, Report, take
 from training.captured import check_capture
 from training.code import code_digest
@@ -23,6 +24,9 @@ from training.repeatable import prefer_deterministic
 from training.speed import SPEED_SETTINGS, check_compiler
 from training.stage import Context, Settings, Stage, Together
 from training.store import StageFolder, Store
+
+# Settings of stages that name a network.
+_NETWORKS = ("network", "shallow", "deep")
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ class Walk:
                 f"{task.name} has a second modality beside the image, which the stage {blind[0]} cannot use; "
                 "method=erm can"
             )
+        if task.features is not None:
+            check_features(stages, settings)
         prepare_cpu()
         self.settings = settings
         self.outcome = Outcome()
@@ -211,6 +217,27 @@ class Walk:
         )
 
 
+def check_features(stages: Sequence[Stage], settings: Settings) -> None:
+    """Refuse stages and networks that need images, on features of a pretrained network.
+
+    Raises
+    ------
+    UserError
+        Naming one, and what to do.
+    """
+    for stage in stages:
+        # Operators are of images (`data.operators`).
+        if not stage.takes_features or "operator" in stage.settings:
+            raise UserError(f"the stage {stage.name} acts on images, and features are set: set features=none")
+        for name in _NETWORKS:
+            network = settings[stage.name].get(name)
+            if network is not None and network not in FLAT:
+                raise UserError(
+                    f"{stage.name}.{name}={network} is for images, and features are set: choose {', '.join(FLAT)}, or "
+                    "set features=none"
+                )
+
+
 def _say_where(task: Task, say: Callable[[str], None]) -> None:
     images = task.train.images
     if isinstance(images, MappedImages):
@@ -237,7 +264,7 @@ def imagenet_weights(stages: Sequence[Stage], settings: Settings) -> Path | None
 def _pretrained(stage: Stage, settings: Settings) -> list[str]:
     """The settings of a stage that name a network which starts from ImageNet's weights."""
     own = settings[stage.name]
-    return [name for name in ("network", "shallow", "deep") if name in own and starts_from_imagenet(own[name])]
+    return [name for name in _NETWORKS if name in own and starts_from_imagenet(own[name])]
 
 
 def stage_key(

@@ -160,6 +160,6 @@ SPECS = (
         has_skew=False,
         augment="resized_crop_flip",
         settings=("labels", "framing", "outside", "test_fraction"),
-        defaults={"own_valid": True, "duplicates": "stop"},
+        defaults={"own_valid": True, "duplicates": "stop", "features": "auto"},
     ),
 )

@@ -15,12 +15,21 @@ from training.evaluation import map_images
 from training.heldout import HELD_OUT_BIAS, held_out_artifact
 from training.stage import Context
 
+# How many of the suspects somebody looks at first.
+FIRST = 50
 
-def score_artifact(ids: Tensor, score: Tensor, threshold: float, miner: str) -> ConflictScore:
-    """The artifact `conflict_score`: per image id 0 (aligned) to 1 (conflicting); suspects are above the threshold."""
+
+def score_artifact(
+    ids: Tensor, score: Tensor, threshold: float, miner: str, log_odds: Tensor | None = None
+) -> ConflictScore:
+    """The artifact `conflict_score`: per image id 0 (aligned) to 1 (conflicting); suspects are above the threshold.
+
+    log_odds : what images are ranked by, where scores are too near 1 to tell (`losses.gce.log_odds`)
+    """
     if not bool(torch.isfinite(score).all()):
         raise UserError(f"{miner}: scores are not finite; its training diverged, lower the learning rate")
-    return ConflictScore(ids.cpu(), score.float().clamp(0, 1).cpu(), float(threshold), miner)
+    ranks = torch.empty(0) if log_odds is None else log_odds.float().nan_to_num(0.0).cpu()
+    return ConflictScore(ids.cpu(), score.float().clamp(0, 1).cpu(), float(threshold), miner, ranks)
 
 
 def bias_artifact(ids: Tensor, label: Tensor, n_biases: int, kind: str) -> BiasLabels:
@@ -81,6 +90,11 @@ def scores_for(artifact: ConflictScore, split: Split, stage: str) -> Tensor:
     return _in_order(artifact.ids, artifact.score, "score", split, stage)
 
 
+def ranks_for(artifact: ConflictScore, split: Split, stage: str) -> Tensor:
+    """What images are ranked by, float32 [N], in the order of a split and on its device; errors as of `labels_for`."""
+    return _in_order(artifact.ids, artifact.order, "score", split, stage)
+
+
 def labels_for(artifact: BiasLabels, split: Split, stage: str) -> Tensor:
     """Bias labels, int64 [N], in the order of a split and on its device.
 
@@ -117,11 +131,12 @@ def flags_for(artifact: ConflictScore, split: Split, ctx: Context) -> Tensor:
     return flags
 
 
-def mining_figures(score: Tensor, threshold: float, task: Task) -> dict[str, float]:
+def mining_figures(score: Tensor, threshold: float, task: Task, ranks: Tensor | None = None) -> dict[str, float]:
     """Share of suspects among the training images and, where it can be said which of these conflict, precision, recall
     and average precision, in percent.
 
-    True labels are read for this report only.
+    `mined/first_50/train` is the share of conflicting images among the 50 that are ranked first, by `ranks` where these
+    are given, else by their scores. True labels are read for this report only.
     """
     flags = (score > threshold).cpu()
     figures = {"mined/share/train": 100.0 * float(flags.float().mean())}
@@ -132,10 +147,17 @@ def mining_figures(score: Tensor, threshold: float, task: Task) -> dict[str, flo
         named = {
             "precision": precision,
             "recall": recall,
-            "average_precision": average_precision(score.cpu(), conflicting),
+            "average_precision": average_precision(score.cpu() if ranks is None else ranks.cpu(), conflicting),
+            "first_50": first_precision(score if ranks is None else ranks, conflicting),
         }
         figures |= {f"mined/{name}/train": 100.0 * value for name, value in named.items() if value == value}
     return figures
+
+
+def first_precision(ranks: Tensor, conflicting: Tensor, count: int = FIRST) -> float:
+    """Share of conflicting images, bool [N], among the `count` that are ranked highest; in order where ranks agree."""
+    first = torch.argsort(ranks.cpu(), descending=True, stable=True)[:count]
+    return float(conflicting[first].float().mean())
 
 
 def report_of(figures: Mapping[str, float]) -> Report:

@@ -38,11 +38,15 @@ FALLBACK = Way(CONTROL, 0.0, "balanced")
 
 @dataclass(frozen=True)
 class Decision:
-    """The way that was chosen, the rates of every operator, and balanced accuracy (%) of every way that was tried."""
+    """The way that was chosen, the rates of every operator, and balanced accuracy (%) of every way that was tried.
+
+    margin : by how much (%) two ways may differ by chance alone
+    """
 
     way: Way
     rates: Mapping[str, Rates]
     tried: Mapping[Way, float]
+    margin: float = 0.0
 
     def report(self) -> dict[str, Any]:
         """Plain data for the record of a run."""
@@ -50,6 +54,7 @@ class Decision:
             "chosen": asdict(self.way),
             "rates": {name: rates._asdict() for name, rates in self.rates.items()},
             "tried": [{**asdict(way), "balanced": score} for way, score in self.tried.items()],
+            "margin": self.margin,
         }
 
     def figures(self) -> dict[str, float]:
@@ -105,6 +110,25 @@ def ways_to_try(rates: Mapping[str, Rates], own: Mapping[str, Any], named: str =
     return list(dict.fromkeys(ways))
 
 
+def first_of_the_best(tried: Mapping[Way, float], margin: float) -> Way:
+    """The first way whose score is within a margin of the best one.
+
+    Ways come by what they promise: one that takes the shortcut away gives way to another only where that is better by
+    more than chance makes of so few conflicting images.
+    """
+    best = max(tried.values())
+    return next(way for way, score in tried.items() if score >= best - margin)
+
+
+def margin_of(counts: Tensor) -> float:
+    """Standard error (%) of a mean accuracy over cells of so many images each, int64 [cells], at its greatest.
+
+    Cells without images are in no mean. The accuracy of a cell is taken for one half, where it varies most.
+    """
+    seen = counts[counts > 0].double()
+    return float(100 * (0.25 / seen).sum().sqrt() / len(seen)) if len(seen) else 0.0
+
+
 def told(decision: Decision, least: float, named: Predicted | None = None) -> list[str]:
     """What was found and decided, in lines for the user."""
     ranked = sorted((name for name in decision.rates if name != CONTROL), key=lambda n: -decision.rates[n].transferred)
@@ -117,7 +141,10 @@ def told(decision: Decision, least: float, named: Predicted | None = None) -> li
         lines.append(f"{named.name} alone tells the class of {named.accuracy.value:.0%} of the images")
     if decision.tried:
         scores = ", ".join(f"{way}: {score:.1f}" for way, score in decision.tried.items())
-        lines.append(f"trials, balanced accuracy on images they left out, %: {scores}")
+        lines.append(
+            f"trials, balanced accuracy on images they left out, %: {scores}; the first is taken that is within "
+            f"{decision.margin:.1f} of the best"
+        )
     if decision.way == FALLBACK:
         why = "nothing that moves it does better than that" if decision.tried else f"none moves {least:g} % of them"
         lines.append(f"no operator takes the shortcut away ({why}): bias-balanced on the pseudo labels instead")
@@ -142,6 +169,7 @@ def packed(decision: Decision) -> dict[str, Tensor]:
         "rates": torch.tensor(rates, dtype=torch.float64),
         "ways": torch.tensor(rows, dtype=torch.float64),
         "chosen": torch.tensor(ways.index(decision.way)),
+        "margin": torch.tensor(decision.margin, dtype=torch.float64),
     }
 
 
@@ -158,4 +186,5 @@ def unpacked(tensors: Mapping[str, Tensor]) -> Decision:
         if row[0] == row[0]
     }
     ways = [(Way(names[int(i)], share, losses[int(j)]), score) for i, share, j, score in tensors["ways"].tolist()]
-    return Decision(ways[int(tensors["chosen"])][0], rates, {way: score for way, score in ways if score == score})
+    tried = {way: score for way, score in ways if score == score}
+    return Decision(ways[int(tensors["chosen"])][0], rates, tried, float(tensors["margin"]))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
-from losses.gce import doubt
+from losses.gce import doubt, log_odds
 from models.branches import build_branches
 from models.registry import Classifier, seeded
 from randomness import derive
@@ -71,11 +71,11 @@ class MineDepth(Stage):
         )
         with torch.no_grad():
             said = head(known)
-        score = doubt(said, train.target)
+        score, ranks = doubt(said, train.target), log_odds(said, train.target)
         spec = {"backbone": trained.spec["deep"], "shape": list(task.image_shape), "classes": task.n_targets}
         shortcut = Classifier(branches.deep, task.n_targets).to(ctx.device)
         shortcut.head.load_state_dict(head.state_dict())
         bias, made = pseudo_labels(shortcut, spec, "bias_head", torch.softmax(said, dim=1), ctx)
-        figures = mining_figures(score, THRESHOLD, task), pseudo_figures(bias.label, task)
-        conflict_score = score_artifact(train.ids, score, THRESHOLD, self.name)
+        figures = mining_figures(score, THRESHOLD, task, ranks), pseudo_figures(bias.label, task)
+        conflict_score = score_artifact(train.ids, score, THRESHOLD, self.name, ranks)
         return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
-from losses.gce import gce_lff
+from losses.gce import gce_lff, log_odds
 from models.registry import Classifier
 from settings import Setting
 from stages.common.classifier import (
@@ -38,9 +38,10 @@ class MineWrong(Stage):
     settings: ClassVar[Mapping[str, Setting]] = {}
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        score = difficulties(stored_classifier(ctx, take(inputs, "model", TrainedModel)), ctx)
-        report = report_of(mining_figures(score, THRESHOLD, ctx.task))
-        return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name), "report": report}
+        logits = logits_of(stored_classifier(ctx, take(inputs, "model", TrainedModel)), ctx)
+        score, ranks = difficulty(logits, ctx.train.target), log_odds(logits, ctx.train.target)
+        report = report_of(mining_figures(score, THRESHOLD, ctx.task, ranks))
+        return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name, ranks), "report": report}
 
 
 class MineGCE(Stage):
@@ -104,16 +105,11 @@ class MineGCE(Stage):
             ctx, model, loss, read_out="biased", schedule=lambda done: 0.1 ** (done // own["decay_rounds"])
         )
         logits = logits_of(model, ctx)
-        score = difficulty(logits, ctx.train.target)
+        score, ranks = difficulty(logits, ctx.train.target), log_odds(logits, ctx.train.target)
         bias, made = pseudo_labels(model, spec, "biased", logits, ctx)
-        figures = mining_figures(score, THRESHOLD, ctx.task), pseudo_figures(bias.label, ctx.task)
-        conflict_score = score_artifact(ctx.train.ids, score, THRESHOLD, self.name)
+        figures = mining_figures(score, THRESHOLD, ctx.task, ranks), pseudo_figures(bias.label, ctx.task)
+        conflict_score = score_artifact(ctx.train.ids, score, THRESHOLD, self.name, ranks)
         return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}
-
-
-def difficulties(model: Classifier, ctx: Context) -> Tensor:
-    """`difficulty` of every training image, [N], without augmentation and in evaluation mode."""
-    return difficulty(logits_of(model, ctx), ctx.train.target)
 
 
 def logits_of(model: Classifier, ctx: Context) -> Tensor:

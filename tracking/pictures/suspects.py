@@ -8,7 +8,7 @@ from torch import Tensor
 
 from data.split import Split, Task
 from harmless import cell
-from stages.common.scores import scores_for
+from stages.common.scores import ranks_for, scores_for
 from tracking.pictures.plots import plot_images
 from training.artifacts import ConflictScore
 
@@ -19,8 +19,9 @@ MOST_SHOWN = 40
 def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int = 10, sheet: bool = True) -> list[Path]:
     """Write suspects.csv and, unless `sheet` is False, suspects.png (the top ones per class).
 
-    The table has every training image: id, target, score, suspect and, where it comes from a file, the file's path and
-    the digest of its content, by which `mine_file` knows it again when other files have come, gone or been moved.
+    The table has every training image: id, target, score, suspect, the log-odds of another class where the miner has
+    them, by which images are ranked, and, where it comes from a file, the file's path and the digest of its content, by
+    which `mine_file` knows it again when other files have come, gone or been moved.
 
     Parameters
     ----------
@@ -36,26 +37,31 @@ def write_suspects(folder: Path, task: Task, artifact: ConflictScore, each: int 
         Whether the picture is wanted.
     """
     train = task.train
-    score = scores_for(artifact, train, "suspects").cpu()
+    score, ranks = scores_for(artifact, train, "suspects").cpu(), ranks_for(artifact, train, "suspects").cpu()
     # Compared as tensors, as `flags_for` does: a float32 score is not the Python number that it prints as.
     flags = (score > artifact.threshold).tolist()
     table = folder / "suspects.csv"
     ids, targets = train.ids.tolist(), train.target.tolist()
+    # Scores that are 1 to the last digit are told apart, and sorted again, by these.
+    extra = ["log_odds"] if len(artifact.log_odds) else []
     with table.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["id", "target", "score", "suspect", *([] if task.files is None else ["path", "content"])])
-        for place in torch.argsort(score, descending=True, stable=True).tolist():
+        writer.writerow(
+            ["id", "target", "score", "suspect", *extra, *([] if task.files is None else ["path", "content"])]
+        )
+        for place in torch.argsort(ranks, descending=True, stable=True).tolist():
             name = task.target_names[targets[place]]
+            odds = [f"{float(ranks[place]):.4f}"] if extra else []
             file = []
             if task.files is not None:
                 file = [cell(task.files[ids[place]]), "" if task.digests is None else task.digests[ids[place]]]
-            writer.writerow([ids[place], cell(name), f"{float(score[place]):.6f}", int(flags[place]), *file])
+            writer.writerow([ids[place], cell(name), f"{float(score[place]):.6f}", int(flags[place]), *odds, *file])
     if not sheet:
         return [table]
-    chosen = top_of_each_class(train, score, each)
+    chosen = top_of_each_class(train, ranks, each)
     captions = [f"{task.target_names[targets[i]]}\n{float(score[i]):.3f}" for i in chosen.tolist()]
     picture = plot_images(
-        train.images[chosen],
+        train.shown[chosen],
         captions,
         title=f"{task.name}: highest conflict scores per class ({artifact.miner})",
         path=folder / "suspects.png",

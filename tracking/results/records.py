@@ -13,7 +13,7 @@ from tracking.results.roles import roles_of
 # Columns of a run itself; those with a slash are figures, all others settings.
 ABOUT = ("run", "started", "status", "command", "device")
 # What a record says beside: the read-out that is the final model, and of the data; older files lack them.
-FACTS = ("final", "conflicting", "content", "folder", "augmentation")
+FACTS = ("final", "conflicting", "content", "folder", "weights", "augmentation")
 
 
 def settings_of(record: RunRecord) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _info_of(row: Mapping[str, str]) -> dict[str, Any]:
     if row.get("augmentation"):
         info["augmentation"] = row["augmentation"]
     if row.get("conflicting"):
-        info["data"] = {name: row[name] for name in ("content", "folder") if row.get(name)}
+        info["data"] = {name: row[name] for name in ("content", "folder", "weights") if row.get(name)}
         info["data"]["conflicting"] = _parse(row["conflicting"])
     return info
 

@@ -81,16 +81,19 @@ def in_usual_order(selections: Set[str]) -> list[str]:
 
 
 def data_of(record: RunRecord) -> tuple[tuple[str, Any], ...]:
-    """What makes the data, skew apart: settings, and the images that a user brought, by their content.
+    """What makes the data, skew apart: settings, and the images and pretrained weights that a user brought, by their
+    content.
 
     Runs in which any of it differs never share a table.
     """
     roles, about = roles_of(record), record.info.get("data", {})
-    brought = [(name, about[name]) for name in ("folder", "content") if about.get(name) is not None]
+    # Without features a run is what runs were before there were any.
+    left = {"skew"} if record.config.get("features", "none") != "none" else {"skew", "features", "feature_views"}
+    brought = [(name, about[name]) for name in ("folder", "content", "weights") if about.get(name) is not None]
     return tuple(brought) + tuple(
         (name, tuple(value) if isinstance(value, list) else value)
         for name, value in sorted(record.config.items())
-        if name != "skew" and roles.get(name) == "data"
+        if name not in left and roles.get(name) == "data"
     )
 
 
@@ -212,7 +215,12 @@ def _titles(made: Mapping[tuple[tuple[str, Any], ...], Sequence[RunRecord]]) -> 
         shown = []
         for name, value in settings.items():
             divides = any(other.get(name) != value for other in others)
-            if name == "content":
+            if name == "weights":
+                if any(
+                    other.get("features") == settings.get("features") and other.get(name) != value for other in others
+                ):
+                    shown.append(f"weights {value[:8]}")
+            elif name == "content":
                 if divides and not any(other.get("folder") != settings.get("folder") for other in others):
                     shown.append(f"images {value[:8]}")
             elif name == "folder":

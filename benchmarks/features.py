@@ -1,0 +1,138 @@
+"""Methods on features of a pretrained network, on photographs whose shortcut is known: a row of a record for each.
+
+    python -m benchmarks.features tint border watermark blur clean --seeds 1-3 --record docs/records/features.csv
+
+Data: CIFAR-10's cats and dogs enlarged to 96 pixels; each class has its own tint, border, watermark or blur in 97 of
+100 training images, and each mark is equally frequent in both classes of the test images. Rows of the record that are
+there are not made again.
+"""
+
+import waiting  # noqa: F401 - before torch
+
+import argparse
+import csv
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.photographs import SKEW, marked
+from config import Defaults, resolve
+from data.preparation import Preparation
+from data.sources.cifar import cifar10
+from data.split import Split, Task
+from features.loading import with_features
+from features.source import find_source
+from randomness import stream
+from stages.recipes import stages_of
+from training.machine import device_name, prepare_cpu
+from training.store import Store
+from training.walk import run_stages
+
+NETWORK, SIDE, CLASSES = "efficientnet_lite0", 96, (3, 5)
+METHODS = ("erm", "gce_balanced", "jtt", "lff", "dcwp", "bias_balanced")
+COLUMNS = ("data", "seed", "images", "method", "unbiased", "conflicting", "worst", "first_50", "average_precision",
+           "suspects", "seconds", "embedding", "device")  # fmt: skip
+
+
+def photographs(kind: str, images: int, seed: int, data_dir: str | None, cache_dir: str) -> Task:
+    """`images` for training and half as many for the test, with their marks as bias labels."""
+    source = cifar10(data_dir, cache_dir, progress=False)
+    splits = {}
+    for part, count in (("train", images), ("test", images // 2)):
+        generator = stream(seed, f"{kind} {part}")
+        labels = np.asarray(getattr(source, f"{part}_labels"))
+        pixels, target, bias = [], [], []
+        for label, name in enumerate(CLASSES):
+            own = np.flatnonzero(labels == name)
+            for place in torch.randperm(len(own), generator=generator)[: count // len(CLASSES)].tolist():
+                against = float(torch.rand(1, generator=generator)) < (SKEW if part == "train" else 0.5)
+                mark = 1 - label if against else label
+                image = np.asarray(getattr(source, f"{part}_images")[own[place]])
+                image = image.transpose(1, 2, 0) if image.shape[0] == 3 else image
+                image = image if kind == "clean" else marked(image, kind, mark, len(CLASSES))
+                pixels.append(np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
+                target.append(label)
+                bias.append(mark)
+        stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+        splits[part] = Split(stacked, torch.tensor(target), torch.tensor(bias), torch.arange(len(target)))
+    names = tuple(source.names[name] for name in CLASSES)
+    return Task(
+        kind, splits["train"], splits["test"], None, names, ("first mark", "second mark"), f"{kind} {seed} {images}",
+        preparation=Preparation(SIDE),
+    )  # fmt: skip
+
+
+def rows_of(
+    kind: str, images: int, seed: int, views: int, data_dir: str | None, cache_dir: str
+) -> list[dict[str, Any]]:
+    """What each method reaches, and what its miner finds."""
+    cpu, started = torch.device("cpu"), time.monotonic()
+    task = photographs(kind, images, seed, data_dir, cache_dir)
+    source = find_source(NETWORK, data_dir, cache_dir)
+    task = with_features(task, source, views, cache_dir, cpu, progress=False)
+    embedding, rows = time.monotonic() - started, []
+    for method in METHODS:
+        fixed = {"dataset": "own_images", "method": method, "features": NETWORK, "seed": seed, "progress": False}
+        settings, started = resolve(Defaults()(fixed=fixed)), time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            stages = stages_of(method, dataset="own_images")
+            done = run_stages(stages, task, settings, cpu, Store(Path(folder)), say=lambda line: None, progress=False)
+        found = done.summary
+        final = next(
+            name.partition("/")[0] for name in ("model/unbiased/last", "target/unbiased/last") if name in found
+        )
+        mined = {name: found.get(f"mined/{name}/train") for name in ("first_50", "average_precision", "share")}
+        rows.append({
+            "data": kind, "seed": seed, "images": images, "method": method,
+            **{name: f"{found[f'{final}/{name}/last']:.1f}" for name in ("unbiased", "conflicting", "worst")},
+            "first_50": "" if mined["first_50"] is None else f"{mined['first_50']:.0f}",
+            "average_precision": "" if mined["average_precision"] is None else f"{mined['average_precision']:.1f}",
+            "suspects": "" if mined["share"] is None else f"{mined['share']:.1f}",
+            "seconds": f"{time.monotonic() - started:.0f}", "embedding": f"{embedding:.0f}", "device": device_name(cpu),
+        })  # fmt: skip
+    return rows
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=str(__doc__).split("\n\n")[0])
+    parser.add_argument("data", nargs="+", choices=("tint", "border", "watermark", "blur", "jpeg", "clean"))
+    parser.add_argument("--seeds", default="1", help="as in 1-3")
+    parser.add_argument("--images", type=int, default=2400)
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--record", type=Path, required=True)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--cache-dir", default=".cache")
+    options = parser.parse_args(arguments)
+    prepare_cpu(1)
+    first, _, last = options.seeds.partition("-")
+    for seed in range(int(first), int(last or first) + 1):
+        for kind in options.data:
+            if (kind, str(seed)) in known(options.record):
+                continue
+            rows = rows_of(kind, options.images, seed, options.views, options.data_dir, options.cache_dir)
+            fresh = not options.record.exists()
+            with options.record.open("a", newline="", encoding="utf-8") as handle:
+                writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+                if fresh:
+                    writer.writeheader()
+                writer.writerows(rows)
+    return 0
+
+
+def known(record: Path) -> set[tuple[str, str]]:
+    """Data and seed of the rows that a record has."""
+    if not record.exists():
+        return set()
+    with record.open(newline="", encoding="utf-8") as handle:
+        return {(row["data"], row["seed"]) for row in csv.DictReader(handle)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
