@@ -16,7 +16,7 @@ def states(outcome):
         elif isinstance(content, dict):
             for name, value in content.items():
                 look(value, (*place, name))
-        elif isinstance(content, torch.Tensor) and content.is_floating_point():
+        elif isinstance(content, torch.Tensor) and content.is_floating_point() and content.numel():
             found[place] = content
 
     look(outcome.artifacts, ())
