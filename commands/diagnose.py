@@ -82,13 +82,13 @@ def tables(found: Diagnosis) -> list[Table]:
         rates.add_column(head, justify="left" if number < 2 else "right")
     for row in table_rows([*top, *control]):
         rates.add_row(*map(Text, row))
-    plain = Table(title=Text("One property alone predicts the class"), title_justify="left", title_style="bold")
+    plain = Table(title=Text("What one property alone tells of the class"), title_justify="left", title_style="bold")
     plain.add_column("property")
     for head in ("accuracy", "by chance"):
         plain.add_column(head, justify="right")
     for one in found.properties[:4]:
         plain.add_row(Text(one.name), percent(one.accuracy.value), percent(one.chance))
-    return [rates, plain] if found.moved else [plain]
+    return [plain, rates] if found.moved else [plain]
 
 
 def as_record(found: Diagnosis) -> dict[str, Any]:

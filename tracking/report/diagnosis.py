@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.properties.descriptors import DESCRIPTORS
 from data.properties.intervals import Share
 from diagnosis.look import Diagnosis
 from diagnosis.rates import Moved
@@ -13,6 +14,7 @@ from tracking.results.tables import NOTHING, Table, write
 
 HEADS = ("operator", "moves", "transferred", "by chance", "stays", "kept", "tells class")
 SHOWN = 8
+SHOWN_PROPERTIES = 12
 
 
 def write_diagnosis(path: Path, found: Diagnosis, pictures: dict[str, Path], commands: Sequence[str]) -> Path:
@@ -25,6 +27,10 @@ def write_diagnosis(path: Path, found: Diagnosis, pictures: dict[str, Path], com
         *(f'<p class="note">{escaped(line)}.</p>' for line in remarks(found)),
         "<h2>Go on with</h2>",
         *(f"<pre>{escaped(command)}</pre>" for command in commands),
+        "<h2>What one property alone tells</h2>",
+        '<p class="note">How well one property alone predicts the class of images that it was not fitted on, beside '
+        "chance.</p>",
+        write([properties_table(found)], "html", titles=False),
         "<h2>What moves the answers</h2>",
         '<p class="note">A small network has learnt the classes by what is easiest. It is shown an image x with one '
         "property of another image z, which it takes for another class. Transferred: its answer is now that of z. By "
@@ -34,9 +40,6 @@ def write_diagnosis(path: Path, found: Diagnosis, pictures: dict[str, Path], com
         write(
             [Table("", list(HEADS), table_rows(found.moved), text_columns=("operator", "moves"))], "html", titles=False
         ),
-        "<h2>Simple properties</h2>",
-        '<p class="note">How well one property alone predicts the class of images that it was not fitted on.</p>',
-        write([properties_table(found)], "html", titles=False),
     ]
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     text = DOCUMENT.format(title=escaped(f"Diagnosis of {found.task.name}"), style=style, body="\n".join(lines))
@@ -68,7 +71,7 @@ def properties_table(found: Diagnosis) -> Table:
     """Properties by how well each predicts the class."""
     rows = [
         [one.name, interval(one.accuracy), percent(one.chance)]
-        for one in found.properties
+        for one in found.properties[:SHOWN_PROPERTIES]
     ]  # fmt: skip
     return Table("", ["property", "accuracy", "by chance"], rows, text_columns=("property",))
 
@@ -77,10 +80,12 @@ def remarks(found: Diagnosis) -> list[str]:
     """Lines about the data and about how far the verdict reaches."""
     task = found.task
     held = 0 if task.valid is None else len(task.valid)
+    # What images show is in the verdict, or too little for one.
+    of_files = [one for one in found.properties if one.name not in DESCRIPTORS]
     lines = [
         f"{len(task.train) + held} training images of {task.n_targets} classes were looked at; the network "
         f"({found.network_name}) gets {percent(found.accuracy.value)} of {held} held-out ones right",
-        *(f"a simple property does it too: {line}" for line in plain_words(found.properties)),
+        *(f"a property of the files: {line}" for line in plain_words(of_files)),
         *found.notes,
     ]
     if found.corrected is not None:
