@@ -15,7 +15,7 @@ from catalogue import RUN_SETTINGS, concerns, default_for, documentation, known_
 from data.registry import DATASETS
 from data.settings import complete
 from errors import UserError
-from features.choice import choose
+from features.choice import Choice, choose
 from features.loading import AUTO, NONE
 from settings import nearest
 from stages.recipes import RECIPES, STAGES, stages_of
@@ -111,8 +111,16 @@ def features_of(given: Mapping[str, Any]) -> str:
     value = given.get("features", default_for("features", None, dataset))
     # Weights that are there say what they were trained on.
     if value == AUTO or ("features" not in given and given.get("checkpoint") is not None):
-        return choose(given).value if concerns("features", (), dataset) else NONE
+        return choice_of(given).value if concerns("features", (), dataset) else NONE
     return str(value)
+
+
+def choice_of(given: Mapping[str, Any]) -> Choice:
+    """What `features=auto` is for a run, by its settings and its method."""
+    method = _method_or_none(given.get("method", RUN_SETTINGS["method"].default))
+    dataset = str(given.get("dataset", RUN_SETTINGS["dataset"].default))
+    stages = [] if method is None else stages_of(method, dataset=dataset)
+    return choose(given, [stage.name for stage in stages if not stage.takes_features])
 
 
 class DebiasExperiment(Experiment):

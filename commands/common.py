@@ -10,10 +10,9 @@ from sacred.utils import iterate_flattened
 from catalogue import default_for, roles_in
 from commands.console import say
 from commands.unused import say_unused
-from config import NAMED_CONFIGS, resolve
+from config import NAMED_CONFIGS, choice_of, resolve
 from data.loading import load_task
 from data.split import Task
-from features.choice import choose
 from features.loading import AUTO, load_inputs
 from training.machine import prepare_cpu
 from training.stage import Stage
@@ -52,7 +51,7 @@ def chosen_features(run: Run) -> str | None:
     given |= dict(iterate_flattened(dict(about.get("config_updates", {}))))
     given = {"dataset": run.config["dataset"], **given}
     asked = given.get("features", default_for("features", None, given["dataset"]))
-    return choose(given).line if asked == AUTO else None
+    return choice_of(given).line if asked == AUTO else None
 
 
 def say_where(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +28,16 @@ class Choice(NamedTuple):
     line: str
 
 
-def choose(given: Mapping[str, Any]) -> Choice:
+def choose(given: Mapping[str, Any], on_images: Sequence[str] = ()) -> Choice:
     """What `auto` is for a run.
 
     given : settings by dotted path, as far as the user said them
+    on_images : names of the run's stages that cannot train on features
     """
     if given.get("checkpoint") is not None:
         return _as_trained(Path(str(given["checkpoint"])), given)
+    if on_images:
+        return _images(f"the stage {on_images[0]} acts on images")
     device = str(given.get("device", "auto"))
     if device != "cpu" and not (device == "auto" and not torch.cuda.is_available()):
         return _images("networks are trained on the images themselves, as there is a GPU")

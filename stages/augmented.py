@@ -33,6 +33,7 @@ class Augmented(Stage):
     summary = "cross-entropy on images that are given a property of others; nothing is mined, nothing chosen"
     gives = ("model",)
     read_outs = ("model",)
+    takes_features = False
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),
         operator=Setting("random", "what is moved; random: drawn by the seed", choices=("random", *OPERATORS)),

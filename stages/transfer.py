@@ -58,6 +58,7 @@ class Transfer(Stage):
     uses = ("branches",)
     gives = ("model",)
     read_outs = ("model",)
+    takes_features = False
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),
         operator=Setting("chosen", "what is moved; chosen: by the shortcut network", choices=("chosen", *OPERATORS)),

@@ -226,8 +226,7 @@ def check_features(stages: Sequence[Stage], settings: Settings) -> None:
         Naming one, and what to do.
     """
     for stage in stages:
-        # Operators are of images (`data.operators`).
-        if not stage.takes_features or "operator" in stage.settings:
+        if not stage.takes_features:
             raise UserError(f"the stage {stage.name} acts on images, and features are set: set features=none")
         for name in _NETWORKS:
             network = settings[stage.name].get(name)

