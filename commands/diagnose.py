@@ -131,7 +131,9 @@ def as_record(found: Diagnosis) -> dict[str, Any]:
 def next_commands(found: Diagnosis, words: str) -> list[str]:
     """What to run next, by the verdict."""
     look_at = f"python main.py mine with {words} method='[shortcut]'"
-    train = [name for name in ("depth_transfer", "depth_balanced", "dcwp") if name in RECIPES]
+    # Of photographs in files there are features, on which the first of these takes seconds.
+    files = found.task.preparation is not None
+    train = ("gce_balanced", "gce_transfer", "dcwp") if files else ("depth_transfer", "depth_balanced", "dcwp")
     if found.verdict.kind == "named":
         return [look_at, *(f"python main.py with {words} {name}" for name in train[:2])]
     if found.verdict.kind == "unmoved":
