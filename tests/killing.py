@@ -54,10 +54,11 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 
 def event_name(path: str) -> str:
-    """A path in a store without what differs from run to run: numbers of runs and of processes, keys, digests."""
+    """A path in a store without what differs from run to run: numbers of runs, processes and threads, keys,
+    digests."""
     path = re.sub(r"^\d+(?=/|$)", "RUN", path)
     path = re.sub(r"(?<=[-_])[0-9a-f]{16,}", "KEY", path)
-    return re.sub(r"\.\d+(?=\.partial$|$)", "", path)
+    return re.sub(r"(\.\d+)+(?=\.partial$|$)", "", path)
 
 
 def run_watched(words: Sequence[str], store: str, output: str, record: str, die_at: str) -> None:

@@ -111,6 +111,6 @@ def test_seeds_that_are_trained_together(child, cache_dir, tmp_path):
 
 def test_the_events_of_a_file(tmp_path):
     """Names without what differs from run to run."""
-    assert event_name("12/.run.json.4711.partial") == "RUN/.run.json.partial"
+    assert event_name("12/.run.json.4711.140123.partial") == "RUN/.run.json.partial"
     assert event_name("stages/pretrain-0123456789abcdef/.result.pt.99") == "stages/pretrain-KEY/.result.pt"
     assert event_name(str(Path("_sources") / "main_0123456789abcdef0123.py")) == "_sources/main_KEY.py"
