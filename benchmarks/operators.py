@@ -40,7 +40,7 @@ NETWORK = "end_cnn_small"
 def row_of(data: str, way: str, images: int, epochs: int, seed: int, places: tuple[str | None, str]) -> dict[str, Any]:
     """Accuracy of one way on the test images without shortcut, as a mean over classes and of the worst class."""
     kind, _, classes = data.partition("-")
-    task = photographs("clean" if way == "clean" else kind, int(classes), images, seed, *places)
+    task = photographs(kind, int(classes), images, seed, *places, plain=way == "clean")
     started = time.monotonic()
     outcome = trained(task, way, RIGHT[kind], epochs, seed)
     last = list(outcome.stages.values())[-1].report

@@ -49,8 +49,13 @@ def marked(image: np.ndarray, kind: str, level: int, classes: int) -> np.ndarray
     return image
 
 
-def photographs(kind: str, classes: int, images: int, seed: int, data_dir: str | None, cache_dir: str) -> Task:
-    """Some images of `classes` classes of CIFAR-10, which the seed draws; the test images have no shortcut."""
+def photographs(
+    kind: str, classes: int, images: int, seed: int, data_dir: str | None, cache_dir: str, plain: bool = False
+) -> Task:
+    """Some images of `classes` classes of CIFAR-10, which the seed draws; the test images have no shortcut.
+
+    plain : the same images without their shortcut
+    """
     source = cifar10(data_dir, cache_dir, limit=12000, seed=1, progress=False)
     generator = stream(seed, f"{kind} of {classes}")
     drawn = torch.randperm(10, generator=generator)[:classes].tolist()
@@ -60,17 +65,18 @@ def photographs(kind: str, classes: int, images: int, seed: int, data_dir: str |
         for place in torch.randperm(len(own), generator=generator)[: images // classes].tolist():
             against = float(torch.rand(1, generator=generator)) < SKEW
             shift = 1 + int(torch.randint(classes - 1, (1,), generator=generator)) if against else 0
-            found.append(marked(_upright(source.train_images[own[place]]), kind, (label + shift) % classes, classes))
+            image = _upright(source.train_images[own[place]])
+            found.append(image if plain else marked(image, kind, (label + shift) % classes, classes))
             target.append(label)
     train = Split(_pixels(found), torch.tensor(target), None, torch.arange(len(target)))
-    plain, truth = [], []
+    unmarked, truth = [], []
     for label, name in enumerate(drawn):
         own = np.flatnonzero(np.asarray(source.test_labels) == name)
-        plain += [_upright(source.test_images[place]) for place in own]
+        unmarked += [_upright(source.test_images[place]) for place in own]
         truth += [label] * len(own)
-    test = Split(_pixels(plain), torch.tensor(truth), None, torch.arange(len(truth)))
+    test = Split(_pixels(unmarked), torch.tensor(truth), None, torch.arange(len(truth)))
     names = tuple(source.names[name] for name in drawn)
-    return Task(kind, train, test, None, names, None, f"{kind} {classes} {seed} {images} {SKEW}")
+    return Task(kind, train, test, None, names, None, f"{kind} {classes} {seed} {images} {SKEW} {plain}")
 
 
 def _upright(image: object) -> np.ndarray:
