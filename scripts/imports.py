@@ -4,6 +4,7 @@ They are declared here and nowhere else: docs/architecture.md, its picture and t
 """
 
 import ast
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +107,14 @@ class Module:
 
 def modules(root: Path = ROOT) -> dict[str, Module]:
     """Every Python file below `root` by dotted name, without tools beside the project and hidden folders."""
-    found = {}
-    for path in sorted(root.rglob("*.py")):
+    found, paths = {}, []
+    for folder, below, names in os.walk(root):
+        # Not looked into: other processes make and remove folders there.
+        below[:] = [name for name in below if not name.startswith((".", "__pycache"))]
+        paths += [Path(folder, name) for name in names if name.endswith(".py") and not name.startswith(".")]
+    for path in sorted(paths):
         inside = path.relative_to(root)
-        if inside.parts[0] in (*BESIDE, *_SKIPPED) or any(part.startswith((".", "__pycache")) for part in inside.parts):
+        if inside.parts[0] in (*BESIDE, *_SKIPPED):
             continue
         parts = inside.with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
