@@ -3,7 +3,10 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import RandomResizedCrop
 
-from data.augment import AUGMENTATIONS, _resample, blocks, crop_flip, flip, resized_crop_flip
+from data.augment import AUGMENTATIONS, VIEWS, _resample, blocks, crop_flip, flip, resized_crop_flip
+
+# Of views of features one is drawn: those have tests in tests/features.
+OF_IMAGES = [name for name in AUGMENTATIONS if name != VIEWS]
 
 
 def slow_crop_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -127,7 +130,7 @@ def test_flip_mirrors_half_of_the_images():
     assert 150 < int(drawn.sum()) < 250
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_every_augmentation(name):
     """uint8 in and out, its input left alone, the same bits from the same generator."""
     images = torch.randint(0, 256, (20, 3, 12, 10), dtype=torch.uint8)
@@ -139,7 +142,7 @@ def test_every_augmentation(name):
     assert not torch.equal(AUGMENTATIONS[name](images, torch.Generator().manual_seed(8)), one)
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_the_same_bits_whatever_is_worked_on_at_once(name):
     """Three channels take several blocks, one takes one; draws do not depend on channels."""
     images = torch.randint(0, 256, (20, 3, 150, 160), dtype=torch.uint8)

@@ -108,6 +108,7 @@ def test_the_two_that_are_told(mine, task):
         "mined/precision/train": 100.0,
         "mined/recall/train": 100.0,
         "mined/average_precision/train": 100.0,
+        "mined/first_50/train": pytest.approx(100 * min(1.0, float(truth.sum()) / min(50, len(truth)))),
     }
     none = mine("mine_none")
     assert not none.artifacts["conflict_score"].score.any() and none.summary == {}

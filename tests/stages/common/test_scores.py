@@ -159,6 +159,7 @@ def test_mining_figures_by_hand():
             "mined/precision/train": 100 * 2 / 3,
             "mined/recall/train": 100 * 2 / 3,
             "mined/average_precision/train": 100 * (1 + 2 / 3 + 3 / 5) / 3,
+            "mined/first_50/train": 50.0,  # of six images three conflict
         }
     )
     assert mining_figures(score, 0.5, made_of(train.without_bias())) == {"mined/share/train": 50.0}

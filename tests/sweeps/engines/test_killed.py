@@ -81,11 +81,11 @@ def test_where_no_worker_starts(tmp_path, monkeypatch):
     engine = Processes(1, marks)
     asked = []
 
-    def lost(self, fds):
+    def lost(fds):
         asked.append(1)
         raise EOFError("unexpected EOF")
 
-    monkeypatch.setattr(forkserver._forkserver, "connect_to_new_process", lost.__get__(forkserver._forkserver))
+    monkeypatch.setattr(forkserver, "connect_to_new_process", lost)
     with pytest.raises(UserError, match="no worker could be started in 3 attempts"):
         engine.submit(Assignment(Trial((f"{tmp_path / 'a'}=",), "a", "a"), tmp_path))
     assert len(asked) == 3 and engine._workers == []
