@@ -1,5 +1,7 @@
 """Photographs whose shortcut is known: images of CIFAR-10, each class with a tint, border, mark, blur or quality."""
 
+import waiting  # noqa: F401 - before torch
+
 import io
 
 import numpy as np

@@ -140,5 +140,5 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "resized_crop_flip": resized_crop_flip,
     # CelebA's aligned images, stretched to squares.
     "portrait_crop_flip": partial(resized_crop_flip, aspect=178 / 218),
-    VIEWS: any_view,
+    "views": any_view,
 }
