@@ -292,7 +292,7 @@ RECIPES: dict[str, Recipe] = {
     "depth_transfer": Recipe(
         ("branches", "mine_depth", "transfer"),
         "find what moves the shortcut of DeNetDM's deep branch, and train with it",
-        expected="Colored MNIST, last: 97.2 at .5, 1, 2 and 5 %",
+        expected="Colored MNIST, last: 97.1 to 97.2 at .5, 1, 2 and 5 %",
         values={
             **_DEPTH,
             # The deep branch of about one start in ten takes up the target as well: `independent` tells. Of few

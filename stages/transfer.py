@@ -138,6 +138,11 @@ def telling(ctx: Context, rates: Mapping[str, Rates]) -> Predicted | None:
     return named_by(told, effects)
 
 
+def trial_passes(own: Mapping[str, Any]) -> int:
+    """Passes of a trial: too short ones tell ways apart by chance."""
+    return max(own["trial_epochs"], own["epochs"] // 4)
+
+
 def tried_out(ways: Sequence[Way], labels: Tensor, ctx: Context) -> tuple[dict[Way, float], float]:
     """Balanced accuracy (%) of each way on training images that its trial leaves out, over target and pseudo label.
 
@@ -162,7 +167,7 @@ def tried_out(ways: Sequence[Way], labels: Tensor, ctx: Context) -> tuple[dict[W
         extra_tests={},
         bias_names=tuple(map(str, range(task.n_targets))),
     )
-    settings = {**own, "epochs": max(own["trial_epochs"], own["epochs"] // 4), "steps": 0}
+    settings = {**own, "epochs": trial_passes(own), "steps": 0}
     found = {}
     for number, way in enumerate(ways):
         trial = replace(

@@ -10,6 +10,7 @@ import torch
 import main
 from models.export import load_model
 from tests import photos
+from tests.exported import probabilities
 from tests.pipeline import method_with, run_and_die, same, short
 
 SMALL = ("device=cpu", "threads=1", "progress=False", "image_size=16", "checkpoint_seconds=0")
@@ -109,19 +110,10 @@ def test_own_images_from_training_to_another_program(folder, capfd):
 
     assert main.main(["export", "with", "own_images", *told]) == 0
     model = load_model(folder / "out")
-    from data.photos.archives import open_files
-    from data.photos.decode import fill
-    from data.preparation import Preparation
-
-    files = open_files(elsewhere)
-    images = torch.zeros(12, 3, 16, 16, dtype=torch.uint8)
-    fill(files, files.names, Preparation(**model.description["preparation"]), images.numpy())
-    with torch.no_grad():
-        p = torch.softmax(model(images / 255), 1)
-        exported = torch.export.load(folder / "out" / "model.pt2").module()(images / 255)
+    p, exported = probabilities(elsewhere, folder / "out", 16)
     told_p = torch.tensor([[float(row[name]) for name in model.classes] for row in predicted])
     torch.testing.assert_close(p, told_p, atol=2e-5, rtol=0)
-    torch.testing.assert_close(torch.softmax(exported, 1), told_p, atol=2e-5, rtol=0)
+    torch.testing.assert_close(exported, told_p, atol=2e-5, rtol=0)
 
 
 def test_broken_images_are_not_predicted(folder, capfd):

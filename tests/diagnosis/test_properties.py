@@ -69,6 +69,24 @@ def test_files(tmp_path) -> None:
     assert told == {"format": 1.0, "file size": 1.0}
 
 
+def test_images_that_were_fitted_on_are_not_predicted() -> None:
+    """Noise of many numbers, fitted to few images, tells those images and no other."""
+    generator = torch.Generator().manual_seed(3)
+    noise, target = torch.randn(300, 75, generator=generator), torch.arange(300) % 2
+    (found,) = predicted({"noise": noise}, target, 2, seed=1)
+    assert abs(found.beyond) < 0.25 and found.numbers == 75
+
+
+def test_numbers_that_are_unknown_are_apart_from_all_others() -> None:
+    """Of one class half of the images tell nothing, and that alone is what tells them apart."""
+    target = torch.arange(400) % 2
+    values = [
+        "unknown" if label and place % 4 == 1 else -5.0 - place % 3 for place, label in enumerate(target.tolist())
+    ]
+    (found,) = predicted({"size": values}, target, 2, seed=1)
+    assert found.accuracy.value == 0.75
+
+
 def test_the_same_seed_gives_the_same_folds() -> None:
     x, target = images(100), torch.arange(100) % 4
     assert predicted(image_properties(x), target, 4, 3) == predicted(image_properties(x), target, 4, 3)

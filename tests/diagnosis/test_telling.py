@@ -66,6 +66,25 @@ def test_which_is_named(beyond: dict[str, float], effects: dict[str, float], nam
         assert verdict.kind == "none" and max(beyond, key=lambda name: beyond[name]) in verdict.sure
 
 
+@pytest.mark.parametrize(("effect", "said"), [(0.05, True), (0.6, False)])
+def test_a_network_that_makes_little_use_of_it_is_mentioned(effect: float, said: bool) -> None:
+    verdict = judge([moving("blur", effect)], Share(900, 1000), 2, None, [told("sharpness", 0.95)])
+    assert ("makes little use of it" in verdict.sure) == said
+
+
+def test_compression_is_seen_in_the_colour_differences_alone() -> None:
+    generator = torch.Generator().manual_seed(4)
+    grey = torch.rand(40, 1, 16, 16, generator=generator) * 0.4 + 0.3
+    fine = 0.1 * torch.randn(40, 1, 16, 16, generator=generator)
+    # Brightness (JPEG's weights) stays as it is: red gains what blue and green lose.
+    coloured = torch.cat([grey + fine, grey - fine * 0.299 / 0.587, grey], 1).clamp(0, 1)
+    measure = DESCRIPTORS["compression"].measure
+    plain, other = measure(grey.expand(-1, 3, -1, -1)), measure(coloured)
+    half = plain.shape[1] // 2
+    assert (plain[:, :half] - other[:, :half]).abs().mean() < 0.05
+    assert (plain[:, half:] - other[:, half:]).mean() > 0.3
+
+
 def test_a_property_whose_operator_was_not_asked_about_names_nothing() -> None:
     assert telling([told("mean colour", 0.95)], [moving("border", 0.9)]) is None
     assert telling([told("file size", 0.95)], [moving("border", 0.9)]) is None

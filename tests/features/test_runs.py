@@ -14,6 +14,7 @@ from features import choice, source
 from features.choice import choose
 from models.export import load_model
 from models.resnet import CifarResNet
+from tests.exported import probabilities
 from tests.photos import class_folders
 
 SMALL = ("device=cpu", "threads=1", "progress=False", "image_size=32")
@@ -97,19 +98,10 @@ def test_a_model_on_features_from_training_to_another_program(place, capfd):
         predicted = list(csv.DictReader(handle))
     assert main.main(["export", "with", "own_images", *told, *out]) == 0
     model = load_model(place / "out")
-    from data.photos.archives import open_files
-    from data.photos.decode import fill
-    from data.preparation import Preparation
-
-    files = open_files(place / "new")
-    images = torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
-    fill(files, files.names, Preparation(**model.description["preparation"]), images.numpy())
-    with torch.no_grad():
-        p = torch.softmax(model(images / 255), 1)
-        exported = torch.export.load(place / "out" / "model.pt2").module()(images / 255)
+    p, exported = probabilities(place / "new", place / "out", 32)
     told_p = torch.tensor([[float(row[name]) for name in model.classes] for row in predicted])
     torch.testing.assert_close(p, told_p, atol=1e-4, rtol=0)
-    torch.testing.assert_close(torch.softmax(exported, 1), told_p, atol=1e-4, rtol=0)
+    torch.testing.assert_close(exported, told_p, atol=1e-4, rtol=0)
     assert p[:, 0].std() > 1e-4  # of different images different ones
 
     # Weights that are gone are named, and other weights are not taken for them.

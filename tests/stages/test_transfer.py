@@ -26,7 +26,7 @@ from stages.common.ways import (
     ways_to_try,
 )
 from stages.recipes import STAGES
-from stages.transfer import Transfer
+from stages.transfer import Transfer, trial_passes
 from tests.pipeline import short
 from training.artifacts import BiasLabels, TrainedModel
 from training.stage import Context
@@ -266,6 +266,10 @@ def test_a_way_gives_place_to_a_later_one_only_beyond_chance():
     # Two cells of 25 and 100 images and an empty one: half of the root of .25 / 25 + .25 / 100.
     assert margin_of(torch.tensor([25, 0, 100])) == pytest.approx(5.590, abs=1e-3)
     assert margin_of(torch.zeros(3, dtype=torch.int64)) == 0.0
+
+
+def test_trials_of_long_trainings_are_longer():
+    assert [trial_passes({"trial_epochs": 2, "epochs": epochs}) for epochs in (4, 8, 20)] == [2, 2, 5]
 
 
 def test_the_prior_of_a_mixture():

@@ -1,0 +1,21 @@
+"""An exported model as another program uses it: images decoded as its description says, and both forms of it run."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data.photos.archives import open_files
+from data.photos.decode import fill
+from data.preparation import Preparation
+from models.export import load_model
+
+
+def probabilities(folder: Path, exported: Path, side: int) -> tuple[Tensor, Tensor]:
+    """Of the images of a folder, [N, classes]: by `model.safetensors` and by `model.pt2`."""
+    model, files = load_model(exported), open_files(folder)
+    images = torch.zeros(len(files.names), 3, side, side, dtype=torch.uint8)
+    fill(files, files.names, Preparation(**model.description["preparation"]), images.numpy())
+    with torch.no_grad():
+        logits = model(images / 255), torch.export.load(exported / "model.pt2").module()(images / 255)
+    return torch.softmax(logits[0], 1), torch.softmax(logits[1], 1)
