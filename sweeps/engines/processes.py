@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -18,8 +19,9 @@ from sweeps.work import Assignment, Ending, Runner, run_trial
 
 # Until a worker that is told to stop is killed.
 PATIENCE = 20
-# Attempts at starting one.
+# Attempts at starting one, and seconds before the next: what is killed is still there for a moment, and refuses.
 STARTS = 3
+PAUSE = 0.5
 
 
 @dataclass
@@ -82,7 +84,8 @@ class Processes:
         context.set_forkserver_preload(["waiting", "torch", "main", "sweeps.engines.worker", "sweeps.engines.quiet"])
         ours, theirs = context.Pipe()
         threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // self.slots))
-        for _ in range(STARTS):
+        for attempt in range(STARTS):
+            time.sleep(PAUSE * attempt)
             process = context.Process(target=serve, args=(theirs, self._run, threads), daemon=True)
             try:
                 with _without_interrupts():

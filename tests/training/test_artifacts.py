@@ -50,7 +50,7 @@ def test_an_artifact_is_taken_by_its_kind():
 
 def test_plain_data_holds_the_kind_and_every_field():
     plain = to_plain(SCORES)
-    assert list(plain) == ["artifact", "ids", "score", "threshold", "miner"]
+    assert list(plain) == ["artifact", "ids", "score", "threshold", "miner", "log_odds"]
     same(from_plain(plain), SCORES)
 
 
