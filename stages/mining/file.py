@@ -202,13 +202,13 @@ def read_table(path: Path, column: str = AUTO, threshold: float = 0.5) -> Table:
                 f"{where}, line {number}: a whole number in `id` and a number from 0 to 1 in `{column}` are "
                 f"wanted, not {row.get('id', '')!r} and {row[column]!r}"
             )
-        name = more["path"] if key is None else key
-        if name in found:
-            raise UserError(f"{where}, line {number}: {'path' if by_path else 'id'} {name} comes twice")
+        known: int | str = more["path"] if key is None else key
+        if known in found:
+            raise UserError(f"{where}, line {number}: {'path' if by_path else 'id'} {known} comes twice")
         if mark:
             score = float(suspect_by(mark, score > threshold))
             out += left_out(mark, row.get(WAS, ""))
-        found[name] = Row(number, key, score, **more)
+        found[known] = Row(number, key, score, **more)
     if out:
         notes.append(
             f"{out} images marked {DROP} or {WRONG_LABEL} count as aligned; labels={path.name} leaves them out"
