@@ -50,10 +50,25 @@ def review_run(words: Sequence[str]) -> int:
     UserError
         No such run or option; a run that mined nothing, or whose images cannot be loaded any more; a port in use.
     """
+    if any(word in ("-h", "--help") for word in words):
+        print(USAGE, *(f"  {name}={setting.default}: {setting.help}" for name, setting in OPTIONS.items()), sep="\n")
+        return 0
     run, options = parse(words)
     folder = find_run(run, Path(options["store"]))
-    config = _config(folder, options)
     prepare_cpu(options["threads"])
+    session = load_session(folder, options)
+    try:
+        return _serve(Server(session, options["port"]), options["open"])
+    finally:
+        session.marks.close()
+
+
+def load_session(folder: Path, options: Mapping[str, Any]) -> Session:
+    """A run's images and marks; errors as of `review_run`.
+
+    options : data_dir, cache_dir, threads and marks, as of `OPTIONS`
+    """
+    config = _config(folder, options)
     task = _load(folder, config)
     items = read_items(folder, task)
     root = _root(config)
@@ -62,12 +77,11 @@ def review_run(words: Sequence[str]) -> int:
         if options["marks"] is not None:
             marks.take(Path(options["marks"]))
         likeness = _likeness(task, config, options["threads"])
-        title = f"run {folder.name}: {config['dataset']}"
-        session = Session(title, task.target_names, items, Looks(task.train.shown), likeness, marks)
-        server = Server(session, options["port"])
-        return _serve(server, config, options["open"])
-    finally:
+    except BaseException:
         marks.close()
+        raise
+    title = f"run {folder.name}: {config['dataset']}"
+    return Session(title, task.target_names, items, Looks(task.train.shown), likeness, marks)
 
 
 def parse(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -162,23 +176,24 @@ def _likeness(task: Task, config: Mapping[str, Any], threads: int | None) -> Lik
     return Likeness(lambda: coarse(shown), PIXELS)
 
 
-def _serve(server: Server, config: Mapping[str, Any], browser: bool) -> int:
+def _serve(server: Server, browser: bool) -> int:
     session, marks = server.session, server.session.marks
     for line in marks.notes:
         say(f"review: {line}")
     if missing := len(session.items) - len(session):
         say(f"review: {missing} of {len(session.items)} images are gone or were changed since; the page lists them")
-    marks.save()
-    print(f"{len(session)} images, {session.count()} of them marked; open in a browser on this machine:", flush=True)
-    print(f"    {server.address}", flush=True)
-    print(f"Marks are kept in {marks.result}. End with Ctrl-C.", flush=True)
-    if browser:
-        webbrowser.open(server.address)
     try:
+        marks.save()
+        print(f"{len(session)} images, {session.count()} of them marked; open in a browser on this machine:")
+        print(f"    {server.address}")
+        print(f"Marks are kept in {marks.result}. End with Ctrl-C.", flush=True)
+        if browser:
+            webbrowser.open(server.address)
         server.serve_forever()
     except KeyboardInterrupt:
         pass
     finally:
         server.close()
+    # Behind the ^C that a terminal shows.
     print(f"\nreview ended: {session.count()} of {len(session)} images marked, {marks.result}", flush=True)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -58,7 +59,7 @@ class Marks:
         self._rows, self._root = rows, root
         self._marks: dict[int, Mark] = {}
         self._guard = threading.RLock()
-        self._unsaved = True
+        self._unsaved, self._torn = True, False
         self._lock = FileLock(folder / f".{JOURNAL}.lock")
         try:
             self._lock.acquire(timeout=0)
@@ -178,12 +179,16 @@ class Marks:
             return
         # One write: a process that is killed breaks off at most the last line.
         data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        # After a write that failed there may be half a line.
+        data = b"\n" + data if self._torn else data
+        self._torn = True
         if self._handle.write(data) != len(data):
-            raise OSError("the disk is full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(self._handle.fileno())
+        self._torn = False
 
     def _replay(self) -> set[str]:
-        """Read the journal; the digests of tables that were written from it. A last line that broke off is ended."""
+        """Read the journal, of which the last line may have broken off; digests of the tables written from it."""
         if not self.path.exists():
             return set()
         data = read_regular(self.path, _MOST)
@@ -201,9 +206,7 @@ class Marks:
                 damaged += 1
                 continue
             self._apply(number, mark)
-        if data and not data.endswith(b"\n"):
-            with self.path.open("ab") as handle:
-                handle.write(b"\n")
+        self._torn = bool(data) and not data.endswith(b"\n")
         if damaged:
             self.notes.append(f"{damaged} lines of {self.path} are damaged or of other images and are skipped")
         return tables

@@ -26,7 +26,7 @@ MOST_BYTES = 256 * 1024
 # After a mark, how long the table may wait for further ones, in seconds.
 _LATER = 1.0
 _PAGE = Path(__file__).resolve().parent / "page"
-_IMAGE = re.compile(r"(thumb|image|near)/(\d{1,12})")
+_IMAGE = re.compile(r"(thumb|image|near)/([0-9]{1,12})")
 _Answer = tuple[HTTPStatus, bytes, str]
 
 
@@ -172,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             return _said(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "JSON is wanted")
         length = self.headers.get("Content-Length", "")
-        if not re.fullmatch(r"\d{1,12}", length) or "Transfer-Encoding" in self.headers:
+        if not re.fullmatch(r"[0-9]{1,12}", length) or "Transfer-Encoding" in self.headers:
             return _said(HTTPStatus.LENGTH_REQUIRED, "a length is wanted")
         if int(length) > MOST_BYTES:
             return _said(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MOST_BYTES} bytes")
