@@ -11,8 +11,10 @@ import pytest
 import torch
 
 import main
-from commands.review import find_run, load_session, parse
+from commands.review import OPTIONS, find_run, load_session, parse
+from data.reviewed import MARKS
 from errors import UserError
+from review.table import OF_FILES
 from tests.review.test_marks import start
 from tracking.pictures.suspects import write_suspects
 from training.artifacts import ConflictScore
@@ -170,3 +172,15 @@ def test_the_command_is_helped_with(capsys):
     assert "did you mean review" in capsys.readouterr().err
     with pytest.raises(UserError, match="of one run"):
         parse([])
+
+
+def test_the_document_names_every_option_key_and_column():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "review.md").read_text(encoding="utf-8")
+    for name in OPTIONS:
+        assert f"`{name}=" in text, name
+    for name in (*OF_FILES, "bias"):
+        assert f"`{name}`" in text, name
+    script = (Path(__file__).resolve().parents[2] / "review" / "page" / "page.js").read_text(encoding="utf-8")
+    for mark in MARKS:
+        (key,) = re.findall(rf'\b(\w): "{mark}"', script)
+        assert re.search(rf"^\| {key}\b.*\| {mark}", text, flags=re.MULTILINE), mark
