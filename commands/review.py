@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from commands.common import load_data
 from commands.console import say
 from data.photos.decode import cores
@@ -26,7 +28,7 @@ from review.session import Session
 from review.table import rows_of
 from settings import Setting, nearest
 from tracking.folders import is_run_name, read_json
-from training.machine import pick_device, prepare_cpu
+from training.machine import pick_device
 
 OPTIONS: dict[str, Setting] = {
     "store": Setting("runs", "folder of runs"),
@@ -55,7 +57,8 @@ def review_run(words: Sequence[str]) -> int:
         return 0
     run, options = parse(words)
     folder = find_run(run, Path(options["store"]))
-    prepare_cpu(options["threads"])
+    if options["threads"] is not None:
+        torch.set_num_threads(options["threads"])
     session = load_session(folder, options)
     try:
         return _serve(Server(session, options["port"]), options["open"])
@@ -81,7 +84,7 @@ def load_session(folder: Path, options: Mapping[str, Any]) -> Session:
         marks.close()
         raise
     title = f"run {folder.name}: {config['dataset']}"
-    return Session(title, task.target_names, items, Looks(task.train.shown), likeness, marks)
+    return Session(title, task.target_names, items, Looks(task.train.shown), likeness, marks, root)
 
 
 def parse(words: Sequence[str]) -> tuple[str, dict[str, Any]]:

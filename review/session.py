@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from review.items import Item
 from review.likeness import Likeness, has_umap
 from review.looks import Looks
 from review.marks import Marks
+from review.table import below
 
 
 @dataclass
 class Session:
-    """title : what is looked at; classes : names in their order; items : all images of the table, in its order"""
+    """title : what is looked at; classes : names in their order; items : all images of the table, in its order;
+    root : the folder that their paths are shown below"""
 
     title: str
     classes: Sequence[str]
@@ -25,6 +28,7 @@ class Session:
     looks: Looks
     likeness: Likeness
     marks: Marks
+    root: Path | None = None
 
     def __post_init__(self) -> None:
         self._shown = [item for item in self.items if item.place is not None]
@@ -50,8 +54,12 @@ class Session:
             "score": [round(item.score, 4) for item in self._shown],
             "rank": [item.rank for item in self._shown],
             "suspect": [int(item.suspect) for item in self._shown],
-            "name": [item.file or f"image {item.number}" for item in self._shown],
-            "missing": [[item.path or f"image {item.number}", item.why] for item in self.items if item.place is None],
+            "name": [below(item.file, self.root) or f"image {item.number}" for item in self._shown],
+            "missing": [
+                [below(item.path, self.root) or f"image {item.number}", item.why]
+                for item in self.items
+                if item.place is None
+            ],
             "marks": self.marked(),
             "pixels": self.looks.side,
             "likeness": self.likeness.words,

@@ -5,6 +5,7 @@ const map = {
   open: false,
   points: {}, // way -> { x, y }
   view: { x: 0, y: 0, zoom: 1 },
+  drawn: document.createElement("canvas"), // all but the ring of the image that is chosen
 
   async show(open) {
     map.open = open;
@@ -38,45 +39,60 @@ const map = {
 
   variable(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); },
 
-  // Where a point is on the canvas, in its pixels.
-  at(place) {
+  // Says where an image is on the canvas, in its pixels.
+  where() {
     const { x, y } = map.points[$("way").value], { width, height } = canvas.getBoundingClientRect(), edge = 20;
-    return [(((x[place] - 0.5 - map.view.x) * map.view.zoom) + 0.5) * (width - 2 * edge) + edge,
-      (((y[place] - 0.5 - map.view.y) * map.view.zoom) + 0.5) * (height - 2 * edge) + edge];
+    const { zoom, x: left, y: top } = map.view;
+    return (place) => [((x[place] - 0.5 - left) * zoom + 0.5) * (width - 2 * edge) + edge,
+      ((y[place] - 0.5 - top) * zoom + 0.5) * (height - 2 * edge) + edge];
   },
+
+  radius() { return Math.max(2, Math.min(6, 120 / Math.sqrt(shown.length))) * Math.min(2, Math.sqrt(map.view.zoom)); },
 
   draw() {
     if (!map.points[$("way").value]) return;
     const { width, height } = canvas.getBoundingClientRect(), scale = window.devicePixelRatio || 1;
-    canvas.width = width * scale;
-    canvas.height = height * scale;
-    const pen = canvas.getContext("2d"), byMark = $("colour").value === "mark";
+    canvas.width = map.drawn.width = width * scale;
+    canvas.height = map.drawn.height = height * scale;
+    const pen = map.drawn.getContext("2d"), byMark = $("colour").value === "mark";
     pen.scale(scale, scale);
-    const radius = Math.max(2, Math.min(6, 120 / Math.sqrt(shown.length))) * Math.min(2, Math.sqrt(map.view.zoom));
+    const radius = map.radius(), ink = map.variable("--ink");
     // Marked ones are drawn last, and so lie on top.
     const order = byMark ? [...shown].sort((a, b) => Boolean(markOf(a)[0]) - Boolean(markOf(b)[0])) : shown;
-    const colours = new Map();
+    const colours = new Map(), where = map.where();
     for (const place of order) {
       const key = byMark ? markOf(place)[0] : all.target[place];
       if (!colours.has(key)) colours.set(key, map.colour(place));
-      const [x, y] = map.at(place);
+      const [x, y] = where(place);
+      if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
+      pen.globalAlpha = byMark && !key ? 0.6 : 0.85;
+      pen.fillStyle = colours.get(key);
+      // So small a disc is a square.
+      if (radius <= 2 && !all.suspect[place]) { pen.fillRect(x - 1.5, y - 1.5, 3, 3); continue; }
       pen.beginPath();
       pen.arc(x, y, radius, 0, 2 * Math.PI);
-      pen.globalAlpha = byMark && !markOf(place)[0] ? 0.6 : 0.85;
-      pen.fillStyle = colours.get(key);
       pen.fill();
-      if (all.suspect[place]) { pen.globalAlpha = 1; pen.lineWidth = 1; pen.strokeStyle = map.variable("--ink"); pen.stroke(); }
+      if (all.suspect[place]) { pen.globalAlpha = 1; pen.lineWidth = 1; pen.strokeStyle = ink; pen.stroke(); }
     }
-    if (shown[current] !== undefined) {
-      const [x, y] = map.at(shown[current]);
-      pen.globalAlpha = 1;
-      pen.lineWidth = 3;
-      pen.strokeStyle = map.variable("--accent");
-      pen.beginPath();
-      pen.arc(x, y, radius + 6, 0, 2 * Math.PI);
-      pen.stroke();
-    }
+    map.choose();
     map.legend(byMark);
+  },
+
+  // The ring moves, the points stay.
+  choose() {
+    if (!map.points[$("way").value]) return;
+    const pen = canvas.getContext("2d"), scale = window.devicePixelRatio || 1;
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    pen.drawImage(map.drawn, 0, 0);
+    if (shown[current] === undefined) return;
+    const [x, y] = map.where()(shown[current]);
+    pen.scale(scale, scale);
+    pen.lineWidth = 3;
+    pen.strokeStyle = map.variable("--accent");
+    pen.beginPath();
+    pen.arc(x, y, map.radius() + 6, 0, 2 * Math.PI);
+    pen.stroke();
   },
 
   legend(byMark) {
@@ -89,10 +105,10 @@ const map = {
   },
 
   nearest(event) {
-    const { left, top } = canvas.getBoundingClientRect();
+    const { left, top } = canvas.getBoundingClientRect(), where = map.where();
     let best = -1, least = 15 ** 2;
     shown.forEach((place, at) => {
-      const [x, y] = map.at(place), distance = (x - event.clientX + left) ** 2 + (y - event.clientY + top) ** 2;
+      const [x, y] = where(place), distance = (x - event.clientX + left) ** 2 + (y - event.clientY + top) ** 2;
       if (distance < least) { least = distance; best = at; }
     });
     return best;

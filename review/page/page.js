@@ -4,6 +4,8 @@ let all = null;
 let shown = [];
 let current = 0;
 let marks = new Map(); // id -> [mark, right class]
+let isShown = new Uint8Array(0); // by place
+const count = { shown: 0, all: 0 }; // how many of them have a mark
 let near = null; // distances to an image, when the order is by similarity
 const pending = new Map(); // changes that the server has not confirmed
 const undone = []; // [id, what it was before]
@@ -32,6 +34,9 @@ function markOf(place) { return marks.get(all.id[place]) || ["", ""]; }
 function setMark(place, mark, label = "", undoable = true) {
   const id = all.id[place];
   if (undoable) undone.push([place, ...markOf(place)]);
+  const change = Boolean(mark) - marks.has(id);
+  count.all += change;
+  count.shown += change * isShown[place];
   if (mark) marks.set(id, [mark, label]); else marks.delete(id);
   pending.set(id, { id, mark, label });
   paint(place);
@@ -71,8 +76,8 @@ window.addEventListener("focus", async () => {
     const said = await ask("marks");
     if (pending.size) return;
     take(said.marks);
+    recount();
     draw(true);
-    tell();
     aside();
     keeping(said.problem);
   } catch (error) { keeping("the server does not answer"); }
@@ -101,11 +106,25 @@ function filtered() {
 // Filters anew; the image that is chosen stays so where it still passes.
 function refresh(first = false) {
   const kept = shown[current];
-  shown = filtered();
+  show(filtered());
   current = first ? 0 : Math.max(0, shown.indexOf(kept));
   $("nothing").hidden = shown.length > 0;
   draw(true);
   choose(current);
+}
+
+function show(list) {
+  shown = list;
+  isShown = new Uint8Array(all.id.length);
+  for (const place of list) isShown[place] = 1;
+  recount();
+}
+
+function recount() {
+  count.shown = count.all = 0;
+  all.id.forEach((id, place) => {
+    if (marks.has(id)) { count.all++; count.shown += isShown[place]; }
+  });
   tell();
 }
 
@@ -123,7 +142,7 @@ function recall() {
     if (!$(id) || value === "near") continue;
     if ($(id).type === "checkbox") $(id).checked = value; else $(id).value = value;
   }
-  shown = filtered();
+  show(filtered());
   current = Math.max(0, shown.findIndex((i) => all.id[i] === state.at));
 }
 
@@ -197,7 +216,7 @@ function choose(at) {
   for (const each of [before, current]) if (tiles.has(each)) dress(tiles.get(each), shown[each], each === current);
   aside();
   remember();
-  if (map.open) map.draw();
+  if (map.open) map.choose();
 }
 
 function aside() {
@@ -216,14 +235,10 @@ function aside() {
 }
 
 function tell() {
-  let of = 0;
-  for (const place of shown) of += marks.has(all.id[place]);
-  let total = 0;
-  for (const id of all.id) total += marks.has(id);
-  $("progress").textContent = `marked ${of} of ${shown.length} shown` +
-    (shown.length === all.id.length ? "" : ` (${total} of ${all.id.length} in all)`);
+  $("progress").textContent = `marked ${count.shown} of ${shown.length} shown` +
+    (shown.length === all.id.length ? "" : ` (${count.all} of ${all.id.length} in all)`);
   $("bar").max = Math.max(1, shown.length);
-  $("bar").value = of;
+  $("bar").value = count.shown;
 }
 
 // ---- what keys and buttons do
@@ -334,7 +349,6 @@ async function begin() {
   $("nothing").hidden = shown.length > 0;
   draw(true);
   choose(current);
-  tell();
   keeping();
   grid.focus();
   document.body.dataset.ready = "yes";

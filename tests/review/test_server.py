@@ -36,7 +36,7 @@ def test_state_and_pictures(ask, mined):
     assert len(state["id"]) == 64 == len(state["score"]) and sum(state["suspect"]) == 5
     assert state["rank"] == sorted(state["rank"], reverse=True) and state["result"].endswith("reviewed.csv")
     for target, name in zip(state["target"], state["name"], strict=True):
-        assert f"/{state['classes'][target]}/" in name
+        assert name.startswith(f"{state['classes'][target]}/photo ")
     for what in ("thumb", "image"):
         status, body, headers = ask(f"{what}/{state['id'][0]}")
         assert status == 200 and headers["Content-Type"] == "image/png" and body.startswith(b"\x89PNG")
