@@ -36,7 +36,7 @@ from training.store import Store
 from training.walk import run_stages
 
 NETWORK, SIDE, CLASSES = "efficientnet_lite0", 96, (3, 5)
-METHODS = ("erm", "gce_balanced", "jtt", "lff", "dcwp", "bias_balanced")
+METHODS = ("erm", "gce_balanced", "property_balanced", "property_moved", "jtt", "lff", "dcwp", "bias_balanced")
 COLUMNS = ("data", "seed", "images", "method", "unbiased", "conflicting", "worst", "first_50", "average_precision",
            "suspects", "seconds", "embedding", "device")  # fmt: skip
 
@@ -79,7 +79,10 @@ def rows_of(
     task = with_features(task, source, views, cache_dir, cpu, progress=False)
     embedding, rows = time.monotonic() - started, []
     for method in METHODS:
-        fixed = {"dataset": "own_images", "method": method, "features": NETWORK, "seed": seed, "progress": False}
+        fixed = {
+            "dataset": "own_images", "method": method, "features": NETWORK, "seed": seed, "progress": False,
+            "data_dir": data_dir, "cache_dir": cache_dir,
+        }  # fmt: skip
         settings, started = resolve(Defaults()(fixed=fixed)), time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             stages = stages_of(method, dataset="own_images")
