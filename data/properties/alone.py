@@ -32,7 +32,9 @@ class Alone:
         return OPERATORS[DESCRIPTORS[self.told.name].operator]
 
 
-def telling_alone(images: Tensor, targets: Tensor, classes: int, seed: int, most: int = MOST) -> list[Alone]:
+def telling_alone(
+    images: Tensor, targets: Tensor, classes: int, seed: int, most: int = MOST, first: Predicted | None = None
+) -> list[Alone]:
     """The properties that alone tell the class, the first the best name for it; none where no property does.
 
     Of two that go together the second says nothing once the first is moved: images are given the property of others,
@@ -48,19 +50,27 @@ def telling_alone(images: Tensor, targets: Tensor, classes: int, seed: int, most
         How many classes there are; of folds and donors.
     most
         How many are looked for.
+    first
+        One that is known, with a property that an operator moves.
     """
     grey = is_grey(images)
     found: list[Alone] = []
     while len(found) < most:
-        properties = predicted(image_properties(images, grey), targets, classes, seed)
-        known = {one.told.name for one in found}
-        one = named_by([each for each in properties if each.name not in known], _standing_out(properties))
+        one = first if not found and first is not None else _next(found, images, grey, targets, classes, seed)
         if one is None:
             break
         found.append(Alone(one))
         donors = torch.randperm(len(images), generator=stream(seed, f"donors of {one.name}"))
         images = moved(found[-1].operator, images, donors)
     return found
+
+
+def _next(
+    found: Sequence[Alone], images: Tensor, grey: bool, targets: Tensor, classes: int, seed: int
+) -> Predicted | None:
+    properties = predicted(image_properties(images, grey), targets, classes, seed)
+    known = {one.told.name for one in found}
+    return named_by([one for one in properties if one.name not in known], _standing_out(properties))
 
 
 def _standing_out(properties: Sequence[Predicted]) -> dict[str, Effect]:
