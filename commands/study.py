@@ -33,6 +33,7 @@ from tracking.report.study import (
     headline,
     pairs_lines,
     pairs_shown,
+    words_of,
     write_study,
 )
 from training.machine import device_name, pick_device
@@ -75,7 +76,7 @@ def study_data(run: Run) -> float | None:
     run.info["summary"] = {f"{name}/average/held_out": found.held_out(name) for name in found.candidates}
     commands = next_commands(found, data_words(run), run)
     _leave(run, found, commands)
-    show(Text(""), Text(f"{task.name}: {headline(found)}.", style="bold"), Text(f"{found.verdict.words}."))
+    show(Text(""), Text(f"{task.name}: {headline(found)}.", style="bold"), Text(f"{words_of(found)}."))
     show(*(Text(f"{line}.") for line in effect_lines(found)), Text(f"{choice_line(found)}.", style="bold"))
     if found.labels is not None:
         show(Text(f"{len(found.labels.order)} labels look wrong; {'; '.join(pairs_lines(found))}."))
@@ -106,7 +107,7 @@ def _as_record(found: Findings, seconds: Mapping[str, float]) -> dict[str, Any]:
     return {
         "verdict": found.verdict.kind,
         "headline": headline(found),
-        "words": found.verdict.words,
+        "words": words_of(found),
         "properties": list(found.names),
         "chosen": found.chosen,
         "methods": {

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -79,23 +79,41 @@ class Moved(Stage):
 def on_moved(ctx: Context, operator: Operator) -> Task:
     """The task whose training images are features of moved images: `copies` views of each, and none as it is."""
     task, own, train = ctx.task, ctx.own, ctx.train
-    assert task.features is not None
     share = own["images"] / len(train)
     if share < 1:
         chosen = stratified_choice(train.target.cpu(), share, stream(ctx.seed, "moved images"))
         train = train.subset(torch.nonzero(chosen).flatten())
-    images = in_memory(train.shown).cpu()
-    stacks = [
-        moved(operator, images, torch.randint(len(images), (len(images),), generator=stream(ctx.seed, f"donors {i}")))
-        for i in range(own["copies"])
-    ]
-    data_dir = ctx.settings.get("data_dir")
-    source = source_of(task.features, None, None if data_dir is None else str(data_dir), str(ctx.settings["cache_dir"]))
-    rows = embedded(
-        stacks, source, 1, str(ctx.settings["cache_dir"]), ctx.device,
-        workers=ctx.settings.get("threads") or cores(),
-        title=f"moved: {operator.where}", progress=ctx.progress,
-    )  # fmt: skip
-    features = torch.cat(rows, dim=1).to(ctx.device)
+    features = moved_features(
+        task, train, operator, own["copies"], ctx.seed, ctx.settings, ctx.device, progress=ctx.progress
+    ).to(ctx.device)
     split = Split(features, train.target, None, train.ids, None, train.shown)
     return replace(task, train=split, augment=VIEWS if own["copies"] > 1 else None)
+
+
+def moved_features(
+    task: Task,
+    train: Split,
+    operator: Operator,
+    copies: int,
+    seed: int,
+    settings: Mapping[str, Any],
+    device: torch.device,
+    progress: bool = True,
+) -> Tensor:
+    """Features float16 [N, copies, D] on the CPU of training images that are given a property of others.
+
+    task : on features; settings : of the run, among them data_dir, cache_dir, threads
+    """
+    assert task.features is not None
+    images = in_memory(train.shown).cpu()
+    stacks = [
+        moved(operator, images, torch.randint(len(images), (len(images),), generator=stream(seed, f"donors {number}")))
+        for number in range(copies)
+    ]
+    data_dir, cache_dir = settings.get("data_dir"), str(settings["cache_dir"])
+    source = source_of(task.features, None, None if data_dir is None else str(data_dir), cache_dir)
+    rows = embedded(
+        stacks, source, 1, cache_dir, device,
+        workers=settings.get("threads") or cores(), title=f"moved: {operator.where}", progress=progress,
+    )  # fmt: skip
+    return torch.cat(rows, dim=1)

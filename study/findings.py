@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data.mapped import in_memory
-from data.properties.alone import logits_by, telling_alone
+from data.properties.alone import logits_by, operator_of, telling_alone
 from data.properties.descriptors import DESCRIPTORS, image_properties
 from data.properties.intervals import Share
 from data.properties.looked_at import reduced
@@ -18,6 +18,7 @@ from diagnosis.look import Diagnosis
 from diagnosis.verdict import Verdict
 from models.onfeatures import EARLY
 from stages.common.scores import ranks_for, score_artifact
+from stages.moved import moved_features
 from study.candidates import ELSEWHERE, PLAIN, WHERE_NAMED, Candidate, answers, balanced, chosen_of, train
 from study.clusters import Cluster, clusters_of, set_apart
 from study.labels import Labels, judged, out_of_fold
@@ -136,9 +137,19 @@ def find(
         of_train = targets * classes + (
             pseudo if names or found.verdict.kind == "unmoved" else torch.zeros_like(pseudo)
         )
-        labels = judged(out_of_fold(parts[0], targets, classes, of_train, seed), targets)
-        pairs = pairs_alike(torch.cat([part[:, 0] for part in parts]))
-        clusters = _clusters(task, parts, candidates, seed)
+        fitted, asked = parts[0], None
+        if "property_moved" in candidates:
+            own = settings_of("property_moved")
+            if len(task.train) <= own["moved"]["images"]:
+                # They are in the cache, as the method was trained on them.
+                asked, of_train = parts[0][:, 0], targets
+                fitted = moved_features(
+                    task, task.train, operator_of(names), own["moved"]["copies"], seed, own, device, progress=False
+                )[:, :, :-EARLY]
+        labels = judged(out_of_fold(fitted, targets, classes, of_train, seed, asked), targets)
+        small = torch.cat([reduced(in_memory(part.shown)).cpu() for part in (task.train, task.valid, task.test)])
+        pairs = pairs_alike(torch.cat([part[:, 0] for part in parts]), small)
+        clusters = _clusters(task, parts, candidates, chosen, seed)
     ranks = suspects.order.clone()
     if labels is not None:
         ranks[labels.wrong] = -torch.inf
@@ -187,8 +198,10 @@ def _against(
     return said.argmax(1) != task.test.target.cpu()
 
 
-def _clusters(task: Task, parts: list[Tensor], candidates: Mapping[str, Candidate], seed: int) -> list[Cluster]:
-    """Clusters of images that no method was trained on, the worst for the plain method first."""
+def _clusters(
+    task: Task, parts: list[Tensor], candidates: Mapping[str, Candidate], chosen: str, seed: int
+) -> list[Cluster]:
+    """Clusters of images that no method was trained on, the worst for the chosen method first."""
     assert task.valid is not None
     target = torch.cat([task.valid.target.cpu(), task.test.target.cpu()])
     images = torch.cat([reduced(in_memory(part.shown)).cpu() for part in (task.valid, task.test)])
@@ -201,4 +214,4 @@ def _clusters(task: Task, parts: list[Tensor], candidates: Mapping[str, Candidat
         shares = {name: float(own[places].float().mean()) for name, own in right.items()}
         apart = set_apart(properties, places, torch.nonzero(target == label).flatten())
         found.append(Cluster(label, places, shares, apart))
-    return sorted(found, key=lambda one: one.shares[PLAIN])
+    return sorted(found, key=lambda one: one.shares[chosen])

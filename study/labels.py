@@ -16,6 +16,8 @@ _SHARP = 8.0
 _MOST = 20.0
 # Ridge on standardised features, as a share of the images that are fitted on.
 _RIDGE = 0.3
+# Share of images with other labels among those that the classifier is surest of.
+_RATE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,23 +34,29 @@ class Labels:
     order: Tensor
 
 
-def out_of_fold(features: Tensor, targets: Tensor, classes: int, cell: Tensor, seed: int) -> Tensor:
+def out_of_fold(
+    features: Tensor, targets: Tensor, classes: int, cell: Tensor, seed: int, asked: Tensor | None = None
+) -> Tensor:
     """What a linear classifier says of images that it was not fitted to, float32 [N, classes], as probabilities.
 
     Parameters
     ----------
     features
-        float [N, D] or of several views [N, V, D], of which all are fitted to and the first is asked about; on the CPU.
+        float [N, V, D] of several views, all of which are fitted to; on the CPU.
     targets, classes
         int64 [N], and how many classes there are.
     cell
         int64 [N]: cells of class and pseudo bias label, which weigh the same.
     seed
         Of the folds.
+    asked
+        float [N, D] of the images that are asked about; None: their first views.
     """
-    views = features.float().view(len(features), -1, features.shape[-1])
-    views = (views - views.mean((0, 1))) / views.std((0, 1)).clamp(min=1e-3)
-    views = torch.cat([views, torch.ones(*views.shape[:2], 1)], 2)
+    views = features.float()
+    rows = views[:, 0] if asked is None else asked.float()
+    mean, spread = views.mean((0, 1)), views.std((0, 1)).clamp(min=1e-3)
+    views, rows = ((part - mean) / spread for part in (views, rows))
+    views, rows = (torch.cat([part, torch.ones(*part.shape[:-1], 1)], -1) for part in (views, rows))
     count = torch.bincount(cell).float()
     weight = (count.max() / count[cell]).clamp(max=_MOST)
     weight = weight * len(weight) / weight.sum()
@@ -59,30 +67,35 @@ def out_of_fold(features: Tensor, targets: Tensor, classes: int, cell: Tensor, s
     moments, products = [], []
     for number in range(FOLDS):
         own = fold == number
-        rows, scale = views[own].flatten(0, 1), weight[own].repeat_interleave(depth)[:, None] / depth
-        moments.append((rows * scale).T @ rows)
-        products.append((rows * scale).T @ wanted[own].repeat_interleave(depth, 0))
+        seen, scale = views[own].flatten(0, 1), weight[own].repeat_interleave(depth)[:, None] / depth
+        moments.append((seen * scale).T @ seen)
+        products.append((seen * scale).T @ wanted[own].repeat_interleave(depth, 0))
     moment, product = torch.stack(moments).sum(0), torch.stack(products).sum(0)
     ridge = _RIDGE * len(targets) * torch.eye(size)
     scores = torch.zeros(len(targets), classes)
     for number in range(FOLDS):
         own = fold == number
         fitted = torch.linalg.solve(moment - moments[number] + ridge, product - products[number])
-        scores[own] = views[own, 0] @ fitted
+        scores[own] = rows[own] @ fitted
     return torch.softmax(_SHARP * scores, 1)
 
 
 def judged(probability: Tensor, targets: Tensor) -> Labels:
-    """Labels that are probably wrong: the image is as sure of another class as images of that class usually are."""
-    classes = probability.shape[1]
+    """Labels that are probably wrong: where a classifier is as sure as it hardly ever is without being right.
+
+    Of all images that it is as sure of, or surer, at least 95 % must have the label that it says: where classes are
+    hard to tell apart, it is the classifier that is wrong.
+    """
     given = probability.gather(1, targets[:, None])[:, 0]
-    usual = torch.full((classes,), float("inf"))
-    for label in range(classes):
-        own = given[targets == label]
-        if len(own):
-            usual[label] = own.mean()
-    others = probability.scatter(1, targets[:, None], -1.0)
-    sure, other = others.max(1)
-    wrong = (sure >= usual[other]) & (sure > given)
-    order = torch.argsort(sure - given, descending=True, stable=True)
-    return Labels(other, given, wrong, order[wrong[order]])
+    sure, other = probability.scatter(1, targets[:, None], -1.0).max(1)
+    agrees = given >= sure
+    order = torch.argsort((given - sure).abs(), descending=True, stable=True)
+    apart = (~agrees[order]).double().cumsum(0)
+    rate = apart / torch.arange(1, len(order) + 1)
+    passing = torch.nonzero((rate <= _RATE) & ~agrees[order]).flatten()
+    wrong = torch.zeros(len(targets), dtype=torch.bool)
+    if len(passing):
+        upto = order[: int(passing.max()) + 1]
+        wrong[upto[~agrees[upto]]] = True
+    found = order[wrong[order]]
+    return Labels(other, given, wrong, found)

@@ -88,6 +88,12 @@ def _standing_out(properties: Sequence[Predicted]) -> dict[str, Effect]:
     return found
 
 
+def _where(name: str) -> str:
+    """What the user would call what a property's operator moves; the property itself where none moves it."""
+    operator = DESCRIPTORS[name].operator
+    return OPERATORS[operator].where if operator else name
+
+
 def _operator(one: Predicted) -> str:
     return DESCRIPTORS[one.name].operator
 
@@ -102,6 +108,9 @@ def logits_by(
 ) -> tuple[Tensor, Tensor]:
     """What properties alone say of images' classes, as logits of networks are read.
 
+    With a property go the others that its operator's kind moves: what is called after the mean colour is told apart by
+    all that is known of colours.
+
     names : at least one; images : uint8 [N, C, H, W] as of `telling_alone`; others : further ones, [M, C, H, W]
 
     Returns
@@ -113,7 +122,10 @@ def logits_by(
     more = None if others is None else image_properties(others, grey)
     sums = torch.zeros(len(images), classes), torch.zeros(0 if others is None else len(others), classes)
     for name in names:
-        parts = scores_of(own[name], targets, classes, seed, None if more is None else more[name])
+        beside = [one for one in own if _where(one) == _where(name)]
+        values = torch.cat([own[one] for one in beside], 1)
+        those = None if more is None else torch.cat([more[one] for one in beside], 1)
+        parts = scores_of(values, targets, classes, seed, those)
         for total, part in zip(sums, parts, strict=True):
             total += SHARP / len(names) * part.float()
     return sums

@@ -25,7 +25,24 @@ def headline(found: Findings) -> str:
         return f"There is a shortcut: {where}" if len(found.names) < 2 else f"There are shortcuts: {where}"
     if verdict.kind == "unmoved":
         return "There may be a shortcut, of which no simple property can be named"
-    return "No shortcut seen" if verdict.kind == "none" else "Nothing can be said about a shortcut"
+    if verdict.kind == "none":
+        return "No shortcut seen"
+    if found.diagnosis.moved:
+        # What small networks cannot learn is no shortcut, and what one property tells would have been named.
+        return "No shortcut seen: nothing simple tells the classes"
+    return "Nothing can be said about a shortcut"
+
+
+def words_of(found: Findings) -> str:
+    """The verdict in words."""
+    if found.verdict.kind != "unlearnt" or not found.diagnosis.moved:
+        return found.verdict.words
+    best = max(found.diagnosis.properties, key=lambda one: one.beyond)
+    most = f"{best.name}, {percent(best.accuracy.value)}, by chance {percent(best.chance)}"
+    return (
+        f"no property of the images alone tells the class (most: {most}), and a small network that learns what is "
+        f"easy gets {percent(found.diagnosis.accuracy.value)} of held-out images right"
+    )
 
 
 def effect_lines(found: Findings) -> list[str]:
@@ -33,7 +50,7 @@ def effect_lines(found: Findings) -> list[str]:
     plain, chosen = found.accuracy(PLAIN), found.accuracy(found.chosen)
     if found.against is None:
         lines = [f"{PLAIN} gets {interval(plain)} of {plain.n} test images right"]
-        if found.verdict.kind != "none":
+        if found.verdict.kind not in ("none", "unlearnt"):
             lines[0] += "; if these have a shortcut in common with the training images, that says little"
         else:
             lines[0] += "; no shortcut was seen, but one that was not seen would flatter this figure"
@@ -70,7 +87,7 @@ def choice_line(found: Findings) -> str:
     if found.chosen == PLAIN:
         why = (
             "as no shortcut was seen"
-            if found.verdict.kind == "none"
+            if found.verdict.kind in ("none", "unlearnt")
             else "as no other method is better on held-out images by more than chance"
         )
         return f"Use {PLAIN}, {why}"
@@ -97,7 +114,7 @@ def candidates_table(found: Findings) -> Table:
 
 
 def clusters_table(found: Findings) -> Table:
-    """The clusters that the plain method does worst on."""
+    """The clusters that the recommended method does worst on."""
     names = [PLAIN, *([found.chosen] if found.chosen != PLAIN else [])]
     rows = [
         [
@@ -110,6 +127,13 @@ def clusters_table(found: Findings) -> Table:
     ]
     heads = ["class", "images", *(f"{name} right" for name in names), "beside its class"]
     return Table("", heads, rows, text_columns=("class", "beside its class"))
+
+
+def worst_line(found: Findings) -> str:
+    """Worst-cluster accuracy of the plain method and of the chosen one."""
+    names = [PLAIN, *([found.chosen] if found.chosen != PLAIN else [])]
+    worst = {name: min(one.shares[name] for one in found.clusters or []) for name in names}
+    return "accuracy in the worst cluster: " + ", ".join(f"{name} {percent(value)}" for name, value in worst.items())
 
 
 def pairs_lines(found: Findings) -> list[str]:
@@ -144,7 +168,7 @@ def write_study(path: Path, found: Findings, pictures: Mapping[str, Path], comma
 
     lines = [
         f"<h1>{escaped(task.name)}: {escaped(headline(found))}</h1>",
-        f"<p>{escaped(found.verdict.words)}.</p>",
+        f"<p>{escaped(words_of(found))}.</p>",
         f"<p><b>How sure.</b> {escaped(found.verdict.sure)}. <b>What would change this.</b> "
         f"{escaped(found.verdict.doubt)}.</p>",
         "<h2>What it does to a model</h2>",
