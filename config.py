@@ -67,6 +67,9 @@ NAMED_CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
 # Commands that look at images, or take features as the weights they are given say.
 ON_IMAGES = ("diagnose", "samples", "predict", "export")
 
+# Share of the training images that `study` holds out to choose by, unless it is given.
+STUDY_HELD_OUT = 0.2
+
 # Sacred's own key beside the run's settings.
 _SACRED = {"seed"}
 
@@ -144,6 +147,8 @@ class DebiasExperiment(Experiment):
         updates, options = dict(config_updates or {}), dict(options or {})
         if command_name in ON_IMAGES:
             updates.setdefault("features", NONE)
+        if command_name == "study":
+            updates.setdefault("valid_fraction", STUDY_HELD_OUT)
         # Taken out first: everything given to Sacred is recorded.
         self.database = take_address(updates, options)
         meta = {**(meta_info or {}), "uid": secrets.token_hex(8)}

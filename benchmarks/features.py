@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,27 @@ from PIL import Image
 
 from benchmarks.photographs import SKEW, marked
 from config import Defaults, resolve
+from data.mapped import in_memory
 from data.preparation import Preparation
+from data.properties.alone import telling_alone
+from data.properties.looked_at import reduced
 from data.sources.cifar import cifar10
-from data.split import Split, Task
+from data.split import Split, Task, hold_out
 from features.loading import with_features
 from features.source import find_source
 from randomness import stream
-from stages.recipes import stages_of
+from stages.recipes import RECIPES
+from study import candidates
+from study.candidates import ELSEWHERE, PLAIN, WHERE_NAMED, balanced, chosen_of
+from training.artifacts import BiasLabels, take
+from training.heldout import HELD_OUT_BIAS
 from training.machine import device_name, prepare_cpu
 from training.store import Store
-from training.walk import run_stages
 
 NETWORK, SIDE, CLASSES = "efficientnet_lite0", 96, (3, 5)
-METHODS = ("erm", "gce_balanced", "jtt", "lff", "dcwp", "bias_balanced")
-COLUMNS = ("data", "seed", "images", "method", "unbiased", "conflicting", "worst", "first_50", "average_precision",
-           "suspects", "seconds", "embedding", "device")  # fmt: skip
+HELD_OUT = 0.2
+COLUMNS = ("data", "seed", "images", "method", "chosen", "named", "unbiased", "conflicting", "worst", "held_out",
+           "first_50", "average_precision", "suspects", "seconds", "embedding", "device")  # fmt: skip
 
 
 def photographs(kind: str, images: int, seed: int, data_dir: str | None, cache_dir: str) -> Task:
@@ -70,32 +77,51 @@ def photographs(kind: str, images: int, seed: int, data_dir: str | None, cache_d
 
 
 def rows_of(
-    kind: str, images: int, seed: int, views: int, data_dir: str | None, cache_dir: str
+    kind: str, images: int, seed: int, views: int, data_dir: str | None, cache_dir: str, further: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """What each method reaches, and what its miner finds."""
+    """What each method reaches, what its miner finds, and which one is chosen without bias labels, as `study` does."""
     cpu, started = torch.device("cpu"), time.monotonic()
     task = photographs(kind, images, seed, data_dir, cache_dir)
+    train, valid = hold_out(task.train, HELD_OUT, seed)
+    task = replace(task, train=train, valid=valid, key=f"{task.key} {HELD_OUT}")
     source = find_source(NETWORK, data_dir, cache_dir)
     task = with_features(task, source, views, cache_dir, cpu, progress=False)
     embedding, rows = time.monotonic() - started, []
-    for method in METHODS:
-        fixed = {"dataset": "own_images", "method": method, "features": NETWORK, "seed": seed, "progress": False}
-        settings, started = resolve(Defaults()(fixed=fixed)), time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            stages = stages_of(method, dataset="own_images")
-            done = run_stages(stages, task, settings, cpu, Store(Path(folder)), say=lambda line: None, progress=False)
-        found = done.summary
-        final = next(
-            name.partition("/")[0] for name in ("model/unbiased/last", "target/unbiased/last") if name in found
-        )
-        mined = {name: found.get(f"mined/{name}/train") for name in ("first_50", "average_precision", "share")}
+    small = reduced(in_memory(task.train.shown))
+    names = [one.told.name for one in telling_alone(small, task.train.target, task.n_targets, seed)]
+    order = WHERE_NAMED if names else ELSEWHERE
+
+    def settings_of(method: str) -> dict[str, Any]:
+        fixed: dict[str, Any] = {
+            "dataset": "own_images", "method": method, "features": NETWORK, "seed": seed, "progress": False,
+            "data_dir": data_dir, "cache_dir": cache_dir,
+        }  # fmt: skip
+        if names:
+            fixed["mine_property"] = {"property": "+".join(names)}
+        return resolve(Defaults()(fixed=fixed))
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        methods = list(dict.fromkeys([*order, *further]))
+        found = candidates.train(methods, task, settings_of, cpu, store, lambda line: None, False)
+    miner = found[order[0] if names else "gce_balanced"].outcome.artifacts
+    target = task.valid.target if task.valid is not None else task.train.target
+    cell = target * task.n_targets + take(miner, HELD_OUT_BIAS, BiasLabels).label
+    right = {name: one.held.argmax(1) == target for name, one in found.items()}
+    chosen = chosen_of(order, right, cell) if names else PLAIN
+    for method, one in found.items():
+        summary = one.outcome.summary
+        final = "target" if "target/unbiased/last" in summary else "model"
+        mined = {name: summary.get(f"mined/{name}/train") for name in ("first_50", "average_precision", "share")}
         rows.append({
-            "data": kind, "seed": seed, "images": images, "method": method,
-            **{name: f"{found[f'{final}/{name}/last']:.1f}" for name in ("unbiased", "conflicting", "worst")},
+            "data": kind, "seed": seed, "images": images, "method": method, "chosen": int(method == chosen),
+            "named": "+".join(names),
+            **{name: f"{summary[f'{final}/{name}/last']:.1f}" for name in ("unbiased", "conflicting", "worst")},
+            "held_out": f"{100 * balanced(right[method], cell):.1f}",
             "first_50": "" if mined["first_50"] is None else f"{mined['first_50']:.0f}",
             "average_precision": "" if mined["average_precision"] is None else f"{mined['average_precision']:.1f}",
             "suspects": "" if mined["share"] is None else f"{mined['share']:.1f}",
-            "seconds": f"{time.monotonic() - started:.0f}", "embedding": f"{embedding:.0f}", "device": device_name(cpu),
+            "seconds": f"{one.seconds:.0f}", "embedding": f"{embedding:.0f}", "device": device_name(cpu),
         })  # fmt: skip
     return rows
 
@@ -105,6 +131,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("data", nargs="+", choices=("tint", "border", "watermark", "blur", "jpeg", "clean"))
     parser.add_argument("--seeds", default="1", help="as in 1-3")
     parser.add_argument("--images", type=int, default=2400)
+    parser.add_argument("--methods", nargs="*", default=(), choices=tuple(RECIPES), help="further ones")
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--data-dir")
@@ -116,7 +143,9 @@ def main(arguments: Sequence[str]) -> int:
         for kind in options.data:
             if (kind, str(seed)) in known(options.record):
                 continue
-            rows = rows_of(kind, options.images, seed, options.views, options.data_dir, options.cache_dir)
+            rows = rows_of(
+                kind, options.images, seed, options.views, options.data_dir, options.cache_dir, options.methods
+            )  # fmt: skip
             fresh = not options.record.exists()
             with options.record.open("a", newline="", encoding="utf-8") as handle:
                 writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")

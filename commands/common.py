@@ -44,14 +44,17 @@ def load_data(
 
 def chosen_features(run: Run) -> str | None:
     """A line about the setting `features` of a run that left it to the program; None where nothing was to choose."""
-    about = run.meta_info
-    given: dict[str, Any] = {}
-    for name in about.get("named_configs", ()):
-        given |= dict(iterate_flattened(next(group[name] for group in NAMED_CONFIGS.values() if name in group)))
-    given |= dict(iterate_flattened(dict(about.get("config_updates", {}))))
-    given = {"dataset": run.config["dataset"], **given}
+    given = {"dataset": run.config["dataset"], **given_settings(run)}
     asked = given.get("features", default_for("features", None, given["dataset"]))
     return choice_of(given).line if asked == AUTO else None
+
+
+def given_settings(run: Run) -> dict[str, Any]:
+    """What the user said of a run's settings, by dotted path: named configs, then single values."""
+    about, given = run.meta_info, dict[str, Any]()
+    for name in about.get("named_configs", ()):
+        given |= dict(iterate_flattened(next(group[name] for group in NAMED_CONFIGS.values() if name in group)))
+    return given | dict(iterate_flattened(dict(about.get("config_updates", {}))))
 
 
 def say_where(run: Run) -> None:

@@ -2,9 +2,11 @@
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from rich.text import Text
 from sacred.run import Run
@@ -14,6 +16,7 @@ from commands.common import load_data, prepare, say_where
 from commands.console import say, show
 from data.mapped import in_memory
 from data.operators import CONTROL
+from data.split import Task
 from diagnosis.look import STAGES_USED, Diagnosis, adapted, look, parts
 from diagnosis.prepare import prepared
 from diagnosis.verdict import UNSPECIFIC
@@ -46,16 +49,7 @@ def diagnose_data(run: Run) -> None:
     settings = prepare(run)
     task = load_data(settings, images=True)
     device = pick_device(settings["device"])
-    small = prepared(task, settings["diagnose_images"], settings["seed"])
-    settings = adapted(settings, len(small.train))
-    store = Store(Path(settings["store"]) / "stages")
-    stages = [STAGES[name] for name in STAGES_USED]
-    walk = Walk(stages, small, settings, device, store, say=say, progress=settings["progress"])
-    with tqdm(
-        total=parts(small), desc="diagnose", unit="property", disable=not settings["progress"], file=sys.__stderr__,
-        leave=False,
-    ) as bar:  # fmt: skip
-        found = look(walk, small, settings["seed"], bar.update)
+    small, found = diagnosed(task, settings, device, Store(Path(settings["store"]) / "stages"))
     run.info["diagnosis"] = as_record(found)
     run.info["summary"] = {
         f"{one.operator.name}/{name}/moved": 100 * value
@@ -63,7 +57,7 @@ def diagnose_data(run: Run) -> None:
         for name, value in (("transferred", one.transferred.value), ("chance", one.chance.value))
     }
     run.info["device"] = device_name(device)
-    words = _data_words(run)
+    words = data_words(run)
     commands = next_commands(found, words)
     _leave(run, found, commands)
     show(*tables(found), *(Text(f"{line}.") for line in remarks(found)), Text(""))
@@ -71,6 +65,19 @@ def diagnose_data(run: Run) -> None:
     show(Text(f"How sure: {found.verdict.sure}."), Text(f"What would change this: {found.verdict.doubt}."))
     show(Text("Go on with:"), *(Text(f"    {command}") for command in commands))
     say_where(run)
+
+
+def diagnosed(task: Task, settings: Mapping[str, Any], device: torch.device, store: Store) -> tuple[Task, Diagnosis]:
+    """The images that were looked at, as they were looked at, and what was found."""
+    small = prepared(task, settings["diagnose_images"], settings["seed"])
+    own = adapted(dict(settings), len(small.train))
+    stages = [STAGES[name] for name in STAGES_USED]
+    walk = Walk(stages, small, own, device, store, say=say, progress=settings["progress"])
+    with tqdm(
+        total=parts(small), desc="diagnose", unit="property", disable=not settings["progress"], file=sys.__stderr__,
+        leave=False,
+    ) as bar:  # fmt: skip
+        return small, look(walk, small, settings["seed"], bar.update)
 
 
 def tables(found: Diagnosis) -> list[Table]:
@@ -141,7 +148,7 @@ def next_commands(found: Diagnosis, words: str) -> list[str]:
     return [f"python main.py with {words} erm"]
 
 
-def _data_words(run: Run) -> str:
+def data_words(run: Run) -> str:
     """The words of the command line that say which data it is."""
     given = (run.meta_info.get("options") or {}).get("UPDATE") or []
     kept = [word for word in map(str, given) if not word.startswith(_NOT_DATA) and word not in RECIPES]

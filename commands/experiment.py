@@ -17,6 +17,7 @@ from commands.probe import probe_checkpoint
 from commands.replicas import seeds_of, show_seeds
 from commands.review import USAGE
 from commands.samples import show_samples
+from commands.study import study_data
 from commands.sync import sync_runs
 from commands.train import train_recipe
 from commands.words import as_given, check_words_agree
@@ -54,6 +55,11 @@ def build() -> DebiasExperiment:
     def diagnose(_run: Run) -> None:
         """Say whether the images have a shortcut and what it is, without bias labels: rates, pictures, a verdict."""
         diagnose_data(_run)
+
+    @experiment.command
+    def study(_run: Run) -> float | None:
+        """The whole way: name the shortcut, train what may help, choose without bias labels, and leave one page."""
+        return study_data(_run)
 
     @experiment.command
     def predict(_run: Run) -> None:

@@ -131,6 +131,8 @@ FEATURES = Kind(
         "mine_ensemble.weight_decay": 0.3,
         "bias_balanced.epochs": 40,
         "bias_balanced.weight_decay": 1.0,
+        "moved.epochs": 30,
+        "moved.weight_decay": 1.0,
         "group_dro.epochs": 30,
         "group_dro.weight_decay": 1.0,
         "end.epochs": 30,

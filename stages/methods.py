@@ -309,6 +309,21 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "gce_transfer": Recipe(("mine_gce", "transfer"), "the same with a network biased on purpose by GCE"),
+    "property_moved": Recipe(
+        ("mine_property", "moved"),
+        "train on images that are given, of others, the property that alone tells the class",
+        data="own_images data_dir=photos",
+        values={"moved.network": "mlp3"},
+        on={
+            **dict.fromkeys(("cifar", "photographs"), On(values={"moved.network": "resnet18_imagenet"})),
+            "features": On(values={"moved.network": "linear"}),
+        },
+    ),
+    "property_balanced": Recipe(
+        ("mine_property", "bias_balanced"),
+        "the property that alone tells the class gives pseudo labels for bias-balanced training",
+        data="own_images data_dir=photos",
+    ),
     "erm_operator": Recipe(
         ("augmented",),
         "plain cross-entropy with an operator that is named or drawn, not chosen",

@@ -21,6 +21,7 @@ MODULES = (
     "stages.mining.depth",
     "stages.mining.known",
     "stages.mining.file",
+    "stages.mining.property",
     "stages.prune",
     "stages.finetune",
     "stages.lff",
@@ -31,6 +32,7 @@ MODULES = (
     "stages.shortcut",
     "stages.transfer",
     "stages.augmented",
+    "stages.moved",
 )
 
 

@@ -1,11 +1,14 @@
 """What an operator is: it moves one kind of property from one image onto another."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 Apply = Callable[[Tensor, Tensor], Tensor]
+_PART = 256
 
 
 @dataclass(frozen=True)
@@ -35,3 +38,30 @@ class Operator:
     apply: Apply
     colour: bool = False
     general: bool = False
+
+
+def combined(operators: Sequence[Operator]) -> Operator:
+    """Several operators as one: what one has changed is changed by the next, all of them by the same donor."""
+    if len(operators) == 1:
+        return operators[0]
+
+    def apply(x: Tensor, z: Tensor) -> Tensor:
+        return functools.reduce(lambda images, one: one.apply(images, z), operators, x)
+
+    return Operator(
+        "+".join(one.name for one in operators),
+        ", ".join(one.summary for one in operators),
+        " and ".join(one.where for one in operators),
+        apply,
+        any(one.colour for one in operators),
+        any(one.general for one in operators),
+    )
+
+
+def moved(operator: Operator, images: Tensor, donors: Tensor) -> Tensor:
+    """uint8 images [N, C, H, W] with a property of others of them: image i with that of image `donors[i]`."""
+    parts = []
+    for rows in torch.arange(len(images)).split(_PART):
+        x, z = (images[which].float() / 255 for which in (rows, donors[rows]))
+        parts.append((operator.apply(x, z) * 255).round().to(torch.uint8))
+    return torch.cat(parts)

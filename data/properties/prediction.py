@@ -84,6 +84,39 @@ def predicted(
     return sorted(found, key=lambda one: (-one.accuracy.value, one.numbers))
 
 
+def scores_of(
+    values: Tensor, targets: Tensor, classes: int, seed: int, others: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What a property of images says of their class, of images that it was not fitted on.
+
+    Parameters
+    ----------
+    values
+        Of the images whose targets are known, float [N, d].
+    targets
+        int64 [N] on the CPU.
+    classes, seed
+        How many classes there are; of the folds and curves.
+    others
+        Of other images, float [M, d]; they are only looked at for their ranks.
+
+    Returns
+    -------
+    Scores of the classes, float64 [N, classes] by the other folds, and [M, classes] of the others by all N.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    fold = torch.randperm(len(targets), generator=generator) % FOLDS
+    more = values.new_zeros(0, values.shape[1]) if others is None else others
+    basis = curves(torch.cat([values, more]), seed)
+    own, beside = basis[: len(values)], basis[len(values) :]
+    if not len(more):
+        return _fitted(own, targets, classes, fold), beside.new_zeros(0, classes)
+    weight = _weights(targets, classes)
+    wanted = torch.nn.functional.one_hot(targets, classes).double()
+    moment, product = (own * weight).T @ own, (own * weight).T @ wanted
+    return _fitted(own, targets, classes, fold), beside @ torch.linalg.solve(moment + _ridge(own), product)
+
+
 def curves(values: Tensor, seed: int) -> Tensor:
     """Smooth functions of the columns' ranks: float64 [N, D] of values [N, d]."""
     # Equal values get one rank, in the middle of those they take up.
@@ -103,8 +136,7 @@ def curves(values: Tensor, seed: int) -> Tensor:
 
 def _fitted(basis: Tensor, targets: Tensor, classes: int, fold: Tensor) -> Tensor:
     """Of every image, the scores [N, classes] of a ridge regression on the other folds."""
-    weight = (1 / torch.bincount(targets, minlength=classes).clamp(min=1).double())[targets][:, None]
-    weight = weight * len(targets) / classes
+    weight = _weights(targets, classes)
     wanted = torch.nn.functional.one_hot(targets, classes).double()
     parts = []
     for number in range(FOLDS):
@@ -112,12 +144,22 @@ def _fitted(basis: Tensor, targets: Tensor, classes: int, fold: Tensor) -> Tenso
         weighted = basis[own] * weight[own]
         parts.append((weighted.T @ basis[own], weighted.T @ wanted[own]))
     moments, products = (torch.stack(part).sum(0) for part in zip(*parts, strict=True))
-    ridge = _RIDGE * len(targets) / 1000 * torch.eye(basis.shape[1], dtype=torch.float64)
+    ridge = _ridge(basis)
     scores = torch.zeros(len(targets), classes, dtype=torch.float64)
     for number, (moment, product) in enumerate(parts):
         own = fold == number
         scores[own] = basis[own] @ torch.linalg.solve(moments - moment + ridge, products - product)
     return scores
+
+
+def _weights(targets: Tensor, classes: int) -> Tensor:
+    """Of every image, float64 [N, 1]: classes weigh the same."""
+    each = 1 / torch.bincount(targets, minlength=classes).clamp(min=1).double()
+    return each[targets][:, None] * len(targets) / classes
+
+
+def _ridge(basis: Tensor) -> Tensor:
+    return _RIDGE * len(basis) / 1000 * torch.eye(basis.shape[1], dtype=torch.float64)
 
 
 def _of_column(values: Sequence[float | str], seed: int) -> Tensor:
