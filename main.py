@@ -7,6 +7,7 @@ python main.py evaluate with colored_mnist checkpoint=FILE   the full table of s
 python main.py probe with colored_mnist checkpoint=FILE      how much bias is left in the features of stored weights
 python main.py diagnose with own_images data_dir=photos      is there a shortcut in them, and what is it?
 python main.py samples with biased_mnist                     what the images look like
+python main.py review RUN                                    look at suspects and mark them, on a page in your browser
 python main.py sync                                          transfer runs to MongoDB that are missing there
 python main.py predict with checkpoint=FILE folder=FOLDER    classes and probabilities of images, as a table
 python main.py export with checkpoint=FILE                   the final model alone, for use elsewhere
@@ -25,6 +26,7 @@ from docopt import DocoptExit
 
 from commands import console
 from commands.experiment import build, check_words, run_words
+from commands.review import review_run
 from errors import UserError, told_of_system
 from harmless import plain
 from redaction import redact
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         if any(word in ("help", "-h", "--help") for word in words[:1]):
             console.show_help(experiment, __doc__ or "", words[1:])
             return 0
+        if words[:1] == ["review"]:
+            # Of a run that is there: it makes none.
+            return review_run(words[1:])
         check_words(experiment, words)
         run_words(experiment, words)
     except UserError as error:

@@ -15,6 +15,7 @@ from commands.options import check_options
 from commands.predict import export_checkpoint, predict_folder
 from commands.probe import probe_checkpoint
 from commands.replicas import seeds_of, show_seeds
+from commands.review import USAGE
 from commands.samples import show_samples
 from commands.study import study_data
 from commands.sync import sync_runs
@@ -79,6 +80,11 @@ def build() -> DebiasExperiment:
     def sync(_run: Run) -> None:
         """Bring the runs in `store` into MongoDB (mongo_url, -m or MONGO_URL), each once."""
         sync_runs(_run.config, experiment.database)
+
+    @experiment.command(unobserved=True)
+    def review(_run: Run) -> None:
+        """Serve a page on this machine on which the suspects of a run are looked at and marked: review RUN."""
+        raise UserError(f"name the run: {USAGE}")
 
     experiment.command(_stage_command("mine", "finds the training images that look unusual for their class"))
     for stage in STAGES.values():

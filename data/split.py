@@ -115,6 +115,7 @@ class Task:
     content : hex digest of the images that a user brought, whatever the seed; None where settings say which they are
     files : path of every training image by its id; None where images do not come from files
     digests : hex digest of the content of each of these files
+    other_files : path, part (valid, test) and target of every other image of files
     preparation : how image files become images of this size; None where images do not come from files
     features : which pretrained network's features take the place of the images, as it is recorded: network, digest
         of its weights, ... (`features.source.Source.about`); None where networks are given images
@@ -139,6 +140,7 @@ class Task:
     content: str | None = None
     files: tuple[str, ...] | None = None
     digests: tuple[str, ...] | None = None
+    other_files: tuple[tuple[str, str, int], ...] | None = None
     preparation: Preparation | None = None
     features: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()

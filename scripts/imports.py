@@ -43,13 +43,19 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
         _room("results.py", "the command line of tables and reports"),
     ),
     (_room("sweeps", "many runs: grids, seeds, searches, engines that run them"),),
-    (_room("commands", "what drives a run: train, evaluate, predict, export, diagnose, probe, samples, sync, help"),),
+    (
+        _room(
+            "commands",
+            "what drives a run: train, evaluate, predict, export, diagnose, review, probe, samples, sync, help",
+        ),
+    ),
     (_room("config.py", "the Sacred experiment: defaults, named configs, checks before any work"),),
     (_room("tracking", "what is kept of a run and how it is shown: observers, mongo, results, report, pictures"),),
     (_room("study", "from images to a named shortcut, the method that does without, and what to look at"),),
     (
         _room("catalogue.py", "every setting by its dotted name"),
         _room("diagnosis", "whether unlabelled images have a shortcut, and which"),
+        _room("review", "a page on which suspects are looked at and marked, and its server"),
     ),
     (_room("stages/recipes.py", "the stages and the methods by name, checked"),),
     (_room("stages", "the steps of recipes, and nothing else"),),

@@ -125,6 +125,7 @@ def folder_task(
         std=None if normalise is None else normalise[1],
         files=tuple(parts["train"].paths(listing)),
         digests=tuple(parts["train"].digests()),
+        other_files=_others(parts, splits, listing),
         selection="valid_given" if "valid" in parts else "valid",
         preparation=parts["test"].blocks[0].preparation,
         notes=tuple(notes),
@@ -227,6 +228,19 @@ def _split(part: _Part, listing: Listing, reverse: bool, streaming: str) -> Spli
         target, bias = bias, target
     images = MappedImages([decoded.images for decoded in part.decoded], ids, streaming=streaming)
     return Split(images, target, None if listing.bias_names is None else bias, ids)
+
+
+def _others(
+    parts: Mapping[str, _Part], splits: Mapping[str, Split], listing: Listing
+) -> tuple[tuple[str, str, int], ...]:
+    """Path, part and target of every image that is used and is no training image."""
+    found = []
+    for part in ("valid", "test"):
+        if part in parts:
+            paths, split = parts[part].paths(listing), splits[part]
+            pairs = zip(split.ids.tolist(), split.target.tolist(), strict=True)
+            found += [(paths[number], part, target) for number, target in pairs]
+    return tuple(found)
 
 
 def _content_key(

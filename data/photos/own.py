@@ -4,6 +4,7 @@ FOLDER/<class>/…                          a share of each class becomes the te
 FOLDER/train/<class>/…, FOLDER/test/<class>/…, and where there is one FOLDER/valid/<class>/…; also with names that begin
 or end so (training_set, seg_test), and with a folder around (`data.photos.arrangement`)
 FOLDER and labels.csv: columns path (below FOLDER) and target, and optionally bias and split (train, valid, test)
+FOLDER and a reviewed.csv, which says the same, and by its marks which images are left out (`data.reviewed`)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from data.photos.archives import Files, FolderFiles, is_image_name, open_files
 from data.photos.arrangement import PART_NAMES, arranged
 from data.photos.listing import PARTS, Block, Item, Listing, Problem
+from data.photos.reviewed import MARKED, Reviewed
 from data.preparation import Preparation
 from data.ties import find_ties, is_diagonal, order_of, ties_notes
 from errors import UserError
@@ -103,12 +105,14 @@ def labelled(
         raise UserError(f"labels={labels}: there is no such file" + (f", nor in {root}" if root else ""))
     folder = root or table.parent
     lines = _read_table(table)
+    reviewed = Reviewed(str(table), folder, lines)
+    lines = reviewed.kept
     has_bias, paths = "bias" in lines[0][1], {}
     rows: list[Labelled] = []
     problems, left = [], []
     home = folder.resolve()
     for number, line in lines:
-        where, name = f"{table}, line {number}", line["path"].strip()
+        where, name = f"{table}, line {number}", reviewed.path(line)
         target, bias = plain(line["target"].strip()), plain(line.get("bias", "").strip()) if has_bias else None
         path = folder / name
         cannot = _unusable(path)
@@ -141,7 +145,7 @@ def labelled(
     if has_bias and len({row.bias for row in rows}) < 2:
         raise UserError(f"{table}: all images have the same bias; leave the column out")
     listing = _listing(FolderFiles(folder, paths), rows, problems, preparation, test_fraction, valid)
-    listing.notes += notes
+    listing.notes += notes + reviewed.notes()
     return listing
 
 
@@ -190,7 +194,7 @@ def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
         if column not in COLUMNS and _misspelt(column, missing):
             raise UserError(f"{table}: column {column!r} is not known{nearest(column, missing)}")
     lines = [
-        (number, {name.lower(): value for name, value in row.items() if name.lower() in ("", *COLUMNS)})
+        (number, {name.lower(): value for name, value in row.items() if name.lower() in ("", *COLUMNS, *MARKED)})
         for number, row in rows
     ]
     if not lines:

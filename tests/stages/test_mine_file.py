@@ -76,6 +76,59 @@ def test_rows_of_another_target_are_refused(run_tiny, task, table):
         run_tiny("method=[mine_file]", f"mine_file.path={path}", task=task)
 
 
+class TestColumn:
+    """Which column `auto` is: what somebody marked is never passed over in silence."""
+
+    def found(self, run_tiny, task, path, *words):
+        lines: list[str] = []
+        words = ("method=[mine_file]", f"mine_file.path={path}", *words)
+        score = run_tiny(*words, task=task, say=lines.append).artifacts["conflict_score"].score
+        return score[:4].tolist(), [line for line in lines if "suspect" in line or "score" in line]
+
+    def lines(self, task, *rows):
+        return [f"{number},{row}" for number, row in zip(task.train.ids.tolist(), rows, strict=False)]
+
+    def test_flags_where_there_are_no_scores(self, run_tiny, task, table):
+        path = table("id,suspect", *self.lines(task, 1, 0, 0, 1))
+        assert self.found(run_tiny, task, path) == ([1, 0, 0, 1], [])
+
+    def test_scores_where_nobody_changed_the_flags(self, run_tiny, task, table):
+        path = table("id,score,suspect", *self.lines(task, "0.75,1", "0.25,0", "0.5,0", "1,1"))
+        assert self.found(run_tiny, task, path) == ([0.75, 0.25, 0.5, 1], [])
+
+    def test_flags_that_no_threshold_gives(self, run_tiny, task, table):
+        path = table("id,score,suspect", *self.lines(task, "0.75,1", "0.25,1", "0.5,0", "1,0"))
+        score, said = self.found(run_tiny, task, path)
+        assert score == [1, 1, 0, 0] and "so it was corrected and is taken" in said[0]
+        assert self.found(run_tiny, task, path, "mine_file.column=score")[0] == [0.75, 0.25, 0.5, 1]
+
+    def test_flags_of_another_threshold_are_told_of(self, run_tiny, task, table):
+        path = table("id,score,suspect", *self.lines(task, "0.75,0", "0.25,0", "0.5,0", "1,1"))
+        score, (said,) = self.found(run_tiny, task, path)
+        assert score == [0.75, 0.25, 0.5, 1]
+        assert "1 images are flagged otherwise than in `suspect`; mine_file.column=suspect takes that" in said
+
+    def test_marks_go_before_flags(self, run_tiny, task, table):
+        path = table(
+            "id,score,suspect,mark", *self.lines(task, "0.75,1,fine", "0.25,0,conflicting", "0.5,1,unsure", "1,1,")
+        )
+        assert self.found(run_tiny, task, path)[0] == [0, 1, 1, 1]
+        assert self.found(run_tiny, task, path, "mine_file.column=score")[0] == [0.75, 0.25, 0.5, 1]
+
+    def test_a_mark_that_is_not_known(self, table):
+        with pytest.raises(UserError, match="line 3: mark 'fin' is none of .*; did you mean fine"):
+            read_rows(table("id,suspect,mark", "1,0,fine", "2,0,fin"))
+
+    def test_rows_of_other_parts_are_for_labels(self, table):
+        path = table("path,split,suspect,mark", "a.png,train,0,", "b.png,test,,", "c.png,valid,,", "d.png,,1,")
+        assert [(row.path, row.id, row.score) for row in read_rows(path)] == [("a.png", None, 0), ("d.png", None, 1)]
+
+    def test_paths_need_data_that_is_files(self, run_tiny, task, table):
+        path = table("path,suspect", "a.png,1")
+        with pytest.raises(UserError, match="known by their ids, and there is no column 'id'"):
+            run_tiny("method=[mine_file]", f"mine_file.path={path}", task=task)
+
+
 class TestFiles:
     """Images from files are known by path and content, wherever they stand in the list now."""
 
@@ -126,6 +179,24 @@ class TestFiles:
         assert any("1 rows that are not marked are of no training image" in line for line in lines)
         with pytest.raises(UserError, match="is marked but no longer a training image"):
             self.marked(run_tiny, path, without(3))
+
+    def test_marked_files_that_are_test_images_now_are_told_of(self, run_tiny, of_files, mined):
+        path, marked = mined
+        keep = torch.tensor(
+            [i for i in range(len(of_files.train)) if of_files.files[of_files.train.ids[i]] != marked[0]]
+        )
+        now = replace(of_files, train=of_files.train.subset(keep), other_files=((marked[0], "test", 0),))
+        lines: list[str] = []
+        assert self.marked(run_tiny, path, now, say=lines.append) == [marked[1]]
+        assert f"mine_file: 1 marked images are test images now, the first {marked[0]}" in lines
+
+    def test_files_that_changed_places_are_known_by_their_content(self, run_tiny, of_files, mined):
+        path, marked = mined
+        places = [of_files.files.index(name) for name in (marked[0], of_files.files[of_files.train.ids[9]])]
+        digests = list(of_files.digests)
+        digests[places[0]], digests[places[1]] = digests[places[1]], digests[places[0]]
+        now = replace(of_files, digests=tuple(digests))
+        assert self.marked(run_tiny, path, now) == sorted([marked[1], of_files.files[places[1]]])
 
     def test_another_image_under_the_same_path_is_refused(self, run_tiny, of_files, mined):
         path, marked = mined
