@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from errors import UserError
 from models.backbone import Backbone
 from models.cnn import CNN
+from models.divided import Divided
 from models.lenet import LeNet
 from models.lntl import ConvNet
 from models.mlp import MLP
@@ -21,6 +22,8 @@ from settings import nearest
 BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "mlp3": lambda shape: MLP(shape, layers=2),
     "mlp5": lambda shape: MLP(shape, layers=4),
+    "mlp3_divided": lambda shape: Divided(MLP(shape, layers=2)),
+    "mlp5_divided": lambda shape: Divided(MLP(shape, layers=4)),
     "cnn": lambda shape: CNN(shape[0]),
     "end_cnn": lambda shape: SimpleConv(shape[0]),
     "end_cnn_small": lambda shape: SimpleConv(shape[0], kernel=3, stride=2, widths=(8, 16, 32, 64)),
@@ -42,7 +45,7 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "mlp_features": Hidden,
 }
 # Networks that take any vector: values, not images with neighbouring pixels.
-FLAT = ("mlp3", "mlp5", "linear", "linear_early", "mlp_features")
+FLAT = ("mlp3", "mlp5", "mlp3_divided", "mlp5_divided", "linear", "linear_early", "mlp_features")
 
 Inputs = Tensor | tuple[Tensor, Tensor]
 

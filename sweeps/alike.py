@@ -21,7 +21,7 @@ ONE_BY_ONE = frozenset(
 )
 
 # Networks that are a function of their weights and images: no normalisation by the batch, no dropout.
-PLAIN = frozenset(("mlp3", "mlp5", "lenet", "linear", "linear_early", "mlp_features"))
+PLAIN = frozenset(("mlp3", "mlp5", "mlp3_divided", "mlp5_divided", "lenet", "linear", "linear_early", "mlp_features"))
 
 
 def alike_of(settings: Mapping[str, Any]) -> str:
