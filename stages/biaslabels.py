@@ -19,7 +19,7 @@ from stages.common.classifier import (
     new_classifier,
     training_settings,
 )
-from stages.common.scores import labels_for
+from stages.common.scores import groups_for
 from training.artifacts import BiasLabels, take
 from training.stage import Artifact, Context, Stage
 
@@ -42,7 +42,7 @@ class GroupDROStage(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         bias = take(inputs, "bias", BiasLabels)
-        labels, n_biases = labels_for(bias, ctx.train, self.name), bias.n_biases
+        labels, n_biases = groups_for(bias, ctx.train, self.name), bias.n_biases
         n_groups = ctx.task.n_targets * n_biases
         spec, model = new_classifier(ctx, network_of(ctx), self.name)
         q = torch.full((n_groups,), 1 / n_groups, device=ctx.device)
@@ -74,7 +74,7 @@ class BiasBalanced(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         bias, train = take(inputs, "bias", BiasLabels), ctx.train
-        labels = labels_for(bias, train, self.name)
+        labels = groups_for(bias, train, self.name)
         prior = log_prior(train.target, labels, ctx.task.n_targets, bias.n_biases)
         spec, model = new_classifier(ctx, ctx.own["network"], self.name)
 

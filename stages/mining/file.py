@@ -14,7 +14,7 @@ from errors import UserError
 from harmless import uncell
 from rawfiles import read_text, table_rows
 from settings import Setting, nearest
-from stages.common.scores import mining_figures, report_of, score_artifact
+from stages.common.scores import mined_scores, mining_figures, report_of
 from training.stage import Artifact, Context, Settings, Stage
 
 
@@ -60,7 +60,7 @@ class MineFile(Stage):
             ctx.say(f"{self.name}: {len(ids) - len(given)} training images have no row and count as aligned")
         score = torch.tensor([given.get(number, 0.0) for number in ids])
         report = report_of(mining_figures(score, own["threshold"], ctx.task))
-        return {"conflict_score": score_artifact(train.ids, score, own["threshold"], self.name), "report": report}
+        return {"conflict_score": mined_scores(ctx, score, own["threshold"]), "report": report}
 
 
 @dataclass(frozen=True)
