@@ -50,6 +50,8 @@ NAMED_CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
             "distill": {"teacher": "oracle"},
             "pretrain": {"second_division": True},
             "lff": {"second_division": True},
+            "lc": {"second_division": True},
+            "dfa": {"second_division": True},
             "group_dro": {"second_division": True},
             "lntl": {"idle_layers": "move"},
             "fisher": {

@@ -220,6 +220,41 @@ RECIPES: dict[str, Recipe] = {
         paper="Nam et al., NeurIPS 2020",
         link="https://arxiv.org/abs/2007.02561",
     ),
+    "dfa": Recipe(
+        ("dfa",),
+        "DFA (DisEnt): encoders of target and bias apart, bias features exchanged",
+        paper="Lee et al., NeurIPS 2021",
+        link="https://arxiv.org/abs/2107.01372",
+        on={
+            "cifar": On(values={"dfa.network": "resnet18", "dfa.learning_rate": 1e-3}),
+            "photographs": On(
+                values={
+                    "dfa.network": "resnet18",
+                    "dfa.batch_size": 64,
+                    "dfa.learning_rate": 1e-4,
+                    "dfa.bias_weight": 2.0,
+                    "dfa.swap_bias_weight": 2.0,
+                    "dfa.swap_weight": 0.1,
+                }
+            ),
+            "features": On(
+                values={
+                    "dfa.network": "mlp_features",
+                    "dfa.learning_rate": 1e-3,
+                    "dfa.weight_decay": 0.3,
+                    "dfa.epochs": 30,
+                    "dfa.swap_after": 10,
+                    "dfa.decay_every": 0,
+                }
+            ),
+        },
+    ),
+    "lc": Recipe(
+        ("lc",),
+        "LC: logit correction by a biased network, with group mixup",
+        paper="Liu et al., ICLR 2023",
+        link="https://arxiv.org/abs/2212.01433",
+    ),
     "lntl": Recipe(
         ("lntl",),
         "Learning Not to Learn: features that do not reveal the colour",

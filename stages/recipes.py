@@ -24,6 +24,8 @@ MODULES = (
     "stages.prune",
     "stages.finetune",
     "stages.lff",
+    "stages.lc",
+    "stages.dfa",
     "stages.biaslabels",
     "stages.end",
     "stages.lntl",

@@ -52,6 +52,8 @@ def newest(place: Path) -> Path:
         "gce_balanced",
         "jtt",
         "lff",
+        "lc",
+        "dfa",
         "dcwp",
         "mrm",
         "denetdm",

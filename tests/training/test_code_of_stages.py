@@ -114,11 +114,15 @@ EDITS: list[tuple[str, Callable[[ast.Module], None], set[str]]] = [
     ("losses/lntl.py", computes_more("bias_loss"), {"lntl"}),
     ("losses/end.py", computes_more("entangle_disentangle"), {"end"}),
     ("losses/group.py", computes_more("group_dro"), {"group_dro"}),
+    ("losses/logit_correction.py", computes_more("moved_prior"), {"lc"}),
+    ("losses/disentangle.py", computes_more("disentangling"), {"dfa"}),
     # networks
     ("models/lenet.py", computes_more("LeNet.forward"), set()),
     ("models/lntl.py", computes_more("ConvNet.forward"), {"lntl"}),
-    ("models/resnet.py", computes_more("ResNet18.forward"), set()),
+    # Which of its networks it builds two of is written in its code.
+    ("models/resnet.py", computes_more("ResNet18.forward"), {"dfa"}),
     ("models/mlp.py", computes_more("MLP.forward"), ON_MLP | {"mine_depth"}),
+    ("models/divided.py", computes_more("Divided.forward"), {"pretrain", "lff", "lc", "dfa", "group_dro"}),
     ("models/gates.py", computes_more("add_gates"), {"prune"}),
     # the engine
     ("training/optimisers.py", computes_more("_KeptLists.step"), TRAINED),
