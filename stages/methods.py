@@ -307,6 +307,35 @@ RECIPES: dict[str, Recipe] = {
         "a network biased on purpose gives pseudo labels for bias-balanced training; for features",
         cost="seconds on features",
     ),
+    "afr": Recipe(
+        ("pretrain", "afr"),
+        "AFR: the last layer again, on held-out images that the network doubts",
+        paper="Qiu et al., ICML 2023",
+        link="https://arxiv.org/abs/2306.11074",
+        cost="its first network's; the last layer takes seconds",
+        values={"valid_fraction": 0.2},
+        on={
+            "biased": On(values={"validation": "biased"}),
+            "celeba": On(values={"afr.gamma": 1.44, "afr.l2": 1e-3, "afr.epochs": 20, "afr.learning_rate": 2e-2}),
+        },
+    ),
+    "dfr": Recipe(
+        ("pretrain", "dfr"),
+        "DFR: the last layer afresh, on held-out images of balanced groups, with true bias labels",
+        paper="Kirichenko et al., ICLR 2023",
+        link="https://arxiv.org/abs/2204.02937",
+        cost="its first network's; the last layer takes seconds",
+        values={"valid_fraction": 0.2},
+    ),
+    "gce_resample": Recipe(
+        ("mine_gce", "resample"),
+        "a network biased on purpose gives pseudo labels; images are drawn so that target and label are independent",
+        on={
+            # DCWP's network.
+            "colored": On(values={"resample.network": "cnn", "resample.learning_rate": 1e-2}),
+            "features": On(values={"resample.weight_decay": 1.0, "resample.epochs": 40}),
+        },
+    ),
     "depth_balanced": Recipe(
         ("branches", "mine_depth", "bias_balanced"),
         "DeNetDM's branches give pseudo labels for bias-balanced training",

@@ -17,7 +17,21 @@ VARYING = frozenset(
 # Stages of which several runs are trained one after another: they draw in their losses, keep averages, or have more
 # than one update a batch.
 ONE_BY_ONE = frozenset(
-    ("mine_ensemble", "prune", "lff", "lc", "dfa", "group_dro", "lntl", "fisher", "shortcut", "transfer", "augmented")
+    (
+        "mine_ensemble",
+        "prune",
+        "lff",
+        "lc",
+        "dfa",
+        "afr",
+        "dfr",
+        "group_dro",
+        "lntl",
+        "fisher",
+        "shortcut",
+        "transfer",
+        "augmented",
+    )
 )
 
 # Networks that are a function of their weights and images: no normalisation by the batch, no dropout.

@@ -50,6 +50,8 @@ def newest(place: Path) -> Path:
     [
         "erm",
         "gce_balanced",
+        "gce_resample",
+        "afr",
         "jtt",
         "lff",
         "lc",

@@ -121,7 +121,7 @@ def test_true_bias_is_the_labels(run_tiny, task):
     assert (bias.kind, bias.n_biases) == ("true", task.n_biases)
 
 
-def test_only_two_stages_see_bias_labels(run_tiny, task, store, monkeypatch, tmp_path):
+def test_only_stages_that_declare_it_see_bias_labels(run_tiny, task, store, monkeypatch, tmp_path):
     """Spied on at the one door through which stages get their training images."""
     asked: dict[str, bool] = {}
     door = vars(Context)["train"].fget
@@ -143,9 +143,11 @@ def test_only_two_stages_see_bias_labels(run_tiny, task, store, monkeypatch, tmp
     for stage in STAGES:
         if stage not in asked:
             run_tiny(*short(method_with(stage), 1), *words, task=task, store=store)
-    assert set(asked) == set(STAGES)
+    # AFR trains on held-out images alone, whose labels are withheld by another door (`stages.common.lastlayer`).
+    assert set(asked) == set(STAGES) - {"afr"}
     seen = {name for name, saw in asked.items() if saw}
-    assert seen == {name for name, stage in STAGES.items() if stage.needs_bias_labels} == {"mine_oracle", "true_bias"}
+    declared = {name for name, stage in STAGES.items() if stage.needs_bias_labels}
+    assert seen == declared == {"mine_oracle", "true_bias", "dfr"}
 
 
 @pytest.mark.parametrize("stage", ["mine_oracle", "true_bias"])

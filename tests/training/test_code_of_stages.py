@@ -91,7 +91,7 @@ def says_otherwise(called: str) -> Callable[[ast.Module], None]:
 
 
 TRAINED = {name for name, stage in STAGES.items() if stage.read_outs}
-ON_MLP = {name for name in TRAINED if name not in ("mine_depth", "prune", "finetune", "lntl")}
+ON_MLP = {name for name in TRAINED if name not in ("mine_depth", "prune", "finetune", "afr", "dfr", "lntl")}
 EDITS: list[tuple[str, Callable[[ast.Module], None], set[str]]] = [
     # what is said
     ("stages/common/classifier.py", says_otherwise("UserError"), set()),
@@ -136,7 +136,7 @@ EDITS: list[tuple[str, Callable[[ast.Module], None], set[str]]] = [
     (
         "stages/common/scores.py",
         computes_more("_in_order"),
-        {"prune", "finetune", "group_dro", "bias_balanced", "end", "transfer"},
+        {"prune", "finetune", "group_dro", "bias_balanced", "end", "transfer", "resample"},
     ),
     ("stages/pretrain.py", computes_more("Pretrain.run"), {"pretrain"}),
     ("stages/distill.py", computes_more("Distill.check"), set()),

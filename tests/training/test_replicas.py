@@ -34,6 +34,8 @@ NOT_AT_ONCE = {
     "fisher": "keeps averages",
     "shortcut": "BatchNorm2d",
     "transfer": "keeps averages",
+    "afr": "not made of the same operations",
+    "dfr": "not made of the same operations",
     "augmented": "not made of the same operations",
 }
 
