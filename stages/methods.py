@@ -225,8 +225,10 @@ RECIPES: dict[str, Recipe] = {
         "DFA (DisEnt): encoders of target and bias apart, bias features exchanged",
         paper="Lee et al., NeurIPS 2021",
         link="https://arxiv.org/abs/2107.01372",
+        cost="10 minutes on a busy core",
+        expected="Colored MNIST, oracle: 82.0 at 1 % (n = 1)",
         on={
-            "cifar": On(values={"dfa.network": "resnet18", "dfa.learning_rate": 1e-3}),
+            "cifar": On(values={"dfa.network": "resnet18"}),
             "photographs": On(
                 values={
                     "dfa.network": "resnet18",
@@ -240,7 +242,6 @@ RECIPES: dict[str, Recipe] = {
             "features": On(
                 values={
                     "dfa.network": "mlp_features",
-                    "dfa.learning_rate": 1e-3,
                     "dfa.weight_decay": 0.3,
                     "dfa.epochs": 30,
                     "dfa.swap_after": 10,
@@ -254,6 +255,8 @@ RECIPES: dict[str, Recipe] = {
         "LC: logit correction by a biased network, with group mixup",
         paper="Liu et al., ICLR 2023",
         link="https://arxiv.org/abs/2212.01433",
+        cost="7 minutes on a busy core",
+        expected="Colored MNIST, oracle: 79.4 at 1 % (n = 1)",
     ),
     "lntl": Recipe(
         ("lntl",),
