@@ -43,10 +43,16 @@ NAMED_CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "validation": {"overlapping": {"validation": "overlapping", "valid_fraction": 0.3}},
     "budget": {"quick": {"quick": True}},
     # The published code's way where ours is another: DeNetDM selects on the test set inside the method (results then
-    # say so), LNTL moves layers without a gradient, the functional Fisher regulariser has its arguments exchanged.
+    # say so), LNTL moves layers without a gradient, the functional Fisher regulariser has its arguments exchanged. The
+    # baselines' MLP divides its inputs by 255 once more; DeNetDM's own networks do not.
     "protocol": {
         "reference": {
             "distill": {"teacher": "oracle"},
+            "pretrain": {"second_division": True},
+            "lff": {"second_division": True},
+            "lc": {"second_division": True},
+            "dfa": {"second_division": True},
+            "group_dro": {"second_division": True},
             "lntl": {"idle_layers": "move"},
             "fisher": {
                 "form": "published",

@@ -19,8 +19,8 @@ from config import Defaults, resolve
 from data.mapped import in_memory
 from errors import UserError
 from features.loading import NONE
-from stages.recipes import RECIPES
-from study.candidates import PLAIN
+from stages.recipes import RECIPES, stages_of
+from study.candidates import PLAIN, WHERE_NAMED
 from study.findings import Findings, find, shortcut_properties
 from tracking.overview import overview
 from tracking.pictures.plots import plot_images
@@ -38,6 +38,7 @@ from tracking.report.study import (
 )
 from training.machine import device_name, pick_device
 from training.store import Store
+from training.walk import imagenet_weights
 
 # Of a cluster, and of clusters, how many images and rows are drawn.
 _EACH, _DRAWN = 10, 6
@@ -57,6 +58,9 @@ def study_data(run: Run) -> float | None:
         raise UserError(
             f"valid_fraction={settings['valid_fraction']}: study chooses by held-out images; set it above 0"
         )
+    for method in WHERE_NAMED:
+        # What is missing is said before minutes of work.
+        imagenet_weights(stages_of(method, dataset=settings["dataset"]), _settings_of(run, settings, method, ()))
     seconds = {"images and features": time.monotonic() - started}
     began = time.monotonic()
     small, seen = diagnosed(images, settings, device, store)

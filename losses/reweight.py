@@ -172,3 +172,26 @@ def bias_balanced(logits: Tensor, target: Tensor, bias: Tensor, log_prior: Tenso
     float scalar in nats.
     """
     return cross_entropy(logits + log_prior[bias], target)
+
+
+def independence_weights(target: Tensor, bias: Tensor, n_targets: int, n_biases: int) -> Tensor:
+    """Weights under which target and bias are independent, and each as common as before. Meant to be called once.
+
+    With M[s, y] the number of images of bias s and target y, P its columns divided by their sums and q the shares of
+    its rows, the weight of an image is q[s] / P[s, y].
+
+    Parameters
+    ----------
+    target, bias : int64 [N]
+        The bias may be true or mined.
+
+    Returns
+    -------
+    float32 [N]; with every pair of target and bias present they sum to N.
+    """
+    cell = bias * n_targets + target
+    # On the CPU, where sums are exact whatever their order.
+    counts = torch.bincount(cell.cpu(), minlength=n_biases * n_targets).reshape(n_biases, n_targets).double()
+    column = counts / counts.sum(dim=0).clamp_min(1)
+    row = counts.sum(dim=1, keepdim=True) / counts.sum().clamp_min(1)
+    return (row / column.clamp_min(1e-12)).float().flatten().to(target.device)[cell]

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from errors import UserError
 from models.backbone import Backbone
 from models.cnn import CNN
+from models.divided import Divided
+from models.dual import Dual
 from models.lenet import LeNet
 from models.lntl import ConvNet
 from models.mlp import MLP
@@ -21,6 +23,8 @@ from settings import nearest
 BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "mlp3": lambda shape: MLP(shape, layers=2),
     "mlp5": lambda shape: MLP(shape, layers=4),
+    "mlp3_divided": lambda shape: Divided(MLP(shape, layers=2)),
+    "mlp5_divided": lambda shape: Divided(MLP(shape, layers=4)),
     "cnn": lambda shape: CNN(shape[0]),
     "end_cnn": lambda shape: SimpleConv(shape[0]),
     "end_cnn_small": lambda shape: SimpleConv(shape[0], kernel=3, stride=2, widths=(8, 16, 32, 64)),
@@ -40,9 +44,20 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "linear": Flat,
     "linear_early": lambda shape: Flat(shape, early=True),
     "mlp_features": Hidden,
+    # Two encoders of one kind (DisEnt).
+    "dual_mlp3": lambda shape: Dual(MLP(shape, layers=2), MLP(shape, layers=2)),
+    "dual_mlp5": lambda shape: Dual(MLP(shape, layers=4), MLP(shape, layers=4)),
+    "dual_mlp3_divided": lambda shape: Dual(Divided(MLP(shape, layers=2)), Divided(MLP(shape, layers=2))),
+    "dual_mlp5_divided": lambda shape: Dual(Divided(MLP(shape, layers=4)), Divided(MLP(shape, layers=4))),
+    "dual_mlp_features": lambda shape: Dual(Hidden(shape), Hidden(shape)),
+    "dual_resnet20": lambda shape: Dual(CifarResNet(shape[0]), CifarResNet(shape[0])),
+    "dual_resnet18": lambda shape: Dual(ResNet18(), ResNet18()),
 }
 # Networks that take any vector: values, not images with neighbouring pixels.
-FLAT = ("mlp3", "mlp5", "linear", "linear_early", "mlp_features")
+FLAT = (
+    "mlp3", "mlp5", "mlp3_divided", "mlp5_divided", "linear", "linear_early", "mlp_features",
+    "dual_mlp3", "dual_mlp5", "dual_mlp3_divided", "dual_mlp5_divided", "dual_mlp_features",
+)  # fmt: skip
 
 Inputs = Tensor | tuple[Tensor, Tensor]
 

@@ -11,6 +11,7 @@ from data.batches import Batch
 from losses.group import group_dro, group_losses
 from losses.reweight import bias_balanced, log_prior
 from settings import Setting
+from stages.common.baselines import SECOND_DIVISION, network_of
 from stages.common.classifier import (
     fit_classifier,
     model_artifact,
@@ -18,7 +19,7 @@ from stages.common.classifier import (
     new_classifier,
     training_settings,
 )
-from stages.common.scores import labels_for
+from stages.common.scores import groups_for
 from training.artifacts import BiasLabels, take
 from training.stage import Artifact, Context, Stage
 
@@ -34,15 +35,16 @@ class GroupDROStage(Stage):
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),
+        second_division=SECOND_DIVISION,
         eta=Setting(0.01, "step size of the group weights", low=0, search=("log", 1e-3, 1e-1)),
         epochs=Setting(100, "passes over the training images", low=1, quick=8),
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         bias = take(inputs, "bias", BiasLabels)
-        labels, n_biases = labels_for(bias, ctx.train, self.name), bias.n_biases
+        labels, n_biases = groups_for(bias, ctx.train, self.name), bias.n_biases
         n_groups = ctx.task.n_targets * n_biases
-        spec, model = new_classifier(ctx, ctx.own["network"], self.name)
+        spec, model = new_classifier(ctx, network_of(ctx), self.name)
         q = torch.full((n_groups,), 1 / n_groups, device=ctx.device)
 
         def loss(batch: Batch) -> Tensor:
@@ -72,7 +74,7 @@ class BiasBalanced(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         bias, train = take(inputs, "bias", BiasLabels), ctx.train
-        labels = labels_for(bias, train, self.name)
+        labels = groups_for(bias, train, self.name)
         prior = log_prior(train.target, labels, ctx.task.n_targets, bias.n_biases)
         spec, model = new_classifier(ctx, ctx.own["network"], self.name)
 

@@ -18,7 +18,7 @@ from stages.common.classifier import (
     step_decay,
     training_settings,
 )
-from stages.common.scores import labels_for
+from stages.common.scores import groups_for
 from training.artifacts import BiasLabels, take
 from training.job import Logs
 from training.stage import Artifact, Context, Stage
@@ -60,7 +60,7 @@ class EnD(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, bias = ctx.own, take(inputs, "bias", BiasLabels)
-        labels, n_biases = labels_for(bias, ctx.train, self.name), bias.n_biases
+        labels, n_biases = groups_for(bias, ctx.train, self.name), bias.n_biases
         spec, model = new_classifier(ctx, own["network"], self.name)
         alpha, beta = own["alpha"], own["beta"]
 

@@ -12,6 +12,7 @@ from losses.gce import gce
 from losses.reweight import UNSEEN, class_members, class_normalised, ema_update_, relative_difficulty
 from models.registry import Classifier
 from settings import Setting
+from stages.common.baselines import SECOND_DIVISION, network_of
 from stages.common.budget import training_batches
 from stages.common.classifier import finite_or_stop, network_setting, new_classifier, optimiser_for, training_settings
 from training.artifacts import TrainedModel
@@ -33,6 +34,7 @@ class LfF(Stage):
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting("network of both"),
+        second_division=SECOND_DIVISION,
         q=Setting(0.7, "exponent of the generalised cross-entropy", low=0.01, high=1, search=("uniform", 0.3, 0.9)),
         alpha=Setting(0.7, "share of the old value in the running averages", low=0, high=1),
         epochs=Setting(100, "passes over the training images", low=1, quick=8),
@@ -41,8 +43,8 @@ class LfF(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
         own, train, classes = ctx.own, ctx.train, ctx.task.n_targets
-        spec, debiased = new_classifier(ctx, own["network"], self.name)
-        _, biased = new_classifier(ctx, own["network"], f"{self.name} biased")
+        spec, debiased = new_classifier(ctx, network_of(ctx), self.name)
+        _, biased = new_classifier(ctx, network_of(ctx), f"{self.name} biased")
         model = nn.ModuleDict({"biased": biased, "debiased": debiased})
         members = class_members(train.target, classes)
         averages = {name: torch.full((len(train),), UNSEEN, device=ctx.device) for name in model}

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
 from settings import Setting
+from stages.common.baselines import SECOND_DIVISION, network_of
 from stages.common.budget import STEPS
 from stages.common.classifier import (
     fit_classifier,
@@ -32,6 +33,7 @@ class Pretrain(Stage):
     takes_vector = True
     settings: ClassVar[Mapping[str, Setting]] = training_settings(
         network=network_setting(),
+        second_division=SECOND_DIVISION,
         epochs=Setting(100, "passes over the training images", low=1, quick=14),
         steps=Setting(0, STEPS.help, low=0, quick=0),
         decay_every=Setting(0, "epochs between two multiplications of the learning rate by `decay`; 0: never", low=0),
@@ -39,7 +41,7 @@ class Pretrain(Stage):
     )
 
     def run(self, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Artifact]:
-        spec, model = new_classifier(ctx, ctx.own["network"], self.name)
+        spec, model = new_classifier(ctx, network_of(ctx), self.name)
 
         def loss(batch: Batch) -> tuple[Tensor, Logs]:
             logits = model(batch.inputs)

@@ -12,7 +12,7 @@ from models.registry import BACKBONES
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import finite_or_stop, new_classifier, optimiser_for, training_settings
-from stages.common.scores import mining_figures, pseudo_labels, score_artifact
+from stages.common.scores import mined_scores, mining_figures, pseudo_labels
 from training.artifacts import Artifact
 from training.evaluation import map_images
 from training.heldout import HELD_OUT_BIAS
@@ -85,7 +85,7 @@ class Shortcut(Stage):
         _, made = pseudo_labels(network, specs[chosen], chosen, logits, ctx)
         return {
             **made,
-            "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name),
+            "conflict_score": mined_scores(ctx, score, THRESHOLD),
             "report": fitted.report().with_figures(figures),
         }
 

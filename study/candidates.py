@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data.split import Split, Task
+from errors import UserError
 from models.registry import build_classifier
 from stages.recipes import stages_of
 from training.artifacts import TrainedModel, take
@@ -56,6 +57,9 @@ def train(
 ) -> dict[str, Candidate]:
     """Every method trained on a task with held-out images; stages are reused where the store has them.
 
+    A method that these data give nothing to work on, as a miner that finds nothing, is left out, with a line; the plain
+    one never is.
+
     settings_of : all settings of a run of a method
     """
     assert task.valid is not None
@@ -65,7 +69,13 @@ def train(
         say(f"training {method}")
         settings = settings_of(method)
         stages = stages_of(method, dataset=settings["dataset"])
-        outcome = run_stages(stages, task, settings, device, store, say=say, progress=progress)
+        try:
+            outcome = run_stages(stages, task, settings, device, store, say=say, progress=progress)
+        except UserError as error:
+            if method == PLAIN:
+                raise
+            say(f"{method} is left out: {error}")
+            continue
         model = take(outcome.artifacts, "model", TrainedModel)
         held, test = (answers(model, task, split, device) for split in (task.valid, task.test))
         found[method] = Candidate(method, outcome, held, test, time.monotonic() - started)

@@ -119,11 +119,13 @@ def find(
     started = time.monotonic()
     order = WHERE_NAMED if names else ELSEWHERE
     candidates = train(order, task, settings_of, device, store, say, progress)
+    order = tuple(method for method in order if method in candidates)
     seconds["training"] = time.monotonic() - started
     started = time.monotonic()
     classes, targets = task.n_targets, task.train.target.cpu()
-    miner = candidates[order[0] if names else "gce_balanced"].outcome.artifacts
-    held = take(miner, HELD_OUT_BIAS, BiasLabels).label
+    # Of the method that is preferred; of the plain one alone there are none, and cells are classes.
+    miner = next((one.outcome.artifacts for one in candidates.values() if HELD_OUT_BIAS in one.outcome.artifacts), {})
+    held = take(miner, HELD_OUT_BIAS, BiasLabels).label if miner else torch.zeros_like(task.valid.target.cpu())
     cell = task.valid.target.cpu() * classes + held
     right = {name: one.held.argmax(1) == task.valid.target.cpu() for name, one in candidates.items()}
     # Where nothing points to a shortcut, the simplest method is the one to use.
@@ -133,7 +135,7 @@ def find(
     labels = pairs = clusters = None
     if task.train.is_features:
         parts = [_late(part) for part in (task.train, task.valid, task.test)]
-        pseudo = take(miner, "bias", BiasLabels).label
+        pseudo = take(miner, "bias", BiasLabels).label if miner else torch.zeros_like(targets)
         of_train = targets * classes + (
             pseudo if names or found.verdict.kind == "unmoved" else torch.zeros_like(pseudo)
         )
@@ -175,6 +177,8 @@ def _suspects(task: Task, artifacts: list[Mapping[str, Any]]) -> ConflictScore:
             mined[found.miner] = found
     used = [one for one in mined.values() if bool((one.score > one.threshold).any())] or list(mined.values())
     ranks, flags = torch.zeros(len(task.train)), torch.zeros(len(task.train), dtype=torch.bool)
+    if not used:
+        return score_artifact(task.train.ids, ranks, 0.5, "none")
     for one in used:
         own = ranks_for(one, task.train, "study").cpu()
         ranks += own.argsort(stable=True).argsort(stable=True).float() / len(used)
@@ -191,7 +195,7 @@ def _against(
     if names:
         small, tests = (reduced(in_memory(part.shown)).cpu() for part in (task.train, task.test))
         _, said = logits_by(names, small, task.train.target.cpu(), task.n_targets, seed, tests)
-    elif verdict.kind == "unmoved":
+    elif verdict.kind == "unmoved" and miner:
         said = answers(take(miner, "shortcut", TrainedModel), task, task.test, device)
     else:
         return None

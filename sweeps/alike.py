@@ -17,11 +17,31 @@ VARYING = frozenset(
 # Stages of which several runs are trained one after another: they draw in their losses, keep averages, or have more
 # than one update a batch.
 ONE_BY_ONE = frozenset(
-    ("mine_ensemble", "prune", "lff", "group_dro", "lntl", "fisher", "shortcut", "transfer", "augmented", "moved")
+    (
+        "mine_ensemble",
+        "prune",
+        "lff",
+        "lc",
+        "dfa",
+        "afr",
+        "dfr",
+        "group_dro",
+        "lntl",
+        "fisher",
+        "shortcut",
+        "transfer",
+        "augmented",
+        "moved",
+    )
 )
 
 # Networks that are a function of their weights and images: no normalisation by the batch, no dropout.
-PLAIN = frozenset(("mlp3", "mlp5", "lenet", "linear", "linear_early", "mlp_features"))
+PLAIN = frozenset(
+    (
+        "mlp3", "mlp5", "mlp3_divided", "mlp5_divided", "lenet", "linear", "linear_early", "mlp_features",
+        "dual_mlp3", "dual_mlp5", "dual_mlp3_divided", "dual_mlp5_divided", "dual_mlp_features",
+    )
+)  # fmt: skip
 
 
 def alike_of(settings: Mapping[str, Any]) -> str:

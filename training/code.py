@@ -35,6 +35,10 @@ NEUTRAL = frozenset(
         "stages.recipes",
         "settings",
         "errors",
+        # How features come about has a version of its own, in the key under which they are kept.
+        "features.choice",
+        "features.embed",
+        "features.source",
     }
 )
 # Dictionaries in which code looks up one entry, under a name that a setting, or the code itself, gives.

@@ -17,6 +17,8 @@ AS_WELL = 0.03
 # A cell of the image shows content too: it counts where the network's answers move with it as well, this far beyond
 # chance.
 CELL_MOVES = 0.2
+# Where one property that tells the class moves so many answers, others that move so few are not what it is about.
+MUCH, LITTLE = 0.5, 0.1
 CELL = "patch_"  # how names of operators on cells begin
 
 
@@ -60,6 +62,9 @@ def named_by(properties: Sequence[Predicted], effects: Mapping[str, Effect]) -> 
     kept = [one for one in narrow if one.beyond >= best - CLOSE] or passing
     kept = [one for one in kept if not any(takes_along(one, other) for other in kept)]
     most = max(kept, key=lambda one: effect(one).value)
+    if effect(most).value >= MUCH:
+        # What the network does not answer by goes along with what it does answer by.
+        kept = [one for one in kept if effect(one).value >= LITTLE]
     kept = [one for one in kept if of_cell(one) == of_cell(most)]
     best = max(one.beyond for one in kept)
     as_well = [one for one in kept if one.beyond >= best - AS_WELL]

@@ -15,6 +15,18 @@ from training.evaluation import map_images
 from training.heldout import HELD_OUT_BIAS, held_out_artifact
 from training.stage import Context
 
+# The one that is asked for when there are to be none.
+NO_MINER = "mine_none"
+# What to change where a miner finds none; of others their settings.
+_INSTEAD = {
+    "mine_wrong": "the classifier before it knows them all by heart: train that for less, as by pretrain.epochs=1",
+    "mine_gce": "its network gets them all right: train it for less (mine_gce.epochs, or mine_gce.steps where set)",
+    "mine_depth": "the deep branch takes none for another class: fewer branches.epochs, or fewer mine_depth.epochs",
+    "mine_ensemble": "lower mine_ensemble.tau, or train for fewer mine_ensemble.epochs",
+    "mine_file": "mark images in mine_file.path, lower mine_file.threshold, or read another mine_file.column",
+    "mine_oracle": "no image conflicts with its class: set a larger skew, or take method=erm",
+    "shortcut": "its networks get them all right: fewer shortcut.epochs",
+}
 # How many of the suspects somebody looks at first.
 FIRST = 50
 
@@ -30,6 +42,23 @@ def score_artifact(
         raise UserError(f"{miner}: scores are not finite; its training diverged, lower the learning rate")
     ranks = torch.empty(0) if log_odds is None else log_odds.float().nan_to_num(0.0).cpu()
     return ConflictScore(ids.cpu(), score.float().clamp(0, 1).cpu(), float(threshold), miner, ranks)
+
+
+def mined_scores(ctx: Context, score: Tensor, threshold: float, log_odds: Tensor | None = None) -> ConflictScore:
+    """The artifact `conflict_score` of the running miner; says so when there is not a single suspect.
+
+    Parameters and errors as of `score_artifact`; score, log_odds : [N], in the order of the training images
+    """
+    artifact = score_artifact(ctx.train.ids, score, threshold, ctx.stage, log_odds)
+    if not bool((artifact.score > artifact.threshold).any()):
+        ctx.say(none_found(artifact))
+    return artifact
+
+
+def none_found(artifact: ConflictScore) -> str:
+    """What to say of a miner without suspects: its name, and what to change."""
+    instead = _INSTEAD.get(artifact.miner, f"change settings of {artifact.miner}, or take another miner")
+    return f"{artifact.miner} found NO suspect among {len(artifact.ids)} training images: {instead}"
 
 
 def bias_artifact(ids: Tensor, label: Tensor, n_biases: int, kind: str) -> BiasLabels:
@@ -106,6 +135,23 @@ def labels_for(artifact: BiasLabels, split: Split, stage: str) -> Tensor:
     return _in_order(artifact.ids, artifact.label, "label", split, stage)
 
 
+def groups_for(artifact: BiasLabels, split: Split, stage: str) -> Tensor:
+    """`labels_for` of a stage that sets images of a class with different bias labels against each other.
+
+    Raises
+    ------
+    UserError
+        Pseudo labels that are every image's own class: there is nothing to set against anything.
+    """
+    labels = labels_for(artifact, split, stage)
+    if artifact.kind == "pseudo" and len(labels) and torch.equal(labels, split.target):
+        raise UserError(
+            f"{stage}: the pseudo bias labels name every training image's own class, so none conflicts; train the "
+            "network that gives them for less, or make it smaller"
+        )
+    return labels
+
+
 def _in_order(ids: Tensor, values: Tensor, called: str, split: Split, stage: str) -> Tensor:
     known, order = ids.sort()
     wanted = split.ids.cpu()
@@ -120,12 +166,22 @@ def _in_order(ids: Tensor, values: Tensor, called: str, split: Split, stage: str
 
 
 def flags_for(artifact: ConflictScore, split: Split, ctx: Context) -> Tensor:
-    """Mined flags, bool [N], in the order of a split; says so when nothing was mined, or nothing of a class."""
+    """Mined flags, bool [N], in the order of a split; says so when nothing was mined of a class.
+
+    Raises
+    ------
+    UserError
+        Nothing was mined at all, by any miner but `mine_none`: weighing suspects up would be plain training under
+        another name.
+    """
     flags = scores_for(artifact, split, ctx.stage) > artifact.threshold
     found = torch.zeros(ctx.task.n_targets, device=flags.device).index_add_(0, split.target, flags.float())
-    if not bool(flags.any()):
+    if artifact.miner == NO_MINER:
         ctx.say(f"{ctx.stage}: {artifact.miner} mined no image at all; every image weighs the same")
-    elif not bool((found > 0).all()):
+        return flags
+    if not bool(flags.any()):
+        raise UserError(f"{ctx.stage} weighs suspects up, and {none_found(artifact)}")
+    if not bool((found > 0).all()):
         names = [ctx.task.target_names[i] for i in torch.nonzero(found == 0).flatten().tolist()]
         ctx.say(f"{ctx.stage}: {artifact.miner} mined no image of {', '.join(names)}; these are not up-weighted")
     return flags

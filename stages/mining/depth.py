@@ -15,7 +15,7 @@ from randomness import derive
 from settings import Setting
 from stages.common.budget import training_batches
 from stages.common.classifier import optimiser_for, training_settings
-from stages.common.scores import mining_figures, pseudo_figures, pseudo_labels, score_artifact
+from stages.common.scores import mined_scores, mining_figures, pseudo_figures, pseudo_labels
 from training.artifacts import TrainedBranches, take
 from training.evaluation import map_images
 from training.heldout import HELD_OUT_BIAS
@@ -77,5 +77,5 @@ class MineDepth(Stage):
         shortcut.head.load_state_dict(head.state_dict())
         bias, made = pseudo_labels(shortcut, spec, "bias_head", torch.softmax(said, dim=1), ctx)
         figures = mining_figures(score, THRESHOLD, task, ranks), pseudo_figures(bias.label, task)
-        conflict_score = score_artifact(train.ids, score, THRESHOLD, self.name, ranks)
+        conflict_score = mined_scores(ctx, score, THRESHOLD, ranks)
         return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}

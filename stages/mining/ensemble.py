@@ -17,7 +17,7 @@ from stages.common.classifier import (
     optimiser_for,
     training_settings,
 )
-from stages.common.scores import mining_figures, score_artifact
+from stages.common.scores import mined_scores, mining_figures
 from training.evaluation import in_order
 from training.job import Job, Update
 from training.loop import fit
@@ -73,4 +73,4 @@ class MineEnsemble(Stage):
         finite_or_stop(fitted, self.name)
         score = total / rounds
         report = fitted.report().with_figures(mining_figures(score, own["tau"], ctx.task))
-        return {"conflict_score": score_artifact(train.ids, score, own["tau"], self.name), "report": report}
+        return {"conflict_score": mined_scores(ctx, score, own["tau"]), "report": report}

@@ -16,7 +16,7 @@ from errors import UserError
 from harmless import uncell
 from rawfiles import read_text, table_rows
 from settings import Setting, nearest
-from stages.common.scores import mining_figures, report_of, score_artifact
+from stages.common.scores import mined_scores, mining_figures, report_of
 from training.stage import Artifact, Context, Settings, Stage
 
 # `auto` chooses between the columns of a suspects.csv.
@@ -86,7 +86,7 @@ class MineFile(Stage):
             ctx.say(f"{self.name}: {missing} training images have no row and count as aligned")
         score = torch.tensor([given.get(number, 0.0) for number in ids])
         report = report_of(mining_figures(score, threshold, ctx.task))
-        return {"conflict_score": score_artifact(train.ids, score, threshold, self.name), "report": report}
+        return {"conflict_score": mined_scores(ctx, score, threshold), "report": report}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from errors import UserError
 from settings import Setting
-from stages.common.scores import bias_artifact, mining_figures, report_of, score_artifact
+from stages.common.scores import bias_artifact, mined_scores, mining_figures, report_of, score_artifact
 from training.stage import Artifact, Context, Stage
 
 
@@ -33,7 +33,7 @@ class MineOracle(Stage):
             )
         score = conflicting.float()
         report = report_of(mining_figures(score, 0.5, ctx.task))
-        return {"conflict_score": score_artifact(ctx.train.ids, score, 0.5, self.name), "report": report}
+        return {"conflict_score": mined_scores(ctx, score, 0.5), "report": report}
 
 
 class TrueBias(Stage):

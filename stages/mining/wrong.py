@@ -18,7 +18,7 @@ from stages.common.classifier import (
     stored_classifier,
     training_settings,
 )
-from stages.common.scores import mining_figures, pseudo_figures, pseudo_labels, report_of, score_artifact
+from stages.common.scores import mined_scores, mining_figures, pseudo_figures, pseudo_labels, report_of
 from training.artifacts import TrainedModel, take
 from training.evaluation import map_images
 from training.heldout import HELD_OUT_BIAS
@@ -41,7 +41,7 @@ class MineWrong(Stage):
         logits = logits_of(stored_classifier(ctx, take(inputs, "model", TrainedModel)), ctx)
         score, ranks = difficulty(logits, ctx.train.target), log_odds(logits, ctx.train.target)
         report = report_of(mining_figures(score, THRESHOLD, ctx.task, ranks))
-        return {"conflict_score": score_artifact(ctx.train.ids, score, THRESHOLD, self.name, ranks), "report": report}
+        return {"conflict_score": mined_scores(ctx, score, THRESHOLD, ranks), "report": report}
 
 
 class MineGCE(Stage):
@@ -108,7 +108,7 @@ class MineGCE(Stage):
         score, ranks = difficulty(logits, ctx.train.target), log_odds(logits, ctx.train.target)
         bias, made = pseudo_labels(model, spec, "biased", logits, ctx)
         figures = mining_figures(score, THRESHOLD, ctx.task, ranks), pseudo_figures(bias.label, ctx.task)
-        conflict_score = score_artifact(ctx.train.ids, score, THRESHOLD, self.name, ranks)
+        conflict_score = mined_scores(ctx, score, THRESHOLD, ranks)
         return {"conflict_score": conflict_score, **made, "report": fitted.report().with_figures(*figures)}
 
 

@@ -46,6 +46,8 @@ def moving(name: str, effect: float) -> Moved:
         # as many numbers: what moves more
         ({"mean colour": 0.92, "border colour": 0.92}, {"channel_means": 0.7, "border": 0.4}, "channel_means"),
         ({"mean colour": 0.92, "border colour": 0.92}, {"channel_means": 0.2, "border": 0.9}, "border"),
+        # what goes along with the shortcut, and no network answers by, whatever its numbers
+        ({"noise": 0.94, "border colour": 0.94}, {"noise": 0.0, "border": 0.95}, "border"),
         # a cell has the colours of the whole, and a mark tells colours a little
         ({"mean colour": 0.85, MIDDLE: 0.92}, {"channel_means": 0.5, "patch_1_1": 0.3}, "channel_means"),
         ({"mean colour": 0.85, CORNER: 0.92}, {"channel_means": 0.3, "patch_2_2": 0.5}, "patch_2_2"),

@@ -50,8 +50,12 @@ def newest(place: Path) -> Path:
     [
         "erm",
         "gce_balanced",
+        "gce_resample",
+        "afr",
         "jtt",
         "lff",
+        "lc",
+        "dfa",
         "dcwp",
         "mrm",
         "denetdm",

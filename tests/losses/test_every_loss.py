@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 
 from losses.contrastive import supervised_contrastive
+from losses.disentangle import disentangling
 from losses.end import entangle_disentangle
 from losses.gce import confident_cross_entropy, gce, gce_lff
 from losses.group import group_dro, group_losses
+from losses.logit_correction import class_means, corrected_cross_entropy, minority_partners, moved_prior
 from losses.poe import distillation
 from losses.reweight import bias_balanced, class_members, class_normalised, ema_update_, relative_difficulty
 
@@ -30,6 +32,14 @@ def learning_from_failure(x: Tensor, target: Tensor, bias: Tensor) -> Tensor:
     return (relative_difficulty(known, ce) * ce).mean()
 
 
+def logit_correction(x: Tensor, target: Tensor, bias: Tensor) -> Tensor:
+    prior = torch.full((3, 3), 1 / 3, dtype=x.dtype, device=x.device)
+    said = torch.nn.functional.one_hot(bias, 3).to(x.dtype)
+    share = moved_prior(prior, *class_means(said, target), 0.5).t()[bias]
+    draws = torch.linspace(0, 0.9, 36, device=x.device).view(6, 6)
+    return corrected_cross_entropy(x, target, share + share[minority_partners(target, bias != target, draws)] / 2)
+
+
 LOSSES = {
     "distillation": lambda x, y, b: distillation(x, x.detach().flip(0), 2.0),
     "gce": lambda x, y, b: gce(x, y),
@@ -42,6 +52,8 @@ LOSSES = {
     "end_half": lambda x, y, b: sum(entangle_disentangle(x, y, b, 3, 3, "half"), x.new_zeros(())),
     "group_dro": group_robust,
     "lff": learning_from_failure,
+    "logit_correction": logit_correction,
+    "disentangling": lambda x, y, b: disentangling(x, x + 1, y, b, torch.full_like(x[:, 0], 0.3), 2.0, 0.7),
 }
 WITHOUT_DETACHED_FACTOR = [
     "distillation",
@@ -52,6 +64,7 @@ WITHOUT_DETACHED_FACTOR = [
     "bias_balanced",
     "end_all",
     "end_half",
+    "logit_correction",
 ]
 
 

@@ -12,6 +12,7 @@ from losses.reweight import (
     class_members,
     class_normalised,
     ema_update_,
+    independence_weights,
     log_prior,
     relative_difficulty,
 )
@@ -92,3 +93,23 @@ def test_bias_balanced_under_equal_shares_is_the_cross_entropy() -> None:
     logits, target, bias = torch.randn(9, 3), torch.arange(9) % 3, torch.arange(9) // 3
     prior = log_prior(target, bias, n_targets=3, n_biases=3)
     torch.testing.assert_close(bias_balanced(logits, target, bias, prior), cross_entropy(logits, target))
+
+
+def test_weights_that_make_target_and_bias_independent() -> None:
+    """M = [[6, 1], [2, 3]] by bias and target: columns sum to 8 and 4, rows to 7 and 5 of 12."""
+    cells = {(0, 0): 6, (0, 1): 1, (1, 0): 2, (1, 1): 3}
+    pairs = torch.tensor([pair for pair, count in cells.items() for _ in range(count)])
+    weights = independence_weights(pairs[:, 1], pairs[:, 0], 2, 2)
+    by_hand = {
+        (0, 0): 7 / 12 / (6 / 8), (0, 1): 7 / 12 / (1 / 4), (1, 0): 5 / 12 / (2 / 8), (1, 1): 5 / 12 / (3 / 4),
+    }  # fmt: skip
+    for pair, weight in zip(pairs.tolist(), weights.tolist(), strict=True):
+        assert weight == pytest.approx(by_hand[tuple(pair)])
+    share = {pair: float(weights[(pairs == torch.tensor(pair)).all(1)].sum()) / 12 for pair in cells}
+    for bias, target in cells:
+        assert share[bias, target] == pytest.approx((7, 5)[bias] / 12 * (8, 4)[target] / 12)
+
+
+def test_weights_of_labels_that_are_independent_are_one() -> None:
+    target, bias = torch.arange(12) % 3, torch.arange(12) // 3
+    torch.testing.assert_close(independence_weights(target, bias, 3, 5), torch.ones(12))

@@ -233,7 +233,9 @@ def test_every_setting_of_a_stage_is_in_its_key_alone(tiny, task, stage):
     plain, settings = keys_of(tiny, task), tiny()
     for name, setting in STAGES[stage].settings.items():
         value = settings[stage][name]
-        if setting.kind is str or (isinstance(value, str) and setting.choices is None):
+        if isinstance(value, bool):
+            value = not value
+        elif setting.kind is str or (isinstance(value, str) and setting.choices is None):
             value = __file__  # a text, and where one names a file, a file that is there
         elif value is None and setting.choices is None:
             value = 7

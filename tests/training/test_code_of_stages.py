@@ -91,7 +91,7 @@ def says_otherwise(called: str) -> Callable[[ast.Module], None]:
 
 
 TRAINED = {name for name, stage in STAGES.items() if stage.read_outs}
-ON_MLP = {name for name in TRAINED if name not in ("mine_depth", "prune", "finetune", "lntl")}
+ON_MLP = {name for name in TRAINED if name not in ("mine_depth", "prune", "finetune", "afr", "dfr", "lntl")}
 EDITS: list[tuple[str, Callable[[ast.Module], None], set[str]]] = [
     # what is said
     ("stages/common/classifier.py", says_otherwise("UserError"), set()),
@@ -114,11 +114,15 @@ EDITS: list[tuple[str, Callable[[ast.Module], None], set[str]]] = [
     ("losses/lntl.py", computes_more("bias_loss"), {"lntl"}),
     ("losses/end.py", computes_more("entangle_disentangle"), {"end"}),
     ("losses/group.py", computes_more("group_dro"), {"group_dro"}),
+    ("losses/logit_correction.py", computes_more("moved_prior"), {"lc"}),
+    ("losses/disentangle.py", computes_more("disentangling"), {"dfa"}),
     # networks
     ("models/lenet.py", computes_more("LeNet.forward"), set()),
     ("models/lntl.py", computes_more("ConvNet.forward"), {"lntl"}),
-    ("models/resnet.py", computes_more("ResNet18.forward"), set()),
+    # Which of its networks it builds two of is written in its code.
+    ("models/resnet.py", computes_more("ResNet18.forward"), {"dfa"}),
     ("models/mlp.py", computes_more("MLP.forward"), ON_MLP | {"mine_depth"}),
+    ("models/divided.py", computes_more("Divided.forward"), {"pretrain", "lff", "lc", "dfa", "group_dro"}),
     ("models/gates.py", computes_more("add_gates"), {"prune"}),
     # the engine
     ("training/optimisers.py", computes_more("_KeptLists.step"), TRAINED),
@@ -132,7 +136,7 @@ EDITS: list[tuple[str, Callable[[ast.Module], None], set[str]]] = [
     (
         "stages/common/scores.py",
         computes_more("_in_order"),
-        {"prune", "finetune", "group_dro", "bias_balanced", "end", "transfer"},
+        {"prune", "finetune", "group_dro", "bias_balanced", "end", "transfer", "resample"},
     ),
     ("stages/pretrain.py", computes_more("Pretrain.run"), {"pretrain"}),
     ("stages/distill.py", computes_more("Distill.check"), set()),

@@ -27,11 +27,15 @@ NOT_AT_ONCE = {
     # Which of the two depends on the version of torch.
     "prune": "draws at random|torch cannot compute them simultaneously",
     "lff": "keeps averages",
+    "lc": "keeps averages",
+    "dfa": "keeps averages",
     "group_dro": "keeps averages",
     "lntl": "more than one update",
     "fisher": "keeps averages",
     "shortcut": "BatchNorm2d",
     "transfer": "keeps averages",
+    "afr": "not made of the same operations",
+    "dfr": "not made of the same operations",
     "augmented": "not made of the same operations",
 }
 

@@ -45,8 +45,25 @@ def words_of(found: Findings) -> str:
     )
 
 
+def class_line(found: Findings, method: str) -> str:
+    """Mean over classes and the worst class, which an average hides where classes are of unequal sizes."""
+    target = found.task.test.target.cpu()
+    shares = [found.accuracy(method, target == label) for label in range(found.task.n_targets)]
+    seen = [(share.value, label) for label, share in enumerate(shares) if share.n]
+    value, worst = min(seen)
+    mean = sum(value for value, _ in seen) / len(seen)
+    return (
+        f"as a mean over classes {method} gets {percent(mean)} right; worst is {found.task.target_names[worst]}, with "
+        f"{percent(value)} of {shares[worst].n}"
+    )
+
+
 def effect_lines(found: Findings) -> list[str]:
     """What the plain method does, and what the chosen one gains, each figure with what it is worth."""
+    return [*_effect(found), class_line(found, found.chosen)]
+
+
+def _effect(found: Findings) -> list[str]:
     plain, chosen = found.accuracy(PLAIN), found.accuracy(found.chosen)
     if found.against is None:
         lines = [f"{PLAIN} gets {interval(plain)} of {plain.n} test images right"]

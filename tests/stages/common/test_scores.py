@@ -1,11 +1,13 @@
 """Scores and bias labels by image id, the flags of suspects, and the figures of a miner."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
+from catalogue import known_settings
 from data.batches import Batches
 from data.split import Split, Task
 from errors import UserError
@@ -13,13 +15,18 @@ from stages.common.classifier import difficulty
 from stages.common.scores import (
     bias_artifact,
     flags_for,
+    groups_for,
     labels_for,
+    mined_scores,
     mining_figures,
     report_of,
     score_artifact,
     scores_for,
 )
+from stages.recipes import STAGES
 from training.loop import fit_alone
+
+MINERS = [name for name, stage in STAGES.items() if "conflict_score" in stage.gives and name != "mine_none"]
 
 
 def split_of(ids, target=None, bias=None) -> Split:
@@ -86,12 +93,54 @@ def test_flags_are_what_lies_above_the_threshold(context, task):
     assert said == []
 
 
-def test_nothing_mined_is_said_and_every_image_weighs_the_same(context, task):
-    flags, said = flags_and_lines(context, task, torch.zeros(len(task.train)))
+@pytest.mark.parametrize("stage", ["prune", "finetune"])
+@pytest.mark.parametrize("miner", [*MINERS, "my_miner"])
+def test_nothing_mined_stops_what_needs_suspects(context, task, stage, miner):
+    """Naming the miner and a setting to change, in one line."""
+    ctx = context(stage, task=task)
+    nothing = score_artifact(task.train.ids, torch.zeros(len(task.train)), 0.5, miner)
+    with pytest.raises(UserError) as refused:
+        flags_for(nothing, ctx.train, ctx)
+    line = str(refused.value)
+    said = f"{stage} weighs suspects up, and {miner} found NO suspect among {len(task.train)} training images: "
+    assert line.startswith(said) and "\n" not in line
+    # Settings that it names are there.
+    named = re.findall(r"\b(\w+\.\w+)\b", line.removeprefix(said))
+    assert (named or miner in ("my_miner", "mine_oracle")) and set(named) <= set(known_settings())
+
+
+def test_none_asked_for_is_none_to_weigh(context, task):
+    said: list[str] = []
+    ctx = context("prune", task=task, say=said.append)
+    none = score_artifact(task.train.ids, torch.zeros(len(task.train)), 0.5, "mine_none")
+    flags = flags_for(none, ctx.train, ctx)
     assert not flags.any()
-    assert said == ["prune: mine_gce mined no image at all; every image weighs the same"]
+    assert said == ["prune: mine_none mined no image at all; every image weighs the same"]
     batches = Batches(task.train, 32, weights=1 + 79 * flags.float())
     assert batches.weights is not None and torch.equal(batches.weights, torch.ones(len(task.train)))
+
+
+@pytest.mark.parametrize("miner", MINERS)
+def test_a_miner_without_suspects_says_so(context, task, miner):
+    said: list[str] = []
+    ctx = context(miner, task=task, say=said.append)
+    few = torch.zeros(len(task.train))
+    few[7] = 0.6
+    assert mined_scores(ctx, few, 0.5).miner == miner and said == []
+    mined_scores(ctx, few, 0.6)
+    (line,) = said
+    assert line.startswith(f"{miner} found NO suspect among {len(task.train)} training images: ")
+
+
+def test_pseudo_labels_that_set_nothing_against_anything(task):
+    train, target = task.train, task.train.target
+    same = bias_artifact(train.ids, target, 10, "pseudo")
+    with pytest.raises(UserError, match="bias_balanced: the pseudo bias labels name every training image's own class"):
+        groups_for(same, train, "bias_balanced")
+    assert torch.equal(groups_for(bias_artifact(train.ids, target, 10, "true"), train, "end"), target)
+    one = target.clone()
+    one[3] = (one[3] + 1) % 10
+    assert torch.equal(groups_for(bias_artifact(train.ids, one, 10, "pseudo"), train, "end"), one)
 
 
 def test_nothing_mined_of_a_class_is_said(context, task):

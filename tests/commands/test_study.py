@@ -1,0 +1,120 @@
+"""The command `study`: a folder of photographs with a border that tells the class, and one without."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import main
+from diagnosis import look
+from models.resnet import CifarResNet
+
+EACH, SIDE = 90, 32
+
+
+@pytest.fixture(autouse=True)
+def _few_pairs(monkeypatch):
+    """A third of the usual number is enough where nearly all of them move, or none."""
+    monkeypatch.setattr(look, "PAIRS", 100)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    network = CifarResNet()
+    network(torch.rand(16, 3, SIDE, SIDE))
+    file = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_file(network.state_dict(), file)
+    return file
+
+
+def photographs(folder: Path, border: bool) -> Path:
+    """Rings and squares on uneven ground; with a red border on nearly all rings, and a blue one on the squares."""
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    for label, name in enumerate(("ring", "square")):
+        (folder / name).mkdir(parents=True)
+        for number in range(EACH):
+            coarse = Image.fromarray(random.integers(60, 200, (4, 4, 3), dtype=np.uint8))
+            pixels = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).astype(int)
+            row, column = random.integers(11, 21, 2)
+            inside = abs(np.hypot(y - row, x - column) - 5) < 2
+            if label:
+                inside = (abs(y - row) < 5) & (abs(x - column) < 5)
+            pixels = pixels + 60 * inside[..., None]
+            if border:
+                looks = 1 - label if number < 4 else label
+                for edge in (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]):
+                    edge[:] = ((200, 30, 30), (30, 30, 200))[looks]
+            pixels = (pixels + random.normal(0, 6, pixels.shape)).clip(0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03d}.png")
+    return folder
+
+
+def study(tmp_path: Path, folder: Path, weights: Path, *more: str) -> int:
+    return main.main([
+        "study", "with", "own_images", f"data_dir={folder}", f"features=resnet20@{weights}", "device=cpu", "threads=1",
+        "progress=False", f"image_size={SIDE}", f"cache_dir={tmp_path / 'cache'}", f"store={tmp_path / 'runs'}",
+        "moved.epochs=4", "bias_balanced.epochs=4", "mine_gce.epochs=20", "pretrain.epochs=4", *more,
+    ])  # fmt: skip
+
+
+@pytest.mark.recipe
+def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capsys):
+    assert study(tmp_path, photographs(tmp_path / "photos", True), weights) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "There is a shortcut: border" in said
+    assert "which have the same shortcut, so this figure is no measure of what it would do without" in said
+    run = tmp_path / "runs" / "1"
+    found = json.loads((run / "info.json").read_text(encoding="utf-8"))["study"]
+    assert found["verdict"] == "named" and found["properties"][0].startswith("border")
+    assert set(found["methods"]) == {"erm", "gce_balanced", "property_moved", "property_balanced"}
+    assert found["chosen"] in found["methods"] and f"Use {found['chosen']}" in said
+    page = (run / "study.html").read_text(encoding="utf-8")
+    assert "There is a shortcut" in page and "Look at these first" in page and "Near duplicates" in page
+    assert "http" not in page.replace("http-equiv", "") and "<script" not in page
+    with (run / "suspects.csv").open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    assert {row["signal"] for row in rows} <= {"", "conflicting", "wrong label"}
+    # Of the eight that go against the border some are held out; those that are not come first.
+    against = {f"{name}/{number:03d}.png" for name in ("ring", "square") for number in range(4)}
+    mine = [any(row["path"].endswith(one) for one in against) for row in rows]
+    assert 0 < sum(mine) == sum(mine[: sum(mine) + 1])
+
+    # what is recommended can be run as it is printed, and finds what it needs
+    lines = [line.strip() for line in page.split("<pre>")[1:]]
+    first = lines[0].split("</pre>")[0].replace("&quot;", '"')
+    assert first.startswith("python main.py with own_images") and found["chosen"] in first
+
+    # again: nothing is trained a second time
+    assert study(tmp_path, tmp_path / "photos", weights) == 0
+    again = json.loads((tmp_path / "runs" / "2" / "info.json").read_text(encoding="utf-8"))["study"]
+    assert again["chosen"] == found["chosen"] and again["methods"]["erm"]["test"] == found["methods"]["erm"]["test"]
+    assert "finished before, reused" in capsys.readouterr().out
+
+
+@pytest.mark.recipe
+def test_without_a_shortcut_none_is_seen(tmp_path, weights, capsys):
+    assert study(tmp_path, photographs(tmp_path / "photos", False), weights) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No shortcut seen" in said and "Use erm, as no shortcut was seen" in said
+    assert "one that was not seen would flatter this figure" in said
+    assert "There is a shortcut" not in (tmp_path / "runs" / "1" / "study.html").read_text(encoding="utf-8")
+
+
+def test_nothing_to_choose_by(tmp_path, weights, capsys):
+    assert study(tmp_path, photographs(tmp_path / "photos", False), weights, "valid_fraction=0") == 2
+    assert "study chooses by held-out images; set it above 0" in capsys.readouterr().err
+
+
+def test_missing_weights_are_said_before_anything_is_trained(tmp_path, weights, capsys, no_network):
+    folder = photographs(tmp_path / "photos", False)
+    assert study(tmp_path, folder, weights, "features=none", "imagenet_weights=/nowhere/at/all") == 2
+    err = capsys.readouterr().err
+    assert "imagenet_weights" in err and "Traceback" not in err
+    assert not list((tmp_path / "runs").glob("stages/*"))

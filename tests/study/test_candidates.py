@@ -1,0 +1,53 @@
+"""The choice among methods: by cells of class and pseudo label, and only by more than chance."""
+
+import math
+
+import pytest
+import torch
+
+from study.candidates import balanced, chosen_of, difference
+
+
+def right(*shares: float, count: int = 100) -> torch.Tensor:
+    """Of as many cells as there are shares, which of `count` images each are right."""
+    return torch.cat([torch.arange(count) < share * count for share in shares])
+
+
+def cells(number: int, count: int = 100) -> torch.Tensor:
+    return torch.arange(number).repeat_interleave(count)
+
+
+def test_cells_weigh_the_same_however_large():
+    cell = torch.tensor([0] * 90 + [1] * 10)
+    assert balanced(torch.tensor([True] * 90 + [False] * 10), cell) == 0.5
+
+
+def test_the_difference_is_paired():
+    mean, error = difference(right(0.9, 0.5), right(0.8, 0.5), cells(2))
+    assert mean == pytest.approx(0.05)
+    # of 100 images 10 differ: a variance of .1 - .01; where nothing differs that of one in 100
+    assert error == pytest.approx(math.sqrt(0.09 / 100 + 0.01 / 100) / 2)
+
+
+@pytest.mark.parametrize(
+    ("plain", "other", "chosen"),
+    [
+        ((0.9, 0.9), (0.9, 0.91), "first"),  # as good by chance: the one that is preferred
+        ((0.95, 0.1), (0.8, 0.8), "second"),
+        ((0.95, 0.9), (0.8, 0.1), "first"),
+    ],
+)
+def test_what_is_preferred_is_chosen_unless_another_is_better(plain, other, chosen):
+    found = chosen_of(("first", "second"), {"first": right(*plain), "second": right(*other)}, cells(2))
+    assert found == chosen
+
+
+def test_where_each_is_beaten_the_best_is_chosen():
+    methods = {"first": right(0.2, 0.2), "second": right(0.5, 0.5), "third": right(0.9, 0.9)}
+    assert chosen_of(tuple(methods), methods, cells(2)) == "third"
+
+
+def test_few_images_decide_nothing():
+    few = torch.tensor([0, 0, 1])
+    kept, other = torch.tensor([True, True, False]), torch.tensor([True, True, True])
+    assert chosen_of(("kept", "other"), {"kept": kept, "other": other}, few) == "kept"
