@@ -36,9 +36,7 @@ from features.source import find_source
 from randomness import stream
 from stages.recipes import RECIPES
 from study import candidates
-from study.candidates import ELSEWHERE, PLAIN, WHERE_NAMED, balanced, chosen_of
-from training.artifacts import BiasLabels, take
-from training.heldout import HELD_OUT_BIAS
+from study.candidates import ELSEWHERE, PLAIN, WHERE_NAMED, agreed_cells, balanced, chosen_of, held_out_labels
 from training.machine import device_name, prepare_cpu
 from training.store import Store
 
@@ -104,11 +102,11 @@ def rows_of(
         store = Store(Path(folder))
         methods = list(dict.fromkeys([*order, *further]))
         found = candidates.train(methods, task, settings_of, cpu, store, lambda line: None, False)
-    miner = found[order[0] if names else "gce_balanced"].outcome.artifacts
     target = task.valid.target if task.valid is not None else task.train.target
-    cell = target * task.n_targets + take(miner, HELD_OUT_BIAS, BiasLabels).label
-    right = {name: one.held.argmax(1) == target for name, one in found.items()}
-    chosen = chosen_of(order, right, cell) if names else PLAIN
+    known = {name: found[name] for name in order if name in found}
+    places, cell = agreed_cells(target, held_out_labels(known), task.n_targets)
+    right = {name: (one.held.argmax(1) == target)[places] for name, one in found.items()}
+    chosen = chosen_of(tuple(known), right, cell) if names else PLAIN
     for method, one in found.items():
         summary = one.outcome.summary
         final = "target" if "target/unbiased/last" in summary else "model"

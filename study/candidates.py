@@ -13,8 +13,9 @@ from data.split import Split, Task
 from errors import UserError
 from models.registry import build_classifier
 from stages.recipes import stages_of
-from training.artifacts import TrainedModel, take
+from training.artifacts import BiasLabels, TrainedModel, take
 from training.evaluation import map_images
+from training.heldout import HELD_OUT_BIAS
 from training.store import Store
 from training.walk import Outcome, run_stages
 
@@ -92,7 +93,7 @@ def answers(model: TrainedModel, task: Task, split: Split, device: torch.device)
 
 
 def chosen_of(methods: Sequence[str], right: Mapping[str, Tensor], cell: Tensor) -> str:
-    """The first method that no other one beats by more than chance.
+    """The first method that no other one beats by more than chance, of those that do better than the plain one.
 
     What is compared is the accuracy on held-out images as a mean over cells of class and pseudo bias label (uLA's
     rule, `valid_pseudo`). All methods are asked about the same images, so the standard error is that of the difference.
@@ -106,6 +107,8 @@ def chosen_of(methods: Sequence[str], right: Mapping[str, Tensor], cell: Tensor)
     cell
         The cell of each image, int64 [N].
     """
+    plain = balanced(right[PLAIN], cell) if PLAIN in right else -math.inf
+    methods = [method for method in methods if method == PLAIN or balanced(right[method], cell) > plain]
 
     def beaten(one: str, by: str) -> bool:
         mean, error = difference(right[by], right[one], cell)
@@ -115,6 +118,32 @@ def chosen_of(methods: Sequence[str], right: Mapping[str, Tensor], cell: Tensor)
         if not any(beaten(method, other) for other in methods if other != method):
             return method
     return max(methods, key=lambda method: balanced(right[method], cell))
+
+
+def agreed_cells(target: Tensor, labels: Sequence[Tensor], classes: int) -> tuple[Tensor, Tensor]:
+    """Images whose pseudo labels agree, and the cells of these: places int64 [M], cell of class and label int64 [M].
+
+    A miner's mistakes fill the cells of images that go against the shortcut with others, and two miners seldom make the
+    same one. All images are taken where there is one miner.
+
+    target : int64 [N]; labels : of each miner, int64 [N]
+    """
+    same = torch.ones(len(target), dtype=torch.bool)
+    for one in labels[1:]:
+        same &= one == labels[0]
+    places = torch.nonzero(same).flatten()
+    first = labels[0] if labels else torch.zeros_like(target)
+    return places, (target * classes + first)[places]
+
+
+def held_out_labels(candidates: Mapping[str, Candidate]) -> list[Tensor]:
+    """Pseudo labels of the held-out images, int64 [N], of every miner that was used, in the order of the methods."""
+    found: dict[str, Tensor] = {}
+    for one in candidates.values():
+        if HELD_OUT_BIAS in one.outcome.artifacts:
+            miner = next(name for name, about in one.outcome.stages.items() if not about.needs_bias_labels)
+            found.setdefault(miner, take(one.outcome.artifacts, HELD_OUT_BIAS, BiasLabels).label)
+    return list(found.values())
 
 
 def balanced(right: Tensor, cell: Tensor) -> float:

@@ -19,7 +19,18 @@ from diagnosis.verdict import Verdict
 from models.onfeatures import EARLY
 from stages.common.scores import ranks_for, score_artifact
 from stages.moved import moved_features
-from study.candidates import ELSEWHERE, PLAIN, WHERE_NAMED, Candidate, answers, balanced, chosen_of, train
+from study.candidates import (
+    ELSEWHERE,
+    PLAIN,
+    WHERE_NAMED,
+    Candidate,
+    agreed_cells,
+    answers,
+    balanced,
+    chosen_of,
+    held_out_labels,
+    train,
+)
 from study.clusters import Cluster, clusters_of, set_apart
 from study.labels import Labels, judged, out_of_fold
 from study.similar import Pair, pairs_alike
@@ -36,7 +47,8 @@ class Findings:
 
     task : what was trained on; diagnosis : of the images
     names : properties of images that the shortcut consists of; none where none was named
-    candidates : by method; chosen : the method; cell : of every held-out image, of class and pseudo label
+    candidates : by method; chosen : the method
+    places, cell : held-out images by which it was chosen, and their cells of class and pseudo label
     against : bool [N], which test images go against the shortcut; None where none was named
     suspects : of every training image; first : places of those to look at; labels, pairs, clusters : None without
     features
@@ -48,6 +60,7 @@ class Findings:
     names: tuple[str, ...]
     candidates: Mapping[str, Candidate]
     chosen: str
+    places: Tensor
     cell: Tensor
     against: Tensor | None
     suspects: ConflictScore
@@ -71,7 +84,8 @@ class Findings:
     def held_out(self, method: str) -> float:
         """Accuracy on held-out training images, in percent, as a mean over cells of class and pseudo label."""
         assert self.task.valid is not None
-        return 100 * balanced(self.candidates[method].held.argmax(1) == self.task.valid.target.cpu(), self.cell)
+        right = self.candidates[method].held.argmax(1) == self.task.valid.target.cpu()
+        return 100 * balanced(right[self.places], self.cell)
 
 
 def shortcut_properties(found: Diagnosis, small: Split, classes: int, seed: int) -> tuple[str, ...]:
@@ -117,7 +131,7 @@ def find(
     assert task.valid is not None
     seconds: dict[str, float] = {}
     started = time.monotonic()
-    order = WHERE_NAMED if names else ELSEWHERE
+    order: tuple[str, ...] = WHERE_NAMED if names else ELSEWHERE
     candidates = train(order, task, settings_of, device, store, say, progress)
     order = tuple(method for method in order if method in candidates)
     seconds["training"] = time.monotonic() - started
@@ -125,9 +139,8 @@ def find(
     classes, targets = task.n_targets, task.train.target.cpu()
     # Of the method that is preferred; of the plain one alone there are none, and cells are classes.
     miner = next((one.outcome.artifacts for one in candidates.values() if HELD_OUT_BIAS in one.outcome.artifacts), {})
-    held = take(miner, HELD_OUT_BIAS, BiasLabels).label if miner else torch.zeros_like(task.valid.target.cpu())
-    cell = task.valid.target.cpu() * classes + held
-    right = {name: one.held.argmax(1) == task.valid.target.cpu() for name, one in candidates.items()}
+    places, cell = agreed_cells(task.valid.target.cpu(), held_out_labels(candidates), classes)
+    right = {name: (one.held.argmax(1) == task.valid.target.cpu())[places] for name, one in candidates.items()}
     # Where nothing points to a shortcut, the simplest method is the one to use.
     chosen = PLAIN if found.verdict.kind in ("none", "unlearnt") else chosen_of(order, right, cell)
     suspects = _suspects(task, [one.outcome.artifacts for one in candidates.values()])
@@ -159,7 +172,7 @@ def find(
     first = first[torch.isfinite(ranks[first])]
     seconds["looking"] = time.monotonic() - started
     return Findings(
-        task, found, names, candidates, chosen, cell, against, suspects, first, labels, pairs, clusters, seconds
+        task, found, names, candidates, chosen, places, cell, against, suspects, first, labels, pairs, clusters, seconds
     )
 
 

@@ -31,7 +31,6 @@ ONE_BY_ONE = frozenset(
         "shortcut",
         "transfer",
         "augmented",
-        "moved",
     )
 )
 

