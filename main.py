@@ -5,6 +5,7 @@ python main.py with colored_digits skewed3 erm quick         a baseline in a min
 python main.py branches with colored_mnist                   the recipe up to and including one stage
 python main.py evaluate with colored_mnist checkpoint=FILE   the full table of stored weights
 python main.py probe with colored_mnist checkpoint=FILE      how much bias is left in the features of stored weights
+python main.py study with own_images data_dir=photos         name the shortcut, train what helps, leave one page
 python main.py diagnose with own_images data_dir=photos      is there a shortcut in them, and what is it?
 python main.py samples with biased_mnist                     what the images look like
 python main.py review RUN                                    look at suspects and mark them, on a page in your browser

@@ -14,6 +14,7 @@ import csv
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--methods", nargs="*", default=(), choices=tuple(RECIPES), help="further ones")
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--record", type=Path, required=True)
+    parser.add_argument("--summary", type=Path, help="CSV file for means over seeds")
     parser.add_argument("--data-dir")
     parser.add_argument("--cache-dir", default=".cache")
     options = parser.parse_args(arguments)
@@ -150,7 +152,52 @@ def main(arguments: Sequence[str]) -> int:
                 if fresh:
                     writer.writeheader()
                 writer.writerows(rows)
+    if options.summary is not None:
+        rows = summary_of(options.record)
+        with options.summary.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     return 0
+
+
+def summary_of(record: Path) -> list[dict[str, str]]:
+    """A row for each kind of data: means over seeds of the plain method, of the chosen one, and of each method."""
+    with record.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    found = []
+    for kind in dict.fromkeys(row["data"] for row in rows):
+        mine = [row for row in rows if row["data"] == kind]
+
+        def mean(column: str, method: str, rows: list[dict[str, str]] = mine) -> str:
+            values = [
+                float(row[column])
+                for row in rows
+                if (row["method"] == method or (method == "chosen" and row["chosen"] == "1")) and row[column]
+            ]
+            return f"{sum(values) / len(values):.1f}" if values else ""
+
+        gains = [
+            float(row["unbiased"]) - float(plain["unbiased"])
+            for row in mine
+            for plain in mine
+            if row["chosen"] == "1" and plain["method"] == PLAIN and plain["seed"] == row["seed"]
+        ]
+        chosen = Counter(row["method"] for row in mine if row["chosen"] == "1")
+        found.append(
+            {
+                "data": kind,
+                "n": str(len(gains)),
+                "erm": mean("unbiased", PLAIN),
+                "chosen": mean("unbiased", "chosen"),
+                "least gain": f"{min(gains):.1f}",
+                **{name: mean("unbiased", name) for name in WHERE_NAMED if name != PLAIN},
+                "chosen were": ", ".join(f"{name} {count}" for name, count in chosen.most_common()),
+                "first 50, gce": mean("first_50", "gce_balanced"),
+                "first 50, property": mean("first_50", "property_balanced"),
+            }
+        )
+    return found
 
 
 def known(record: Path) -> set[tuple[str, str]]:

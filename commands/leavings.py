@@ -44,7 +44,7 @@ def leave(run: Run, outcome: Outcome, task: Task, pictures: bool = True) -> None
                 run.add_artifact(path)
         branches = take(found, "branches", TrainedBranches) if "branches" in found else None
         model = take(found, "model", TrainedModel) if "model" in found else None
-        save_weights(folder / "weights.safetensors", branches, model, about=_about(run, task))
+        save_weights(folder / "weights.safetensors", branches, model, about=about_weights(run, task))
         run.add_artifact(folder / "weights.safetensors")
 
 
@@ -70,7 +70,8 @@ def _leave_pictures(run: Run, folder: Path, outcome: Outcome, task: Task) -> Non
     run.add_artifact(folder / "examples.png")
 
 
-def _about(run: Run, task: Task) -> dict[str, str]:
+def about_weights(run: Run, task: Task) -> dict[str, str]:
+    """What a file of weights says of itself, for whoever is given it: data, classes, preparation, features."""
     chosen = ("dataset", "method", "skew", "severity", "seed", "reverse")
     about = {name: str(run.config[name]) for name in chosen if name in run.config}
     preparation = task.preparation or Preparation(task.picture_shape[1], "stretch")

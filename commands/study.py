@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from torch import Tensor
 from commands.common import given_settings, load_data, prepare, say_where
 from commands.console import say, show
 from commands.diagnose import data_words, diagnosed
+from commands.leavings import about_weights
 from config import Defaults, resolve
 from data.mapped import in_memory
 from errors import UserError
 from features.loading import NONE
+from models.checkpoint import save_weights
 from stages.recipes import RECIPES, stages_of
 from study.candidates import PLAIN, WHERE_NAMED
 from study.findings import Findings, find, shortcut_properties
@@ -54,6 +57,10 @@ def study_data(run: Run) -> float | None:
     store = Store(Path(settings["store"]) / "stages")
     say(f"features: {settings['features']}" if settings["features"] != NONE else _without_features())
     task = images if settings["features"] == NONE else load_data(settings)
+    if settings["dataset"] == "own_images" and settings["data_dir"] is not None:
+        # What the page is about.
+        name = Path(settings["data_dir"]).resolve().name
+        images, task = replace(images, name=name), replace(task, name=name)
     if task.valid is None:
         raise UserError(
             f"valid_fraction={settings['valid_fraction']}: study chooses by held-out images; set it above 0"
@@ -137,17 +144,26 @@ def next_commands(found: Findings, words: str, run: Run) -> list[tuple[str, str]
     """What to do next and why, command by command."""
     named = f' mine_property.property="{"+".join(found.names)}"' if found.names else ""
     extra = named if "mine_property" in RECIPES[found.chosen].stages else ""
-    commands = [
+    place = next((observer.dir for observer in run.observers if getattr(observer, "dir", None)), None)
+    commands = []
+    if place is not None:
+        weights = Path(place) / "weights.safetensors"
+        commands += [
+            ("Look at the suspects and mark them:", f"python main.py review {place}"),
+            (
+                f"Classes of new images, by the weights of {found.chosen}:",
+                f"python main.py predict with own_images checkpoint={weights} folder=FOLDER",
+            ),
+            ("The model for use elsewhere:", f"python main.py export with own_images checkpoint={weights}"),
+        ]
+    commands.append(
         (
-            "Train the recommended method as a run of its own, whose weights can be exported:",
+            "The recommended method as a run of its own, with all figures and pictures:",
             f"python main.py with {words} {found.chosen}{extra}",
         )
-    ]
+    )
     if found.chosen != PLAIN:
         commands.append(("The plain method, to compare with:", f"python main.py with {words} {PLAIN}"))
-    if run._id is not None:
-        commands.append(("Look at the suspects and mark them:", f"python main.py review {run._id}"))
-    commands.append(("Use the model on new images:", "python main.py predict with checkpoint=WEIGHTS folder=FOLDER"))
     return commands
 
 
@@ -201,6 +217,10 @@ def _leave(run: Run, found: Findings, commands: list[tuple[str, str]]) -> None:
                 for wrong, flag in zip(labels.wrong.tolist(), flags.tolist(), strict=True)
             ]
         paths = [*pictures.values(), *write_suspects(folder, task, found.suspects, signal=signal)]
+        weights = folder / "weights.safetensors"
+        about = about_weights(run, task) | {"method": found.chosen}
+        save_weights(weights, None, found.candidates[found.chosen].model, about=about)
+        paths.append(weights)
         paths.append(write_study(folder / "study.html", found, pictures, commands))
         for path in paths:
             run.add_artifact(path)

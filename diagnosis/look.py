@@ -94,21 +94,26 @@ def look(walk: Walk, task: Task, seed: int, bar: Callable[[int], object] = lambd
     easy = take(artifacts, "shortcut", TrainedModel)
     score = take(artifacts, "conflict_score", ConflictScore)
     network = rebuilt(easy, cpu)
-    walk.settings["bias_balanced"]["network"] = easy.spec["backbone"]
-    walk.advance(STAGES["bias_balanced"])
-    reader = rebuilt(take(walk.outcome.artifacts, "model", TrainedModel), cpu)
     train, held = task.train, task.valid
     images = in_memory(train.images)
     answers = labels_for(take(artifacts, "bias", BiasLabels), train, "diagnose").cpu()
+    reader = None
+    # Where no image goes against what the network has learnt, there is nothing to train another one against it with.
+    if not torch.equal(answers, train.target.cpu()):
+        walk.settings["bias_balanced"]["network"] = easy.spec["backbone"]
+        walk.advance(STAGES["bias_balanced"])
+        reader = rebuilt(take(walk.outcome.artifacts, "model", TrainedModel), cpu)
     pairs = draw_pairs(answers, PAIRS, stream(seed, "pairs"))
     moved: list[Moved] = []
     if pairs is not None:
         used = operators_for(images)
         moved = measure(used, network, images, train.target, answers, pairs, task.n_targets, reader=reader, bar=bar)
-    said, read = (answered(one, in_memory(held.images)) for one in (network, reader))
+    said, read = (answered(one or network, in_memory(held.images)) for one in (network, reader))
     wrong = said != held.target
     accuracy = balanced(said == held.target, held.target, task.n_targets)
-    corrected = Share(float((wrong & (read == held.target)).sum()), int(wrong.sum())) if bool(wrong.any()) else None
+    corrected: Share | None = Share(float((wrong & (read == held.target)).sum()), int(wrong.sum()))
+    if reader is None or not bool(wrong.any()):
+        corrected = None
     properties: dict[str, Any] = dict(image_properties(images, grey=is_grey(images)))
     if task.files is not None:
         properties |= file_properties([task.files[i] for i in train.ids.tolist()])

@@ -87,3 +87,19 @@ def test_the_better_of_two_networks_is_asked(run_tiny, task, monkeypatch):
     assert accuracy[given.read_out] == max(accuracy.values())
     assert set(STAGES["shortcut"].gives) <= set(outcome.artifacts)
     assert torch.equal(outcome.artifacts["bias"].ids, task.train.ids)
+
+
+@pytest.mark.recipe
+def test_where_no_image_goes_against_what_is_learnt(command, tmp_path, capsys):
+    """Two classes of one colour each: the network takes every image for its own class, and none can be set against."""
+    for label, colour in (("cat", (200, 40, 40)), ("dog", (40, 40, 200))):
+        (tmp_path / "plain" / label).mkdir(parents=True)
+        for number in range(40):
+            pixels = np.random.default_rng(number).normal(0, 8, (12, 12, 3)) + colour
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            image.save(tmp_path / "plain" / label / f"{number}.png")
+    words = ("dataset=own_images", f"data_dir={tmp_path / 'plain'}", "image_size=12", "features=none")
+    assert command(*words, name="diagnose") == 0
+    found = diagnosis(tmp_path / "runs" / "1")
+    assert found["verdict"] == "named" and found["corrected"] is None
+    assert "colours" in capsys.readouterr().out

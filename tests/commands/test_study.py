@@ -1,7 +1,9 @@
 """The command `study`: a folder of photographs with a border that tells the class, and one without."""
 
 import csv
+import html
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +68,9 @@ def study(tmp_path: Path, folder: Path, weights: Path, *more: str) -> int:
 
 
 @pytest.mark.recipe
-def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capsys):
+def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd):
     assert study(tmp_path, photographs(tmp_path / "photos", True), weights) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(capfd.readouterr().out.split())
     assert "There is a shortcut: border" in said
     assert "which have the same shortcut, so this figure is no measure of what it would do without" in said
     run = tmp_path / "runs" / "1"
@@ -87,35 +89,39 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capsys):
     mine = [any(row["path"].endswith(one) for one in against) for row in rows]
     assert sum(mine) >= 4 and sum(mine[: sum(mine) + 1]) >= 0.7 * sum(mine)
 
-    # what is recommended can be run as it is printed, and finds what it needs
-    lines = [line.strip() for line in page.split("<pre>")[1:]]
-    first = lines[0].split("</pre>")[0].replace("&quot;", '"')
-    assert first.startswith("python main.py with own_images") and found["chosen"] in first
+    # what is to be done next is printed as commands that work, and the weights are there
+    lines = [html.unescape(line.partition("</pre>")[0]) for line in page.split("<pre>")[1:]]
+    assert any(line.startswith("python main.py with own_images") and found["chosen"] in line for line in lines)
+    predict = next(line for line in lines if " predict " in line).replace("FOLDER", str(tmp_path / "photos" / "ring"))
+    words = shlex.split(predict)[2:]
+    assert main.main([*words, f"cache_dir={tmp_path / 'cache'}", f"store={tmp_path / 'runs'}", "threads=1"]) == 0
+    table = tmp_path / "runs" / "2" / "predictions.csv"
+    assert len(table.read_text(encoding="utf-8").splitlines()) == EACH + 1
 
     # again: nothing is trained a second time
     assert study(tmp_path, tmp_path / "photos", weights) == 0
-    again = json.loads((tmp_path / "runs" / "2" / "info.json").read_text(encoding="utf-8"))["study"]
+    again = json.loads((tmp_path / "runs" / "3" / "info.json").read_text(encoding="utf-8"))["study"]
     assert again["chosen"] == found["chosen"] and again["methods"]["erm"]["test"] == found["methods"]["erm"]["test"]
-    assert "finished before, reused" in capsys.readouterr().err
+    assert "finished before, reused" in capfd.readouterr().err
 
 
 @pytest.mark.recipe
-def test_without_a_shortcut_none_is_seen(tmp_path, weights, capsys):
+def test_without_a_shortcut_none_is_seen(tmp_path, weights, capfd):
     assert study(tmp_path, photographs(tmp_path / "photos", False), weights) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(capfd.readouterr().out.split())
     assert "No shortcut seen" in said and "Use erm, as no shortcut was seen" in said
     assert "one that was not seen would flatter this figure" in said
     assert "There is a shortcut" not in (tmp_path / "runs" / "1" / "study.html").read_text(encoding="utf-8")
 
 
-def test_nothing_to_choose_by(tmp_path, weights, capsys):
+def test_nothing_to_choose_by(tmp_path, weights, capfd):
     assert study(tmp_path, photographs(tmp_path / "photos", False), weights, "valid_fraction=0") == 2
-    assert "study chooses by held-out images; set it above 0" in capsys.readouterr().err
+    assert "study chooses by held-out images; set it above 0" in capfd.readouterr().err
 
 
-def test_missing_weights_are_said_before_anything_is_trained(tmp_path, weights, capsys, no_network):
+def test_missing_weights_are_said_before_anything_is_trained(tmp_path, weights, capfd, no_network):
     folder = photographs(tmp_path / "photos", False)
     assert study(tmp_path, folder, weights, "features=none", "imagenet_weights=/nowhere/at/all") == 2
-    err = capsys.readouterr().err
+    err = capfd.readouterr().err
     assert "imagenet_weights" in err and "Traceback" not in err
     assert not list((tmp_path / "runs").glob("stages/*"))
