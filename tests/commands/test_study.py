@@ -36,24 +36,24 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def photographs(folder: Path, border: bool) -> Path:
-    """Rings and squares on uneven ground; with a red border on nearly all rings, and a blue one on the squares."""
+    """Shapes on uneven ground; with a red border on nearly all of the first class, and a blue one on the other."""
     random = np.random.default_rng(1)
     y, x = np.mgrid[:SIDE, :SIDE]
-    for label, name in enumerate(("ring", "square")):
+    for label, name in enumerate(("left", "right")):
         (folder / name).mkdir(parents=True)
         for number in range(EACH):
             coarse = Image.fromarray(random.integers(60, 200, (4, 4, 3), dtype=np.uint8))
             pixels = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).astype(int)
-            row, column = random.integers(11, 21, 2)
-            inside = abs(np.hypot(y - row, x - column) - 5) < 2
-            if label:
-                inside = (abs(y - row) < 5) & (abs(x - column) < 5)
+            row, column = random.integers(12, 20, 2)
+            # The same shape and its mirror image, which no simple property tells apart.
+            away = (x - column) * (1 - 2 * label)
+            down = y - row
+            inside = ((abs(away) < 2) & (abs(down) < 6)) | ((abs(down - 4) < 2) & (away >= 0) & (away < 7))
             pixels = pixels + 60 * inside[..., None]
             if border:
                 looks = 1 - label if number < 4 else label
                 for edge in (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]):
                     edge[:] = ((200, 30, 30), (30, 30, 200))[looks]
-            # Edges of rings are no more than noise, or the shapes would be told by them.
             pixels = (pixels + random.normal(0, random.uniform(4, 20), pixels.shape)).clip(0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03d}.png")
     return folder
@@ -85,14 +85,14 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd):
         rows = list(csv.DictReader(handle))
     assert {row["signal"] for row in rows} <= {"", "conflicting", "wrong label"}
     # Of the eight that go against the border some are held out; most of the others come first, by chance less than one.
-    against = {f"{name}/{number:03d}.png" for name in ("ring", "square") for number in range(4)}
+    against = {f"{name}/{number:03d}.png" for name in ("left", "right") for number in range(4)}
     mine = [any(row["path"].endswith(one) for one in against) for row in rows]
     assert sum(mine) >= 4 and sum(mine[: sum(mine) + 1]) >= 0.7 * sum(mine)
 
     # what is to be done next is printed as commands that work, and the weights are there
     lines = [html.unescape(line.partition("</pre>")[0]) for line in page.split("<pre>")[1:]]
     assert any(line.startswith("python main.py with own_images") and found["chosen"] in line for line in lines)
-    predict = next(line for line in lines if " predict " in line).replace("FOLDER", str(tmp_path / "photos" / "ring"))
+    predict = next(line for line in lines if " predict " in line).replace("FOLDER", str(tmp_path / "photos" / "left"))
     words = shlex.split(predict)[2:]
     assert main.main([*words, f"cache_dir={tmp_path / 'cache'}", f"store={tmp_path / 'runs'}", "threads=1"]) == 0
     table = tmp_path / "runs" / "2" / "predictions.csv"
