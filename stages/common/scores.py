@@ -25,6 +25,7 @@ _INSTEAD = {
     "mine_ensemble": "lower mine_ensemble.tau, or train for fewer mine_ensemble.epochs",
     "mine_file": "mark images in mine_file.path, lower mine_file.threshold, or read another mine_file.column",
     "mine_oracle": "no image conflicts with its class: set a larger skew, or take method=erm",
+    "mine_property": "no property alone tells the class: name one (mine_property.property), or take gce_balanced",
     "shortcut": "its networks get them all right: fewer shortcut.epochs",
 }
 # How many of the suspects somebody looks at first.

@@ -17,7 +17,7 @@ from losses.gce import log_odds
 from randomness import stream
 from settings import Setting, nearest
 from stages.common.classifier import difficulty
-from stages.common.scores import bias_artifact, mining_figures, pseudo_figures, report_of, score_artifact
+from stages.common.scores import bias_artifact, mined_scores, mining_figures, pseudo_figures, report_of
 from training.artifacts import Artifact
 from training.heldout import HELD_OUT_BIAS, held_out_artifact
 from training.stage import Context, Settings, Stage
@@ -78,7 +78,7 @@ class MineProperty(Stage):
         label = own.argmax(1) if names else torch.zeros_like(targets)
         report = report_of(mining_figures(score, THRESHOLD, task, ranks) | pseudo_figures(label, task))
         return {
-            "conflict_score": score_artifact(train.ids, score, THRESHOLD, self.name, ranks),
+            "conflict_score": mined_scores(ctx, score, THRESHOLD, ranks),
             "bias": bias_artifact(train.ids, label, classes, "pseudo"),
             "properties": ShortcutProperties(tuple(names)),
             HELD_OUT_BIAS: held_out_artifact(task, None if held is None else beside.argmax(1), classes),

@@ -34,8 +34,10 @@ def taking() -> list[str]:
 def test_every_recipe_that_takes_it_learns_from_it(run_tiny, two, method):
     words = short(method, 3)
     rates = [f"{name}.learning_rate=0.01" for name in RECIPES[method].stages if "epochs" in STAGES[name].settings]
-    outcome = run_tiny(*words, *rates, task=two)
-    last = next(name for name in outcome.summary if name.startswith("model/average/last"))
+    # With these rates a network knows all images in three epochs, and then none is a suspect.
+    early = ["pretrain.epochs=1", "finetune.epochs=15"] if "mine_wrong" in RECIPES[method].stages else []
+    outcome = run_tiny(*words, *rates, *early, task=two)
+    last = next(name for name in ("target/average/last", "model/average/last") if name in outcome.summary)
     assert outcome.summary[last] > 70
     spec = outcome.artifacts["model"].spec
     assert spec["vector"] == 10

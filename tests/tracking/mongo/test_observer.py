@@ -103,7 +103,7 @@ def killed(address, store):
     def die(run):
         log(run, 1)
         with MongoClient(address.url) as client:
-            eventually(lambda: client[address.database].metrics.count_documents({}))
+            eventually(lambda: client[address.database].metrics.count_documents({}) >= len(NAMES))
         os.kill(os.getpid(), signal.SIGKILL)
 
     start(die, address, store)
