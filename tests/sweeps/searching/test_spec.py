@@ -179,7 +179,7 @@ def test_the_examples_of_the_document(experiment, tmp_path):
     grid, search = re.findall(r"(?<=\n)    with: .*\n(?:    .*\n)+", text)
     path = tmp_path / "grid.yaml"
     path.write_text(textwrap.dedent(grid))
-    assert len(read_plan(experiment, path).trials) == 2 * 2 * 5 + 2 * 5, "the protocol changes denetdm alone"
+    assert len(read_plan(experiment, path).trials) == 2 * 2 * 5 * 2, "the protocol changes both methods"
     example = yaml.safe_load(search)
     found = read_search(experiment, "mine", example["with"], example["search"])
     assert list(found.ranges) == ["finetune.upweight", "finetune.learning_rate", "prune.sampling"]
