@@ -57,9 +57,9 @@ def build() -> DebiasExperiment:
         diagnose_data(_run)
 
     @experiment.command
-    def study(_run: Run) -> float | None:
+    def study(_run: Run) -> None:
         """The whole way: name the shortcut, train what may help, choose without bias labels, and leave one page."""
-        return study_data(_run)
+        study_data(_run)
 
     @experiment.command
     def predict(_run: Run) -> None:

@@ -182,7 +182,7 @@ def _late(split: Split) -> Tensor:
 
 
 def _suspects(task: Task, artifacts: list[Mapping[str, Any]]) -> ConflictScore:
-    """The miners' scores together: ranked by the mean of their ranks, and flagged where any of them flags."""
+    """The miners' scores together: images that any of them flags come first, and all by the mean of their ranks."""
     mined = {}
     for given in artifacts:
         if "conflict_score" in given:
@@ -198,7 +198,7 @@ def _suspects(task: Task, artifacts: list[Mapping[str, Any]]) -> ConflictScore:
         flags |= one.score > one.threshold
     miner = " and ".join(one.miner for one in used)
     score = (flags.float() + ranks / max(1, len(ranks))) / 2
-    return score_artifact(task.train.ids, score, 0.5, miner, ranks)
+    return score_artifact(task.train.ids, score, 0.5, miner)
 
 
 def _against(

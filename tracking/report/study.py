@@ -52,9 +52,10 @@ def class_line(found: Findings, method: str) -> str:
     seen = [(share.value, label) for label, share in enumerate(shares) if share.n]
     value, worst = min(seen)
     mean = sum(value for value, _ in seen) / len(seen)
+    worth = "a shortcut was not seen" if found.against is None else "test images have the shortcut too"
     return (
         f"as a mean over classes {method} gets {percent(mean)} right; worst is {found.task.target_names[worst]}, with "
-        f"{percent(value)} of {shares[worst].n}"
+        f"{percent(value)} of {shares[worst].n} ({worth})"
     )
 
 
@@ -72,7 +73,7 @@ def _effect(found: Findings) -> list[str]:
         else:
             lines[0] += "; no shortcut was seen, but one that was not seen would flatter this figure"
         if found.chosen != PLAIN:
-            lines.append(f"{found.chosen} gets {interval(chosen)} of them right")
+            lines.append(f"{found.chosen} gets {interval(chosen)} of them right, of which the same holds")
         return lines
     with_it, against = (found.accuracy(PLAIN, which) for which in (~found.against, found.against))
     lines = [
