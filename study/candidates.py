@@ -92,6 +92,14 @@ def answers(model: TrainedModel, task: Task, split: Split, device: torch.device)
     return map_images(lambda images: torch.softmax(network(images), 1), task, on_device).cpu()
 
 
+def recommended(verdict: str, methods: Sequence[str], right: Mapping[str, Tensor], cell: Tensor) -> str:
+    """The method to use by the kind of verdict: `chosen_of`, and the plain one where no shortcut was seen.
+
+    There pseudo labels say which images are hard, and what does better on these is no better elsewhere.
+    """
+    return PLAIN if verdict in ("none", "unlearnt") else chosen_of(methods, right, cell)
+
+
 def chosen_of(methods: Sequence[str], right: Mapping[str, Tensor], cell: Tensor) -> str:
     """The first method that no other one beats by more than chance, of those that do better than the plain one.
 

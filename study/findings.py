@@ -21,14 +21,13 @@ from stages.common.scores import ranks_for, score_artifact
 from stages.moved import moved_features
 from study.candidates import (
     ELSEWHERE,
-    PLAIN,
     WHERE_NAMED,
     Candidate,
     agreed_cells,
     answers,
     balanced,
-    chosen_of,
     held_out_labels,
+    recommended,
     train,
 )
 from study.clusters import Cluster, clusters_of, set_apart
@@ -49,7 +48,8 @@ class Findings:
     names : properties of images that the shortcut consists of; none where none was named
     candidates : by method; chosen : the method
     places, cell : held-out images by which it was chosen, and their cells of class and pseudo label
-    against : bool [N], which test images go against the shortcut; None where none was named
+    along, against : bool [N], which test images have the shortcut of their class, and of another one; neither, where
+    miners disagree; None where there is no shortcut
     suspects : of every training image; first : places of those to look at; labels, pairs, clusters : None without
     features
     seconds : by part
@@ -62,6 +62,7 @@ class Findings:
     chosen: str
     places: Tensor
     cell: Tensor
+    along: Tensor | None
     against: Tensor | None
     suspects: ConflictScore
     first: Tensor
@@ -141,10 +142,10 @@ def find(
     miner = next((one.outcome.artifacts for one in candidates.values() if HELD_OUT_BIAS in one.outcome.artifacts), {})
     places, cell = agreed_cells(task.valid.target.cpu(), held_out_labels(candidates), classes)
     right = {name: (one.held.argmax(1) == task.valid.target.cpu())[places] for name, one in candidates.items()}
-    # Where nothing points to a shortcut, the simplest method is the one to use.
-    chosen = PLAIN if found.verdict.kind in ("none", "unlearnt") else chosen_of(order, right, cell)
+    chosen = recommended(found.verdict.kind, order, right, cell)
     suspects = _suspects(task, [one.outcome.artifacts for one in candidates.values()])
-    against = _against(task, names, miner, found.verdict, seed, device)
+    known = bool(names) or (found.verdict.kind == "unmoved" and bool(miner))
+    along, against = _by_shortcut(task, names, candidates, seed, device) if known else (None, None)
     labels = pairs = clusters = None
     if task.train.is_features:
         parts = [_late(part) for part in (task.train, task.valid, task.test)]
@@ -172,7 +173,21 @@ def find(
     first = first[torch.isfinite(ranks[first])]
     seconds["looking"] = time.monotonic() - started
     return Findings(
-        task, found, names, candidates, chosen, places, cell, against, suspects, first, labels, pairs, clusters, seconds
+        task,
+        found,
+        names,
+        candidates,
+        chosen,
+        places,
+        cell,
+        along,
+        against,
+        suspects,
+        first,
+        labels,
+        pairs,
+        clusters,
+        seconds,
     )
 
 
@@ -201,18 +216,24 @@ def _suspects(task: Task, artifacts: list[Mapping[str, Any]]) -> ConflictScore:
     return score_artifact(task.train.ids, score, 0.5, miner)
 
 
-def _against(
-    task: Task, names: tuple[str, ...], miner: Mapping[str, Any], verdict: Verdict, seed: int, device: torch.device
-) -> Tensor | None:
-    """Which test images the shortcut takes for another class than theirs, bool [N]."""
+def _by_shortcut(
+    task: Task, names: tuple[str, ...], candidates: Mapping[str, Candidate], seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Which test images have the shortcut of their class, and which that of another one, bool [N] each.
+
+    By the property alone and by the network that was biased on purpose; an image on which they disagree is neither.
+    """
+    labels = []
     if names:
         small, tests = (reduced(in_memory(part.shown)).cpu() for part in (task.train, task.test))
         _, said = logits_by(names, small, task.train.target.cpu(), task.n_targets, seed, tests)
-    elif verdict.kind == "unmoved" and miner:
-        said = answers(take(miner, "shortcut", TrainedModel), task, task.test, device)
-    else:
-        return None
-    return said.argmax(1) != task.test.target.cpu()
+        labels.append(said.argmax(1))
+    biased = next((one.outcome.artifacts for one in candidates.values() if "shortcut" in one.outcome.artifacts), None)
+    if biased is not None:
+        labels.append(answers(take(biased, "shortcut", TrainedModel), task, task.test, device).argmax(1))
+    target = task.test.target.cpu()
+    same = torch.stack([one == labels[0] for one in labels]).all(0)
+    return same & (labels[0] == target), same & (labels[0] != target)
 
 
 def _clusters(

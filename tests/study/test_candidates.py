@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from study.candidates import PLAIN, agreed_cells, balanced, chosen_of, difference
+from study.candidates import PLAIN, agreed_cells, balanced, chosen_of, difference, recommended
 
 
 def right(*shares: float, count: int = 100) -> torch.Tensor:
@@ -63,3 +63,11 @@ def test_images_on_which_miners_disagree_decide_nothing():
     places, cell = agreed_cells(target, [torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 1, 0])], 2)
     assert places.tolist() == [0, 2, 3] and cell.tolist() == [0, 3, 2]
     assert agreed_cells(target, [], 2)[1].tolist() == [0, 0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "method"), [("named", "other"), ("unmoved", "other"), ("none", PLAIN), ("unlearnt", PLAIN)]
+)
+def test_where_no_shortcut_was_seen_the_plain_method_is_recommended(verdict, method):
+    right_by = {PLAIN: right(0.9, 0.2), "other": right(0.9, 0.9)}
+    assert recommended(verdict, (PLAIN, "other"), right_by, cells(2)) == method

@@ -66,7 +66,7 @@ def effect_lines(found: Findings) -> list[str]:
 
 def _effect(found: Findings) -> list[str]:
     plain, chosen = found.accuracy(PLAIN), found.accuracy(found.chosen)
-    if found.against is None:
+    if found.against is None or found.along is None:
         lines = [f"{PLAIN} gets {interval(plain)} of {plain.n} test images right"]
         if found.verdict.kind not in ("none", "unlearnt"):
             lines[0] += "; if these have a shortcut in common with the training images, that says little"
@@ -75,7 +75,7 @@ def _effect(found: Findings) -> list[str]:
         if found.chosen != PLAIN:
             lines.append(f"{found.chosen} gets {interval(chosen)} of them right, of which the same holds")
         return lines
-    with_it, against = (found.accuracy(PLAIN, which) for which in (~found.against, found.against))
+    with_it, against = (found.accuracy(PLAIN, which) for which in (found.along, found.against))
     lines = [
         f"{PLAIN} gets {interval(plain)} of {plain.n} test images right, which have the same shortcut, so this figure "
         "is no measure of what it would do without",
@@ -84,11 +84,13 @@ def _effect(found: Findings) -> list[str]:
     ]
     if found.chosen != PLAIN:
         better = found.accuracy(found.chosen, found.against)
-        same = found.accuracy(found.chosen, ~found.against)
+        same = found.accuracy(found.chosen, found.along)
         lines.append(
             f"{found.chosen} gets {_of_few(better)} of those that go against it right, and {interval(same)} of those "
             "that go with it"
         )
+    if rest := plain.n - with_it.n - against.n:
+        lines.append(f"of {rest} test images miners do not agree what the shortcut says; they are in neither count")
     if against.n < 30:
         lines.append(
             f"{against.n} images are few: photograph more that go against the shortcut, and use them as test images"
@@ -124,8 +126,8 @@ def candidates_table(found: Findings) -> Table:
     for name, one in found.candidates.items():
         row = [f"{name} (chosen)" if name == found.chosen else name, f"{found.held_out(name):.1f} %"]
         row.append(percent(found.accuracy(name).value))
-        if found.against is not None:
-            shares = [found.accuracy(name, which) for which in (~found.against, found.against)]
+        if found.against is not None and found.along is not None:
+            shares = [found.accuracy(name, which) for which in (found.along, found.against)]
             row += [interval(share) if share.n else NOTHING for share in shares]
         rows.append([*row, f"{one.seconds:.0f}"])
     return Table("", [*heads, "seconds"], rows, text_columns=("method",))
