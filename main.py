@@ -1,75 +1,8 @@
-"""Train classifiers that do not take the shortcut.
+"""The command line of one run: `python main.py help`."""
 
-python main.py with colored_mnist skewed1 severity4          both stages of DeNetDM
-python main.py with colored_digits skewed3 erm quick         a baseline in a minute, no download
-python main.py branches with colored_mnist                   the recipe up to and including one stage
-python main.py evaluate with colored_mnist checkpoint=FILE   the full table of stored weights
-python main.py probe with colored_mnist checkpoint=FILE      how much bias is left in the features of stored weights
-python main.py study with own_images data_dir=photos         name the shortcut, train what helps, leave one page
-python main.py diagnose with own_images data_dir=photos      is there a shortcut in them, and what is it?
-python main.py samples with biased_mnist                     what the images look like
-python main.py review RUN                                    look at suspects and mark them, on a page in your browser
-python main.py sync                                          transfer runs to MongoDB that are missing there
-python main.py predict with checkpoint=FILE folder=FOLDER    classes and probabilities of images, as a table
-python main.py export with checkpoint=FILE                   the final model alone, for use elsewhere
-python main.py print_config with ...                         every setting, its value and its meaning
-python main.py help                                          data sets, methods, named configs, commands
-"""
-
-import waiting  # noqa: F401 - before torch
-
-import io
-import os
 import sys
-from collections.abc import Sequence
 
-from docopt import DocoptExit
-
-from commands import console
-from commands.experiment import build, check_words, run_words
-from commands.review import review_run
-from errors import UserError, told_of_system
-from harmless import plain
-from redaction import redact
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run a command line; the exit status (0 done, 1 an error of the program, 2 a user error, 130 interrupted)."""
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names of files need not be text in any encoding.
-            stream.reconfigure(errors="backslashreplace")
-    experiment = build()
-    words = list(arguments)
-    try:
-        if any(word in ("help", "-h", "--help") for word in words[:1]):
-            console.show_help(experiment, __doc__ or "", words[1:])
-            return 0
-        if words[:1] == ["review"]:
-            # Of a run that is there: it makes none.
-            return review_run(words[1:])
-        check_words(experiment, words)
-        run_words(experiment, words)
-    except UserError as error:
-        print(f"error: {plain(redact(str(error)))}", file=sys.stderr)
-        return 2
-    except DocoptExit:
-        print(f"error: cannot make sense of {redact(' '.join(words))}; see `python main.py help`", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; repeat the command to continue where it stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        told = told_of_system(error)
-        if told is None:
-            raise
-        print(f"error: {plain(redact(told))}", file=sys.stderr)
-        return 2
-    return 0
-
+from debias.main import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

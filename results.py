@@ -1,46 +1,8 @@
-"""Tables of results beside published figures, reports, records of runs, and what a store holds.
-
-python results.py                            mean ± std over seeds of all runs in runs/
-python results.py compare erm denetdm        the newest runs of two methods, and the gain
-python results.py --help                     all commands; COMMAND --help describes one
-"""
-
-import waiting  # noqa: F401 - before torch
+"""The command line of tables and reports: `python results.py --help`."""
 
 import sys
-from collections.abc import Sequence
 
-from commands.results import files, storage, tables
-from commands.results.command import Program
-from errors import UserError
-from redaction import redact
-from sweeps.searching.listed import SEARCH
-
-ABOUT = "Tables of results beside published figures, reports, records of runs, and what a store holds."
-
-
-def _markdown(words: Sequence[str]) -> str:
-    return PROGRAM.markdown(words)
-
-
-PROGRAM = Program(
-    "python results.py",
-    ABOUT,
-    (*tables.COMMANDS, SEARCH, *files.COMMANDS, files.docs_command(_markdown), *storage.COMMANDS),
-)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run a command line; the exit status (0 done, 1 a document is out of date, 2 a user error)."""
-    try:
-        return PROGRAM.main(arguments)
-    except UserError as error:
-        print(f"error: {redact(str(error))}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-
+from debias.results import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

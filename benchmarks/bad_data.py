@@ -1,6 +1,6 @@
 """Data sets that are not what they should be, by the name of a case."""
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import gzip
 import io
@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.bad_kit import HOSTILE, PHOTOS, BadInput, Kit, picture
 from benchmarks.bad_weights import tar_with_bomb
-from data.sources.cifar_files import CLASSES
+from debias.data.sources.cifar_files import CLASSES
 
 TRAIN = [
     "with",
@@ -158,7 +158,7 @@ def _jitter(fault: str, kit: Kit, folder: Path) -> BadInput | None:
 
 
 def _mnist(fault: str, kit: Kit, folder: Path) -> BadInput | None:
-    from data.sources.idx import IDX_FILES
+    from debias.data.sources.idx import IDX_FILES
 
     root = folder.parent / "data" / "MNIST" / "raw"
     root.mkdir(parents=True)

@@ -8,7 +8,7 @@ with status 2 and one line, or with status 0 after saying what is odd, within th
 run that is left as running, or a terminal escape that is printed is wrong.
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import contextlib
@@ -25,9 +25,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import main
 from benchmarks.bad_inputs import bad_input
 from benchmarks.bad_kit import BadInput, Kit
+from debias import main
 
 
 class OutOfTime(BaseException):

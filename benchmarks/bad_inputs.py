@@ -1,6 +1,6 @@
 """Bad inputs by the name of a case: files that are not what they should be, and the command that meets them."""
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 from pathlib import Path
 

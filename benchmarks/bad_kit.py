@@ -1,6 +1,6 @@
 """What cases of bad input share: how one is judged, and the weights and photographs that they start from."""
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import functools
 import re
@@ -89,6 +89,6 @@ def deep() -> str:
 
 
 def results_command(words: list[str]) -> int:
-    import results
+    from debias import results
 
     return results.main(words)

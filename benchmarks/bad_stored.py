@@ -1,6 +1,6 @@
 """Stored files that are not what they should be, and databases that are not there, by the name of a case."""
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import functools
 import hashlib
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from benchmarks.bad_kit import DIGITS, PHOTOS, BadInput, Kit, deep, plain, results_command
-from training.artifacts import Checkpoint
-from training.store import StageFolder
+from debias.training.artifacts import Checkpoint
+from debias.training.store import StageFolder
 
 
 def of_stored(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | None:

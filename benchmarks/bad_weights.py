@@ -1,6 +1,6 @@
 """Files of weights that are not what they should be, by the name of a case."""
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import json
 import os

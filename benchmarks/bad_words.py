@@ -1,6 +1,6 @@
 """Command lines and disks that cannot work, by the name of a case."""
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import contextlib
 import os

@@ -11,7 +11,7 @@ A section is a function in `SECTIONS`: it takes the options and gives figures by
 the real ones, unless the data set's files are in --data-dir.
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import json
@@ -26,14 +26,14 @@ import numpy as np
 import torch
 
 from benchmarks import photos
-from data.generated.corrupted import CHUNK, build_arrays
-from data.generated.corruptions import CORRUPTIONS, LEVELS
-from data.sources.cifar import cifar10
-from data.sources.cifar_files import CLASSES
-from data.sources.idx import Source
-from errors import UserError
-from randomness import stream
-from training.machine import prepare_cpu
+from debias.data.generated.corrupted import CHUNK, build_arrays
+from debias.data.generated.corruptions import CORRUPTIONS, LEVELS
+from debias.data.sources.cifar import cifar10
+from debias.data.sources.cifar_files import CLASSES
+from debias.data.sources.idx import Source
+from debias.errors import UserError
+from debias.randomness import stream
+from debias.training.machine import prepare_cpu
 
 Figures = dict[str, float]
 

@@ -9,7 +9,7 @@ JPEG quality in 97 of 100 images, or `clean`. What a row says is right when it n
 nothing is to be named. Rows that are in the record are not made again.
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import csv
@@ -24,17 +24,17 @@ from typing import Any
 import torch
 
 from benchmarks.photographs import PHOTOGRAPHS, photographs
-from config import Defaults, resolve
-from data.loading import load_task
-from data.mapped import in_memory
-from data.properties.descriptors import DESCRIPTORS
-from data.split import Split, Task
-from diagnosis.look import STAGES_USED, adapted, look
-from diagnosis.prepare import prepared
-from stages.recipes import STAGES
-from training.machine import device_name, prepare_cpu
-from training.store import Store
-from training.walk import Walk
+from debias.config import Defaults, resolve
+from debias.data.loading import load_task
+from debias.data.mapped import in_memory
+from debias.data.properties.descriptors import DESCRIPTORS
+from debias.data.split import Split, Task
+from debias.diagnosis.look import STAGES_USED, adapted, look
+from debias.diagnosis.prepare import prepared
+from debias.stages.recipes import STAGES
+from debias.training.machine import device_name, prepare_cpu
+from debias.training.store import Store
+from debias.training.walk import Walk
 
 COLOURS = ("channel_means", "channel_stats", "histogram")
 # What names the shortcut of a kind of data rightly; nothing on clean data.

@@ -7,7 +7,7 @@ Data: CIFAR-10's cats and dogs enlarged to 96 pixels; each class has its own tin
 there are not made again.
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import csv
@@ -25,21 +25,21 @@ import torch
 from PIL import Image
 
 from benchmarks.photographs import SKEW, marked
-from config import Defaults, resolve
-from data.mapped import in_memory
-from data.preparation import Preparation
-from data.properties.alone import telling_alone
-from data.properties.looked_at import reduced
-from data.sources.cifar import cifar10
-from data.split import Split, Task, hold_out
-from features.loading import with_features
-from features.source import find_source
-from randomness import stream
-from stages.recipes import RECIPES
-from study import candidates
-from study.candidates import ELSEWHERE, PLAIN, WHERE_NAMED, agreed_cells, balanced, chosen_of, held_out_labels
-from training.machine import device_name, prepare_cpu
-from training.store import Store
+from debias.config import Defaults, resolve
+from debias.data.mapped import in_memory
+from debias.data.preparation import Preparation
+from debias.data.properties.alone import telling_alone
+from debias.data.properties.looked_at import reduced
+from debias.data.sources.cifar import cifar10
+from debias.data.split import Split, Task, hold_out
+from debias.features.loading import with_features
+from debias.features.source import find_source
+from debias.randomness import stream
+from debias.stages.recipes import RECIPES
+from debias.study import candidates
+from debias.study.candidates import ELSEWHERE, PLAIN, WHERE_NAMED, agreed_cells, balanced, chosen_of, held_out_labels
+from debias.training.machine import device_name, prepare_cpu
+from debias.training.store import Store
 
 NETWORK, SIDE, CLASSES = "efficientnet_lite0", 96, (3, 5)
 HELD_OUT = 0.2

@@ -9,7 +9,7 @@ each of them, but for seconds, as it was, bit for bit; `compare` names what diff
 new are named, too, but differ from nothing.
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import hashlib
@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from stages.recipes import RECIPES
+from debias.stages.recipes import RECIPES
 
 # The digits on which a recipe is tried, where it is not the first kind.
 DATA = {"fisher": "bimodal_digits", "lntl": "jitter_digits", "lntl_pretrained": "jitter_digits", "end": "biased_digits"}

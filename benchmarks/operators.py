@@ -9,7 +9,7 @@ allow); `gce_transfer`, which chooses an operator without labels; the same augme
 network for the same number of epochs, the last of which counts. Rows that are in the record are not made again.
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import os
@@ -25,12 +25,12 @@ import torch
 
 from benchmarks.diagnosis import RIGHT, append, known
 from benchmarks.photographs import PHOTOGRAPHS, photographs
-from config import Defaults, resolve
-from data.split import Task
-from stages.recipes import RECIPES, STAGES
-from training.machine import device_name, prepare_cpu
-from training.store import Store
-from training.walk import Walk
+from debias.config import Defaults, resolve
+from debias.data.split import Task
+from debias.stages.recipes import RECIPES, STAGES
+from debias.training.machine import device_name, prepare_cpu
+from debias.training.store import Store
+from debias.training.walk import Walk
 
 WAYS = {"erm": "erm", "clean": "erm", "gce_transfer": "gce_transfer", "random": "erm_operator", "right": "erm_operator"}
 COLUMNS = ("data", "seed", "images", "way", "operator", "accuracy", "worst", "seconds", "device")

@@ -1,6 +1,6 @@
 """Photographs whose shortcut is known: images of CIFAR-10, each class with a tint, border, mark, blur or quality."""
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import io
 
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from data.sources.cifar import cifar10
-from data.split import Split, Task
-from randomness import stream
+from debias.data.sources.cifar import cifar10
+from debias.data.split import Split, Task
+from debias.randomness import stream
 
 PHOTOGRAPHS = ("clean", "tint", "border", "watermark", "blur", "jpeg")
 SKEW = 0.03  # share that goes against the shortcut

@@ -1,6 +1,6 @@
 """Speed of decoding image files and of making batches, beside torchvision's DataLoader on the same files."""
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import statistics
@@ -17,14 +17,14 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from data.batches import Batches
-from data.mapped import MappedImages
-from data.photos.archives import open_files
-from data.photos.decode import cores, fill
-from data.photos.folders import IMAGENET
-from data.photos.imagecache import decoded_images
-from data.preparation import Preparation
-from data.split import Split
+from debias.data.batches import Batches
+from debias.data.mapped import MappedImages
+from debias.data.photos.archives import open_files
+from debias.data.photos.decode import cores, fill
+from debias.data.photos.folders import IMAGENET
+from debias.data.photos.imagecache import decoded_images
+from debias.data.preparation import Preparation
+from debias.data.split import Split
 
 # Form of the files and their preparation: width, height, ending, side of the prepared image, augmentation, and the
 # same as torchvision transforms.

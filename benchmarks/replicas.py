@@ -8,7 +8,7 @@ Both are the training loop of a real run on synthetic images of the size of Colo
 turn; the ratio is taken pair by pair. An epoch of warm-up before each is not counted.
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import statistics
@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 from benchmarks.throughput import CASES, recipe_with, run_stage, settings_for, synthetic_task
-from data.split import Task
-from stages.recipes import stages_of
-from training.machine import device_name, pick_device, prepare_cpu
-from training.replicas import run_replicas
-from training.store import Store
-from training.walk import run_stages
+from debias.data.split import Task
+from debias.stages.recipes import stages_of
+from debias.training.machine import device_name, pick_device, prepare_cpu
+from debias.training.replicas import run_replicas
+from debias.training.store import Store
+from debias.training.walk import run_stages
 
 
 def one_seed(stage: str, task: Task, device: torch.device, epochs: int, changes: Mapping[str, Any]) -> float:

@@ -8,7 +8,7 @@ folder. The program is run on that folder as a user would, and its suspects.csv 
 what is known.
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import csv
@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-import main as program
 from benchmarks.photographs import SKEW, marked
-from data.sources.cifar import cifar10
-from randomness import stream
-from training.machine import device_name, prepare_cpu
+from debias import main as program
+from debias.data.sources.cifar import cifar10
+from debias.randomness import stream
+from debias.training.machine import device_name, prepare_cpu
 
 SIDE = 96
 COLUMNS = (

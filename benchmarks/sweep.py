@@ -4,7 +4,7 @@ python -m benchmarks.sweep --trials 20 --runs 200      with so many other runs i
 python -m benchmarks.sweep --engine jobs               in two processes of this machine, or `ray`: once they are up
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import importlib
@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import main as program
-from sweeps.drive import run_sweep
-from sweeps.engines.base import Engine
-from sweeps.engines.here import Here
-from sweeps.engines.on_ray import OnRay
-from sweeps.engines.processes import Processes
-from sweeps.plan import words_plan
+from debias import main as program
+from debias.sweeps.drive import run_sweep
+from debias.sweeps.engines.base import Engine
+from debias.sweeps.engines.here import Here
+from debias.sweeps.engines.on_ray import OnRay
+from debias.sweeps.engines.processes import Processes
+from debias.sweeps.plan import words_plan
 
 
 def nothing(words: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ each round starts every process again; figures are medians over rounds.
 A policy is `ours` (what this program sets), `torch` (what it finds without), or a variable with its value.
 """
 
-import waiting
+import debias.waiting as waiting
 
 import argparse
 import contextlib
@@ -31,8 +31,8 @@ from typing import Any
 import torch
 
 from benchmarks.throughput import CASES, default_batch, recipe_with, run_stage, settings_for, synthetic_task
-from stages.recipes import STAGES
-from training.machine import prepare_cpu
+from debias.stages.recipes import STAGES
+from debias.training.machine import prepare_cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 20  # of an epoch: few, so that the slowest policy ends too

@@ -15,7 +15,7 @@ The median over epochs says what to expect on this machine, the best what it can
 A stage that adds something to a plain step is timed in turn with that step, and the ratio is taken pair by pair.
 """
 
-import waiting  # noqa: F401 - before torch
+import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import json
@@ -33,14 +33,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from config import Defaults, resolve
-from data.split import Split, Task
-from errors import UserError
-from stages.recipes import RECIPES, STAGES, stages_of
-from training.artifacts import TrainedBranches, TrainedModel
-from training.machine import device_name, pick_device, prepare_cpu
-from training.store import Store
-from training.walk import Outcome, run_stages
+from debias.config import Defaults, resolve
+from debias.data.split import Split, Task
+from debias.errors import UserError
+from debias.stages.recipes import RECIPES, STAGES, stages_of
+from debias.training.artifacts import TrainedBranches, TrainedModel
+from debias.training.machine import device_name, pick_device, prepare_cpu
+from debias.training.store import Store
+from debias.training.walk import Outcome, run_stages
 
 SHAPE = (3, 28, 28)
 CLASSES = 10

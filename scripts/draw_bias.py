@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from data.generated.colored import build_arrays
-from data.sources.digits import digits
-from tracking.pictures import canvas
+from debias.data.generated.colored import build_arrays
+from debias.data.sources.digits import digits
+from debias.tracking.pictures import canvas
 
 SKEW, SEVERITY, SEED = 0.2, 4, 1
 ENLARGED, GAP, LABEL = 2, 6, 300  # times; pixels between images; pixels left of them

@@ -21,9 +21,10 @@ OPENING, CLOSING = "<!-- rooms: python -m scripts.draw_rooms -->\n", "<!-- end o
 WIDTH, MARGIN, GAP = 1100, 20, 36
 # Centre and width of rooms that do not take the whole width of their level.
 PLACED: dict[str, tuple[int, int]] = {
-    "main.py": (170, 300),
-    "sweep.py": (560, 300),
-    "results.py": (900, 300),
+    "main.py": (130, 220),
+    "from Python": (375, 250),
+    "sweep.py": (640, 260),
+    "results.py": (930, 300),
     "sweeps": (730, 640),
     "stages/recipes.py": (490, 420),
     "stages": (490, 420),

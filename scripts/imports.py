@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# The project's code: a package below the root.
+PACKAGE = "debias"
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Room:
     name
         What it is called in the document and in the picture.
     places
-        Its files and folders; a module belongs to the room with the longest matching place.
+        Its files and folders below the package; a module belongs to the room with the longest matching place.
     holds
         What is in it, in one line.
     """
@@ -41,6 +43,7 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
         _room("main.py", "the command line of one run"),
         _room("sweep.py", "the command line of many runs"),
         _room("results.py", "the command line of tables and reports"),
+        _room("from Python", "a study as an estimator, for programs", "__init__.py", "estimator.py"),
     ),
     (_room("sweeps", "many runs: grids, seeds, searches, engines that run them"),),
     (
@@ -100,12 +103,11 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
 )
 # Tools beside the project: they may import any of it, and nothing of it imports them.
 BESIDE = ("scripts", "benchmarks", "tests")
-_SKIPPED = ("node_modules", "runs", "build")
 
 
 @dataclass(frozen=True)
 class Module:
-    """A Python file of the project: its dotted name, its path below the root, and its number of lines."""
+    """A Python file of the project: its dotted name, its path below the package, and its number of lines."""
 
     name: str
     path: Path
@@ -113,24 +115,22 @@ class Module:
 
 
 def modules(root: Path = ROOT) -> dict[str, Module]:
-    """Every Python file below `root` by dotted name, without tools beside the project and hidden folders."""
+    """Every Python file of the package below `root` by dotted name, without hidden folders."""
     found, paths = {}, []
-    for folder, below, names in os.walk(root):
+    for folder, below, names in os.walk(root / PACKAGE):
         # Not looked into: other processes make and remove folders there.
         below[:] = [name for name in below if not name.startswith((".", "__pycache"))]
         paths += [Path(folder, name) for name in names if name.endswith(".py") and not name.startswith(".")]
     for path in sorted(paths):
-        inside = path.relative_to(root)
-        if inside.parts[0] in (*BESIDE, *_SKIPPED):
-            continue
-        parts = inside.with_suffix("").parts
+        inside = path.relative_to(root / PACKAGE)
+        parts = path.relative_to(root).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found[name] = Module(name, inside, len(path.read_text(encoding="utf-8").splitlines()))
     return found
 
 
 def room_of(path: Path, levels: Sequence[Sequence[Room]] = LEVELS) -> Room | None:
-    """The room that a file (relative to the root) belongs to; None where no place matches."""
+    """The room that a file (relative to the package) belongs to; None where no place matches."""
     best: tuple[int, Room | None] = (0, None)
     for room in rooms(levels):
         for place in room.places:
@@ -156,7 +156,7 @@ def imports(found: Mapping[str, Module], root: Path = ROOT) -> dict[str, set[str
 
 def _named(module: Module, root: Path, known: Mapping[str, Module]) -> Iterator[str]:
     package = module.name if module.path.name == "__init__.py" else module.name.rpartition(".")[0]
-    text = (root / module.path).read_text(encoding="utf-8")
+    text = (root / PACKAGE / module.path).read_text(encoding="utf-8")
     # A registry loads modules whose names it lists.
     by_name = "import_module" in text
     for node in ast.walk(ast.parse(text)):

@@ -31,10 +31,10 @@ server=
 stop() { [[ -z "$server" ]] || kill "$server" 2>/dev/null || true; }
 trap stop EXIT
 found=0
-MONGO_URI=$(python -m tracking.mongo.browse find) || found=$?
+MONGO_URI=$(python -m debias.tracking.mongo.browse find) || found=$?
 if ((found == 3)); then
     set_up requirements.txt requirements-test.txt
-    port=$(python -m tracking.mongo.browse port)
+    port=$(python -m debias.tracking.mongo.browse port)
     say "no MongoDB found: starting a local server with its data in $store/database"
     secantusd-py --host 127.0.0.1 --port "$port" --storage-path "$store/database" --log-level ERROR >&2 &
     server=$!
@@ -43,8 +43,8 @@ elif ((found != 0)); then
     exit "$found"
 fi
 export MONGO_URI MONGO_URL=$MONGO_URI PORT=${PORT:-9000}
-python -m tracking.mongo.browse wait
+python -m debias.tracking.mongo.browse wait
 python main.py sync with "store=$store"
-python -m tracking.mongo.browse columns
+python -m debias.tracking.mongo.browse columns
 say "Omniboard: http://127.0.0.1:$PORT/sacred    (Ctrl-C ends it)"
 node -r ./scripts/loopback.cjs node_modules/.bin/omniboard

@@ -1,7 +1,7 @@
 """docs/reference.md, and the table of methods in the README, from the registries: `python -m scripts.reference`.
 
-Names, values and papers are written where their owners are (`data/`, `stages/`, `catalogue.py`, `config.py`). A test
-fails when a document says something else.
+Names, values and papers are written where their owners are (`data/`, `stages/`, `catalogue.py` and `config.py` in
+`debias/`). A test fails when a document says something else.
 """
 
 import inspect
@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from catalogue import RUN_SETTINGS
-from commands.experiment import build
-from config import NAMED_CONFIGS
-from data.kinds import KINDS
-from data.registry import DATASETS
-from errors import UserError
-from models.backbone import Backbone
-from models.registry import BACKBONES
-from settings import Setting
-from stages.methods import command_of
-from stages.recipes import RECIPES, STAGES, stages_of
-from training.stage import Stage
+from debias.catalogue import RUN_SETTINGS
+from debias.commands.experiment import build
+from debias.config import NAMED_CONFIGS
+from debias.data.kinds import KINDS
+from debias.data.registry import DATASETS
+from debias.errors import UserError
+from debias.models.backbone import Backbone
+from debias.models.registry import BACKBONES
+from debias.settings import Setting
+from debias.stages.methods import command_of
+from debias.stages.recipes import RECIPES, STAGES, stages_of
+from debias.training.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE, README = Path("docs/reference.md"), Path("README.md")

@@ -14,7 +14,7 @@ set_up requirements.txt requirements-test.txt
 
 # mypy stops at a name that is missing or a folder without Python files.
 typed=()
-for name in *.py commands data diagnosis features models losses review stages training tracking sweeps benchmarks scripts; do
+for name in *.py debias benchmarks scripts; do
     if [[ -n "$(find "$name" -name '*.py' -print -quit 2>/dev/null)" ]]; then typed+=("$name"); fi
 done
 

@@ -16,16 +16,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sacred.arg_parser import get_config_updates
 
-import main
-from config import DebiasExperiment, build_experiment, resolve
-from data.loading import load_task
-from data.split import Task
-from stages.recipes import stages_of
+from debias import main
+from debias.config import DebiasExperiment, build_experiment, resolve
+from debias.data.loading import load_task
+from debias.data.split import Task
+from debias.stages.recipes import stages_of
+from debias.training.stage import Together
+from debias.training.store import Store
+from debias.training.walk import Outcome, Walk
 from tests import scheduling
 from tests.pipeline import TINY, empty_pictures
-from training.stage import Together
-from training.store import Store
-from training.walk import Outcome, Walk
 
 
 @pytest.hookimpl(optionalhook=True)

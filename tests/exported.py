@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.photos.archives import open_files
-from data.photos.decode import fill
-from data.preparation import Preparation
-from models.export import load_model
+from debias.data.photos.archives import open_files
+from debias.data.photos.decode import fill
+from debias.data.preparation import Preparation
+from debias.models.export import load_model
 
 
 def probabilities(folder: Path, exported: Path, side: int) -> tuple[Tensor, Tensor]:

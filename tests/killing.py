@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from sacred.arg_parser import get_config_updates
 
-from config import build_experiment, resolve
-from data.loading import load_task
-from stages.recipes import stages_of
+from debias.config import build_experiment, resolve
+from debias.data.loading import load_task
+from debias.stages.recipes import stages_of
+from debias.training.replicas import run_replicas
+from debias.training.store import Store
 from tests.pipeline import empty_pictures, run_command
-from training.replicas import run_replicas
-from training.store import Store
 
 # Python's names, the place of the path that is made, changed or removed, and what to call it.
 _AUDITED = {

@@ -15,10 +15,10 @@ import torch._dynamo  # optimisers import it in their first step, so each of man
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
-import main
-from data.batches import Batch, Batches
-from stages.recipes import RECIPES, STAGES, stages_of
-from training.store import StageFolder
+from debias import main
+from debias.data.batches import Batch, Batches
+from debias.stages.recipes import RECIPES, STAGES, stages_of
+from debias.training.store import StageFolder
 
 TINY = ("dataset=colored_digits", "limit=600", "skew=0.2", "device=cpu", "threads=1", "progress=False")
 

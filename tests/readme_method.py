@@ -2,7 +2,7 @@
 
 import pytest
 
-import main
+from debias import main
 from tests.pipeline import same
 
 

@@ -20,15 +20,15 @@ def scratch(folder: Path, files: dict[str, str]) -> Path:
 
 
 SOUND = {
-    "errors.py": "",
-    "losses/gce.py": "import errors\n",
-    "data/sources/idx.py": "import errors\n",
-    "data/generated/colored.py": "from data.sources.idx import mnist\n",
-    "data/photos/own.py": "import errors\n",
-    "data/registry.py": "from data.generated import colored\n\nfrom data.photos import own\n",
-    "training/loop.py": "import data.registry\n",
-    "commands/train.py": "import training.loop\n",
-    "main.py": "from commands.train import train\n",
+    "debias/errors.py": "",
+    "debias/losses/gce.py": "from debias import errors\n",
+    "debias/data/sources/idx.py": "from debias import errors\n",
+    "debias/data/generated/colored.py": "from debias.data.sources.idx import mnist\n",
+    "debias/data/photos/own.py": "from debias import errors\n",
+    "debias/data/registry.py": "from debias.data.generated import colored\n\nfrom data.photos import own\n",
+    "debias/training/loop.py": "import debias.data.registry\n",
+    "debias/commands/train.py": "import debias.training.loop\n",
+    "main.py": "from debias.commands.train import train\n",
 }
 
 
@@ -54,19 +54,31 @@ def test_a_sound_project_has_no_faults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "text", "said"),
     [
-        ("training/loop.py", "from commands.train import train\n", "up, from training to commands"),
-        ("training/loop.py", "def late():\n    from commands import train\n", "up, from training to commands"),
-        ("errors.py", "import losses.gce\n", "up, from ground to losses"),
-        ("data/sources/idx.py", "from data.registry import DATASETS\n", "up, from data/sources to data registry"),
-        ("data/photos/own.py", "import data.generated.colored\n", "sideways, from data/photos to data/generated"),
-        ("commands/train.py", "from tests.pipeline import same\n", "imports tests"),
-        ("training/loop.py", "from ..commands import train\n", "up, from training to commands"),
+        ("debias/training/loop.py", "from debias.commands.train import train\n", "up, from training to commands"),
         (
-            "losses/gce.py",
-            'from importlib import import_module\n\nNAMES = ("training.loop",)\n',
+            "debias/training/loop.py",
+            "def late():\n    from debias.commands import train\n",
+            "up, from training to commands",
+        ),
+        ("debias/errors.py", "import debias.losses.gce\n", "up, from ground to losses"),
+        (
+            "debias/data/sources/idx.py",
+            "from debias.data.registry import DATASETS\n",
+            "up, from data/sources to data registry",
+        ),
+        (
+            "debias/data/photos/own.py",
+            "import debias.data.generated.colored\n",
+            "sideways, from data/photos to data/generated",
+        ),
+        ("debias/commands/train.py", "from tests.pipeline import same\n", "imports tests"),
+        ("debias/training/loop.py", "from ..commands import train\n", "up, from training to commands"),
+        (
+            "debias/losses/gce.py",
+            'from importlib import import_module\n\nNAMES = ("debias.training.loop",)\n',
             "up, from losses to training",
         ),
-        ("elsewhere/thing.py", "", "elsewhere/thing.py belongs to no room"),
+        ("debias/elsewhere/thing.py", "", "elsewhere/thing.py belongs to no room"),
     ],
 )
 def test_a_planted_fault_is_found(tmp_path: Path, path: str, text: str, said: str) -> None:
@@ -75,8 +87,13 @@ def test_a_planted_fault_is_found(tmp_path: Path, path: str, text: str, said: st
 
 
 def test_a_cycle_within_a_room_is_found(tmp_path: Path) -> None:
-    files = {"losses/one.py": "import losses.two\n", "losses/two.py": "def late():\n    import losses.one\n"}
-    assert faults(scratch(tmp_path, SOUND | files)) == ["a cycle: losses.one -> losses.two -> losses.one"]
+    files = {
+        "debias/losses/one.py": "import debias.losses.two\n",
+        "debias/losses/two.py": "def late():\n    import debias.losses.one\n",
+    }
+    assert faults(scratch(tmp_path, SOUND | files)) == [
+        "a cycle: debias.losses.one -> debias.losses.two -> debias.losses.one"
+    ]
 
 
 def test_cycles() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-import main
-from catalogue import RUN_SETTINGS, known_settings
-from config import NAMED_CONFIGS, resolve
-from data.registry import DATASETS
-from stages.methods import command_of
-from stages.recipes import RECIPES, STAGES
-from training.code import ROOT
+from debias import main
+from debias.catalogue import RUN_SETTINGS, known_settings
+from debias.config import NAMED_CONFIGS, resolve
+from debias.data.registry import DATASETS
+from debias.stages.methods import command_of
+from debias.stages.recipes import RECIPES, STAGES
+from debias.training.code import ROOT
 
 
 @pytest.mark.parametrize(

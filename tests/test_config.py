@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from catalogue import RUN_SETTINGS, known_settings
-from config import NAMED_CONFIGS, Defaults, check_settings, resolve
-from data.registry import DATASETS
-from errors import UserError
-from stages.recipes import RECIPES, STAGES
+from debias.catalogue import RUN_SETTINGS, known_settings
+from debias.config import NAMED_CONFIGS, Defaults, check_settings, resolve
+from debias.data.registry import DATASETS
+from debias.errors import UserError
+from debias.stages.recipes import RECIPES, STAGES
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import data as benchmark
 from benchmarks import photos
-from data.generated.corruptions import CORRUPTIONS
-from errors import UserError
+from debias.data.generated.corruptions import CORRUPTIONS
+from debias.errors import UserError
 
 TINY = ("--images", "60", "--repeats", "1", "--threads", "1")
 

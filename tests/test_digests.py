@@ -2,7 +2,7 @@
 
 import hashlib
 
-from digests import digest, digest_of, digest_of_file
+from debias.digests import digest, digest_of, digest_of_file
 
 
 def test_digest():

@@ -3,7 +3,7 @@
 import socket
 import urllib.request
 
-from downloads import TIMEOUT, fetch
+from debias.downloads import TIMEOUT, fetch
 
 
 def test_a_server_that_says_nothing_is_given_up(tmp_path, monkeypatch):

@@ -232,9 +232,9 @@ def test_omniboard_finds_or_starts_a_database(project: "Project", url: str) -> N
     assert all("--host 127.0.0.1 --port 1234 --storage-path my runs/database" in line for line in starts)
     calls = [line for line in project.log if not line.startswith(("uv", "secantusd-py", "npm"))][1:]
     assert calls == [
-        f"python -m tracking.mongo.browse wait MONGO_URL={used}",
+        f"python -m debias.tracking.mongo.browse wait MONGO_URL={used}",
         f"python main.py sync with store=my runs MONGO_URL={used}",
-        f"python -m tracking.mongo.browse columns MONGO_URL={used}",
+        f"python -m debias.tracking.mongo.browse columns MONGO_URL={used}",
         f"node -r ./scripts/loopback.cjs node_modules/.bin/omniboard MONGO_URI={used}",
     ]
 

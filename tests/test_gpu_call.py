@@ -17,8 +17,8 @@ from benchmarks.gpu import cases, checks, folders, only_gpu, phases, timing, tra
 from benchmarks.gpu.record import FILE, Record
 from benchmarks.gpu.sides import BAD_FORK, Side, concurrently, start
 from benchmarks.gpu.table import render
-from config import NAMED_CONFIGS, resolve
-from stages.recipes import RECIPES, STAGES
+from debias.config import NAMED_CONFIGS, resolve
+from debias.stages.recipes import RECIPES, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 

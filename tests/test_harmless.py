@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from harmless import cell, plain, uncell
+from debias.harmless import cell, plain, uncell
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.recipes import RECIPES
+from debias.stages.recipes import RECIPES
 from tests.killing import event_name, run_seeds, run_watched
 from tests.pipeline import TINY, same, short
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from errors import UserError
-from metrics import GroupMatrix, average_precision, precision_recall, prediction_counts, roc_area
-from vocabulary import FIGURES, GROUP_FIGURES
+from debias.errors import UserError
+from debias.metrics import GroupMatrix, average_precision, precision_recall, prediction_counts, roc_area
+from debias.vocabulary import FIGURES, GROUP_FIGURES
 
 
 def matrix(hits, counts, ties=None):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from catalogue import known_settings
-from config import NAMED_CONFIGS
-from stages.recipes import STAGES
+from debias.catalogue import known_settings
+from debias.config import NAMED_CONFIGS
+from debias.stages.recipes import STAGES
 
 TEXT = (Path(__file__).parent.parent / "docs" / "migration.md").read_text(encoding="utf-8")
 

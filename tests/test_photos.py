@@ -7,8 +7,8 @@ import signal
 import pytest
 import torch
 
-import main
-from models.export import load_model
+from debias import main
+from debias.models.export import load_model
 from tests import photos
 from tests.exported import probabilities
 from tests.pipeline import method_with, run_and_die, same, short

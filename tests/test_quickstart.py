@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tracking.folders import read_runs
+from debias.tracking.folders import read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from errors import UserError
-from rawfiles import read_regular, read_text, table_rows
+from debias.errors import UserError
+from debias.rawfiles import read_regular, read_text, table_rows
 
 
 def special(path, kind):

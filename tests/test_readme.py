@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import main
-import results
-from commands.review import parse
-from data.generated.biased import VALIDATIONS
+from debias import main, results
+from debias.commands.review import parse
+from debias.data.generated.biased import VALIDATIONS
+from debias.stages.recipes import RECIPES, STAGES, stages_of
+from debias.tracking.results.gather import Filter
 from scripts.reference import with_methods
-from stages.recipes import RECIPES, STAGES, stages_of
 from tests.pipeline import short
-from tracking.results.gather import Filter
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import main
+from debias import main
 from tests.pipeline import run_and_die, same
 
 ZIP = Path(os.environ.get("DATA_DIR", "")) / "cifar10_jpeg.zip"

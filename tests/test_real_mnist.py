@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import main
-from catalogue import RUN_SETTINGS
-from data.loading import load_task
-from data.split import Split
+from debias import main
+from debias.catalogue import RUN_SETTINGS
+from debias.data.loading import load_task
+from debias.data.split import Split
 from tests.pipeline import empty_pictures
 
 LIMIT = 6000

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from catalogue import RUN_SETTINGS, known_settings
-from config import NAMED_CONFIGS
-from data.generated.colored import PALETTE
-from data.registry import DATASETS
-from models.registry import BACKBONES
+from debias.catalogue import RUN_SETTINGS, known_settings
+from debias.config import NAMED_CONFIGS
+from debias.data.generated.colored import PALETTE
+from debias.data.registry import DATASETS
+from debias.models.registry import BACKBONES
+from debias.stages.recipes import RECIPES, STAGES
 from scripts.draw_bias import chosen, draw
 from scripts.reference import REFERENCE, ROOT, reference
-from stages.recipes import RECIPES, STAGES
 
 TEXT = (ROOT / REFERENCE).read_text(encoding="utf-8")
 

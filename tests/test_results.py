@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import results
-from commands.results.files import DOCUMENTS
+from debias import results
+from debias.commands.results.files import DOCUMENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 

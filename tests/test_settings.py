@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from catalogue import concerns, decides, default_for, documentation, known_settings
-from data.kinds import KINDS
-from data.registry import DATASETS
-from data.settings import DATA_SETTINGS
-from errors import UserError
-from settings import Setting, nearest
-from stages.recipes import RECIPES
+from debias.catalogue import concerns, decides, default_for, documentation, known_settings
+from debias.data.kinds import KINDS
+from debias.data.registry import DATASETS
+from debias.data.settings import DATA_SETTINGS
+from debias.errors import UserError
+from debias.settings import Setting, nearest
+from debias.stages.recipes import RECIPES
 
 KNOWN = known_settings()
 

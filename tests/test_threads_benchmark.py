@@ -1,12 +1,11 @@
 """The benchmark of threads on a busy machine measures what it says; times are never compared with anything."""
 
-import waiting
-
 import json
 
 import pytest
 
 from benchmarks import threads
+from debias import waiting
 
 SMALL = ("--rounds", "1", "--seconds", "0.01", "--batch", "8", "--threads", "1", "--others", "0", "1")
 

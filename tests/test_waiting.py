@@ -1,13 +1,13 @@
 """How threads wait is chosen before torch is loaded, unless the user has chosen."""
 
-import waiting
-
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from debias import waiting
 
 ROOT = Path(__file__).resolve().parent.parent
 ENTRIES = [
@@ -44,7 +44,7 @@ def told(module: str, **variables: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("module", [*ENTRIES, "sweeps.engines.worker"])
+@pytest.mark.parametrize("module", [*ENTRIES, "debias.sweeps.engines.worker"])
 def test_every_program_and_workers_elsewhere_have_chosen_before_torch_is_loaded(module: str) -> None:
     assert told(module) == ["None", waiting.POLICY["GOMP_SPINCOUNT"]]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.artifacts import Artifact
+from debias.training.artifacts import Artifact
 
 
 def states(outcome):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.throughput import CASES, Case, recipe_with, run_stage, settings_for, synthetic_task
-from data.split import Task
-from stages.recipes import RECIPES, STAGES
-from training.artifacts import TrainedBranches, TrainedModel, to_plain
-from training.walk import Outcome
+from debias.data.split import Task
+from debias.stages.recipes import RECIPES, STAGES
+from debias.training.artifacts import TrainedBranches, TrainedModel, to_plain
+from debias.training.walk import Outcome
 
 # What the card is wanted for most comes first; the other stages that train follow.
 FIRST = ("branches", "distill", "lff", "lntl", "end", "fisher", "pretrain", "prune", "finetune")

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-import main
 from benchmarks.gpu import only_gpu
 from benchmarks.gpu.cases import difference, one_epoch, order, tensors_of
 from benchmarks.gpu.folders import stored_result
 from benchmarks.gpu.record import Call
 from benchmarks.gpu.sides import Side, concurrently, tail
-from stages.recipes import RECIPES
-from training.machine import device_name, prepare_cpu
+from debias import main
+from debias.stages.recipes import RECIPES
+from debias.training.machine import device_name, prepare_cpu
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_TESTS = 5  # pytest's exit status

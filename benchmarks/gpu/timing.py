@@ -16,9 +16,9 @@ from benchmarks.gpu.cases import case_of, difference, images, one_epoch, order, 
 from benchmarks.gpu.checks import seconds_of
 from benchmarks.gpu.record import Call
 from benchmarks.replicas import at_once, one_seed
-from models.branches import build_branches
-from training.machine import prepare_cpu
-from training.optimisers import make_optimiser
+from debias.models.branches import build_branches
+from debias.training.machine import prepare_cpu
+from debias.training.optimisers import make_optimiser
 
 EPOCHS = 3  # the first is not counted
 # A stage with another network, where convolutions decide.

@@ -13,13 +13,13 @@ from benchmarks.gpu.checks import run_words
 from benchmarks.gpu.folders import epochs_of, figures_of, stored_result
 from benchmarks.gpu.record import Call
 from benchmarks.gpu.sides import Side, concurrently, tail
-from config import Defaults, resolve
-from data.loading import load_task
-from stages.recipes import stages_of
-from training.machine import prepare_cpu
-from training.replicas import run_replicas
-from training.store import Store
-from training.walk import run_stages
+from debias.config import Defaults, resolve
+from debias.data.loading import load_task
+from debias.stages.recipes import stages_of
+from debias.training.machine import prepare_cpu
+from debias.training.replicas import run_replicas
+from debias.training.store import Store
+from debias.training.walk import run_stages
 
 SKEWS, SEEDS = (0.005, 0.01, 0.02, 0.05), (1, 2, 3, 4, 5)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from diagnosis import look
-from stages.recipes import STAGES
-from stages.shortcut import Shortcut
+from debias.diagnosis import look
+from debias.stages.recipes import STAGES
+from debias.stages.shortcut import Shortcut
 
 
 @pytest.fixture(autouse=True)

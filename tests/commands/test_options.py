@@ -3,8 +3,8 @@
 import pytest
 from docopt import DocoptExit
 
-from commands.experiment import build, check_words
-from errors import UserError
+from debias.commands.experiment import build, check_words
+from debias.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,6 @@ def test_a_dash_is_no_command(whole):
 )
 def test_one_line_says_which_of_several_values_count(whole, monkeypatch, words, which):
     said = []
-    monkeypatch.setattr("commands.words.say", said.append)
+    monkeypatch.setattr("debias.commands.words.say", said.append)
     check_words(whole, ["with", *words])
     assert said == ([] if which is None else [f"given more than once, of which the last counts: {which}"])

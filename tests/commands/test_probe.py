@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from commands.probe import probe_table
-from models.branches import Branches
-from models.checkpoint import load_read_outs
+from debias.commands.probe import probe_table
+from debias.models.branches import Branches
+from debias.models.checkpoint import load_read_outs
 from tests.pipeline import short
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from commands.samples import captions, in_turn, sample_sheets, shown
-from data.split import Split
+from debias.commands.samples import captions, in_turn, sample_sheets, shown
+from debias.data.split import Split
 from tests.sheets import sheet_on
 
 

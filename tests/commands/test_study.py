@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import main
-from diagnosis import look
-from models.resnet import CifarResNet
+from debias import main
+from debias.diagnosis import look
+from debias.models.resnet import CifarResNet
 
 EACH, SIDE = 150, 32
 

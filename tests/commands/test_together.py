@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from commands.together import at_most, train_runs
-from data.loading import load_task
-from errors import UserError
-from stages.recipes import stages_of
+from debias.commands.together import at_most, train_runs
+from debias.data.loading import load_task
+from debias.errors import UserError
+from debias.stages.recipes import stages_of
+from debias.training.replicas import run_replicas
+from debias.training.store import Store
 from tests.pipeline import short
-from training.replicas import run_replicas
-from training.store import Store
 
 CPU = torch.device("cpu")
 

@@ -10,19 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import main
-from commands.leavings import accuracy_series
-from data.batches import Batches
-from stages.pretrain import Pretrain
-from stages.recipes import STAGES
-from sweeps.drive import result_of
+from debias import main
+from debias.commands.leavings import accuracy_series
+from debias.data.batches import Batches
+from debias.stages.pretrain import Pretrain
+from debias.stages.recipes import STAGES
+from debias.sweeps.drive import result_of
+from debias.tracking.curves import final_curves
+from debias.tracking.folders import read_runs
+from debias.tracking.results.listing import last_figures
+from debias.tracking.results.records import read_records, write_records
+from debias.tracking.results.summary import final_figures
+from debias.training.loop import Loop
 from tests.pipeline import TINY, same, short
-from tracking.curves import final_curves
-from tracking.folders import read_runs
-from tracking.results.listing import last_figures
-from tracking.results.records import read_records, write_records
-from tracking.results.summary import final_figures
-from training.loop import Loop
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

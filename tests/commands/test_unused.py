@@ -2,8 +2,8 @@
 
 import pytest
 
-from commands.unused import unused_settings
-from stages.recipes import stages_of
+from debias.commands.unused import unused_settings
+from debias.stages.recipes import stages_of
 
 
 def unused(tiny, *words, command="train"):

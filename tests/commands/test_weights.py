@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from commands import weights
-from commands.weights import as_trained
-from data.preparation import Preparation
-from errors import UserError
-from models.description import Description
+from debias.commands import weights
+from debias.commands.weights import as_trained
+from debias.data.preparation import Preparation
+from debias.errors import UserError
+from debias.models.description import Description
 
 DIGITS = tuple(str(number) for number in range(10))
 SPEC = {"backbone": "mlp3", "shape": [3, 28, 28], "classes": 10}

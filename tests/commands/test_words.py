@@ -3,9 +3,9 @@
 import pytest
 from sacred.arg_parser import get_config_updates
 
-from catalogue import known_settings
-from commands.words import PATHS, as_given
-from errors import UserError
+from debias.catalogue import known_settings
+from debias.commands.words import PATHS, as_given
+from debias.errors import UserError
 
 
 @pytest.mark.parametrize("text", ["2024_01", "123", "1e3", "True", "1j", "-5", "0x10"])

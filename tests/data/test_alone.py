@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from data.operators import OPERATORS
-from data.operators.base import combined, moved
-from data.properties.alone import logits_by, operator_of, telling_alone
-from data.properties.prediction import scores_of
+from debias.data.operators import OPERATORS
+from debias.data.operators.base import combined, moved
+from debias.data.properties.alone import logits_by, operator_of, telling_alone
+from debias.data.properties.prediction import scores_of
 
 SIDE = 32
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import RandomResizedCrop
 
-from data.augment import AUGMENTATIONS, VIEWS, _resample, blocks, crop_flip, flip, resized_crop_flip
+from debias.data.augment import AUGMENTATIONS, VIEWS, _resample, blocks, crop_flip, flip, resized_crop_flip
 
 # Of views of features one is drawn: those have tests in tests/features.
 OF_IMAGES = [name for name in AUGMENTATIONS if name != VIEWS]

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from data.augment import crop_flip
-from data.batches import Batches
-from data.split import Split
-from errors import UserError
+from debias.data.augment import crop_flip
+from debias.data.batches import Batches
+from debias.data.split import Split
+from debias.errors import UserError
 
 
 def make_split(n: int = 50) -> Split:

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from data.cache import cached, key_of
-from errors import UserError
+from debias.data.cache import cached, key_of
+from debias.errors import UserError
 
 KEY = "ab" * 32
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.known import CHANGED, GONE, Found, KnownFiles
+from debias.data.known import CHANGED, GONE, Found, KnownFiles
 
 FILES = ["p/train/cow/1.jpg", "p/train/cow/2.jpg", "p/train/camel/1.jpg", "p/train/camel/2.jpg", "p/more/cow/2.jpg"]
 DIGESTS = ["aa", "bb", "cc", "dd", "bb"]

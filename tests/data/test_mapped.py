@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.batches import Batches
-from data.mapped import MappedImages, free_memory
-from data.split import Split, hold_out
+from debias.data.batches import Batches
+from debias.data.mapped import MappedImages, free_memory
+from debias.data.split import Split, hold_out
 
 
 @pytest.fixture

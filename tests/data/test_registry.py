@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from data.generated import colored
-from data.loading import load_task
-from data.photos import imagesets
-from data.registry import DATASETS
-from data.sources.digits import digits
-from data.sources.idx import IDX_FILES, mnist
-from errors import UserError
+from debias.data.generated import colored
+from debias.data.loading import load_task
+from debias.data.photos import imagesets
+from debias.data.registry import DATASETS
+from debias.data.sources.digits import digits
+from debias.data.sources.idx import IDX_FILES, mnist
+from debias.errors import UserError
 from tests.data.sources.test_cifar import write_tree
 from tests.pipeline import written
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.reviewed import MARKS, left_out, suspect_by
+from debias.data.reviewed import MARKS, left_out, suspect_by
 
 
 @pytest.mark.parametrize(

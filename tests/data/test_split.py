@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from data.split import Split, Task, hold_out
-from errors import UserError
+from debias.data.split import Split, Task, hold_out
+from debias.errors import UserError
 
 
 def make_split(target: list[int]) -> Split:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.split import Split, Task
-from data.ties import find_ties, is_diagonal, order_of, ties_notes
+from debias.data.split import Split, Task
+from debias.data.ties import find_ties, is_diagonal, order_of, ties_notes
 
 
 @pytest.mark.parametrize(

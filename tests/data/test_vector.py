@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from data.batches import Batches
-from data.split import Split, Task, hold_out
+from debias.data.batches import Batches
+from debias.data.split import Split, Task, hold_out
 
 
 def make_split(n: int = 40) -> Split:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from data.properties.looked_at import is_grey, reduced
-from data.split import Split, Task
-from diagnosis.prepare import prepared
-from errors import UserError
+from debias.data.properties.looked_at import is_grey, reduced
+from debias.data.split import Split, Task
+from debias.diagnosis.prepare import prepared
+from debias.errors import UserError
 
 
 def task_of(counts: list[int], side: int = 8, channels: int = 3) -> Task:

@@ -3,9 +3,9 @@
 import torch
 from PIL import Image
 
-from data.properties.descriptors import image_properties
-from data.properties.prediction import predicted
-from diagnosis.files import file_properties
+from debias.data.properties.descriptors import image_properties
+from debias.data.properties.prediction import predicted
+from debias.diagnosis.files import file_properties
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:

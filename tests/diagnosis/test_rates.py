@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.operators import CONTROL, OPERATORS
-from data.properties.intervals import Share, beyond
-from data.properties.prediction import Predicted
-from diagnosis.rates import Moved, draw_pairs, measure
-from diagnosis.verdict import convincing, judge, plain_words
+from debias.data.operators import CONTROL, OPERATORS
+from debias.data.properties.intervals import Share, beyond
+from debias.data.properties.prediction import Predicted
+from debias.diagnosis.rates import Moved, draw_pairs, measure
+from debias.diagnosis.verdict import convincing, judge, plain_words
 
 
 def test_wilson_intervals_against_published_values() -> None:

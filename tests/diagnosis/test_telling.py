@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from data.operators import OPERATORS
-from data.properties.descriptors import DESCRIPTORS, image_properties
-from data.properties.intervals import Share
-from data.properties.prediction import Predicted, predicted
-from data.properties.telling import ALONE
-from diagnosis.rates import Moved
-from diagnosis.verdict import judge, telling
+from debias.data.operators import OPERATORS
+from debias.data.properties.descriptors import DESCRIPTORS, image_properties
+from debias.data.properties.intervals import Share
+from debias.data.properties.prediction import Predicted, predicted
+from debias.data.properties.telling import ALONE
+from debias.diagnosis.rates import Moved
+from debias.diagnosis.verdict import judge, telling
 
 NUMBERS = {"sharpness": 1, "noise": 1, "mean colour": 3, "border colour": 3, "compression": 24, "spectrum": 8}
 CORNER, MIDDLE = "the lower right corner", "the middle of the image"

@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data.mapped import MappedImages
-from errors import UserError
-from features import embed
-from features.embed import Embedder, Rows, embedded, view
-from features.source import Source, find_source
-from models.embedders import Embedding
-from models.onfeatures import EARLY
-from models.resnet import CifarResNet
+from debias.data.mapped import MappedImages
+from debias.errors import UserError
+from debias.features import embed
+from debias.features.embed import Embedder, Rows, embedded, view
+from debias.features.source import Source, find_source
+from debias.models.embedders import Embedding
+from debias.models.onfeatures import EARLY
+from debias.models.resnet import CifarResNet
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -82,8 +82,8 @@ def test_threads_change_nothing_but_the_time(source, tmp_path):
 KILLED = """
 import os, signal, sys
 import torch
-from features import embed
-from features.source import find_source
+from debias.features import embed
+from debias.features.source import find_source
 embed._ROWS = 8
 write = embed.Rows.write
 def dying(self, names, rows):

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import main
-from config import Defaults, choice_of, resolve
-from features import choice, source
-from features.choice import choose
-from models.export import load_model
-from models.resnet import CifarResNet
+from debias import main
+from debias.config import Defaults, choice_of, resolve
+from debias.features import choice, source
+from debias.features.choice import choose
+from debias.models.export import load_model
+from debias.models.resnet import CifarResNet
 from tests.exported import probabilities
 from tests.photos import class_folders
 

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
-from errors import UserError
-from features import source as sources
-from features.source import find_source, local_file, remedy
-from models.embedders import KNOWN, Embedding, fresh
-from models.resnet import CifarResNet
+from debias.errors import UserError
+from debias.features import source as sources
+from debias.features.source import find_source, local_file, remedy
+from debias.models.embedders import KNOWN, Embedding, fresh
+from debias.models.resnet import CifarResNet
 
 
 def find(text, tmp_path):

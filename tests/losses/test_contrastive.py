@@ -4,8 +4,8 @@ from typing import Literal
 import pytest
 import torch
 
-from errors import UserError
-from losses.contrastive import supervised_contrastive
+from debias.errors import UserError
+from debias.losses.contrastive import supervised_contrastive
 
 
 def one_pair_at_a_time(features, target, flag, mask, temperature) -> float:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from losses.disentangle import disentangling, seen_by_each
+from debias.losses.disentangle import disentangling, seen_by_each
 
 
 def test_each_classifier_moves_its_own_encoder() -> None:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from errors import UserError
-from losses.end import entangle_disentangle
+from debias.errors import UserError
+from debias.losses.end import entangle_disentangle
 
 
 def by_pairs(features: Tensor, target: Tensor, bias: Tensor, half: bool = False) -> tuple[float, float]:

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.contrastive import supervised_contrastive
-from losses.disentangle import disentangling
-from losses.end import entangle_disentangle
-from losses.gce import confident_cross_entropy, gce, gce_lff
-from losses.group import group_dro, group_losses
-from losses.logit_correction import class_means, corrected_cross_entropy, minority_partners, moved_prior
-from losses.poe import distillation
-from losses.reweight import bias_balanced, class_members, class_normalised, ema_update_, relative_difficulty
+from debias.losses.contrastive import supervised_contrastive
+from debias.losses.disentangle import disentangling
+from debias.losses.end import entangle_disentangle
+from debias.losses.gce import confident_cross_entropy, gce, gce_lff
+from debias.losses.group import group_dro, group_losses
+from debias.losses.logit_correction import class_means, corrected_cross_entropy, minority_partners, moved_prior
+from debias.losses.poe import distillation
+from debias.losses.reweight import bias_balanced, class_members, class_normalised, ema_update_, relative_difficulty
 
 TARGET = [0, 1, 2, 0, 1, 2]
 BIAS = [0, 1, 2, 1, 1, 0]

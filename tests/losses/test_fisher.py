@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from losses.fisher import (
+from debias.losses.fisher import (
     CEILING,
     ESTIMATIONS,
     LEAST,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from errors import UserError
-from losses.gce import confident_cross_entropy, gce, gce_lff
+from debias.errors import UserError
+from debias.losses.gce import confident_cross_entropy, gce, gce_lff
 
 # Class probabilities 1/4 3/4 and 1/2 1/2; the labels have 1/4 and 1/2.
 LOGITS = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])

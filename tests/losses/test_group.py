@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from losses.group import group_dro, group_losses
+from debias.losses.group import group_dro, group_losses
 
 
 def test_mean_of_each_group_and_zero_for_an_absent_one() -> None:

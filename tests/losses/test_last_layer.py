@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from losses.last_layer import balanced_subset, doubted_weights, pulled_back, sparse_logistic
+from debias.losses.last_layer import balanced_subset, doubted_weights, pulled_back, sparse_logistic
 
 
 def test_images_that_are_doubted_weigh_more() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from losses.lntl import bias_accuracy, bias_loss, negative_entropy, reverse_gradient
+from debias.losses.lntl import bias_accuracy, bias_loss, negative_entropy, reverse_gradient
 
 LOG = math.log
 

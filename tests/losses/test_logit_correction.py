@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from losses.logit_correction import (
+from debias.losses.logit_correction import (
     class_means,
     corrected_cross_entropy,
     minority_partners,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import kl_div, log_softmax, softmax
 
-from errors import UserError
-from losses.poe import distillation
+from debias.errors import UserError
+from debias.losses.poe import distillation
 
 
 def test_value_by_hand() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from errors import UserError
-from losses.reweight import (
+from debias.errors import UserError
+from debias.losses.reweight import (
     UNSEEN,
     bias_balanced,
     class_maximum,

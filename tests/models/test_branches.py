@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from errors import UserError
-from models.backbone import Backbone
-from models.branches import Branches, build_branches
-from models.mlp import MLP
-from models.registry import seeded
+from debias.errors import UserError
+from debias.models.backbone import Backbone
+from debias.models.branches import Branches, build_branches
+from debias.models.mlp import MLP
+from debias.models.registry import seeded
 
 SPEC = {"shallow": "mlp3", "deep": "mlp5", "shape": [3, 6, 5], "classes": 4}
 

@@ -10,11 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from errors import UserError
-from models.branches import build_branches
-from models.checkpoint import load_read_outs, save_weights
-from models.registry import build_classifier, seeded
-from training.artifacts import State, TrainedBranches, TrainedModel
+from debias.errors import UserError
+from debias.models.branches import build_branches
+from debias.models.checkpoint import load_read_outs, save_weights
+from debias.models.registry import build_classifier, seeded
+from debias.training.artifacts import State, TrainedBranches, TrainedModel
 
 SHAPE = (3, 4, 5)
 CLASSES = 6

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.cnn import CNN
-from models.gates import add_gates
-from models.registry import build_classifier, seeded
+from debias.models.cnn import CNN
+from debias.models.gates import add_gates
+from debias.models.registry import build_classifier, seeded
 
 SPEC = {"backbone": "cnn", "shape": [3, 28, 28], "classes": 10}
 

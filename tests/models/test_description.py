@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from errors import UserError
-from models.description import Wrong, check_spec, read_json, read_texts
+from debias.errors import UserError
+from debias.models.description import Wrong, check_spec, read_json, read_texts
 
 SPEC = {"backbone": "mlp3", "shape": [3, 28, 28], "classes": 2, "read_out": "model"}
 GOOD = {

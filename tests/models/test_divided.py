@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from models.divided import Divided
-from models.mlp import MLP
-from models.registry import build_backbone, seeded
+from debias.models.divided import Divided
+from debias.models.mlp import MLP
+from debias.models.registry import build_backbone, seeded
 
 
 def test_hand_computed_features() -> None:

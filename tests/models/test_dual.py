@@ -1,7 +1,7 @@
 import torch
 
-from models.dual import Dual
-from models.mlp import MLP
+from debias.models.dual import Dual
+from debias.models.mlp import MLP
 
 
 def test_features_of_both_side_by_side() -> None:

@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from errors import UserError
-from models import export
-from models.branches import build_branches
-from models.checkpoint import load_read_outs, save_weights
-from models.export import final_model, load_model, write_model
-from models.registry import build_classifier, seeded
-from training.artifacts import TrainedBranches, TrainedModel
+from debias.errors import UserError
+from debias.models import export
+from debias.models.branches import build_branches
+from debias.models.checkpoint import load_read_outs, save_weights
+from debias.models.export import final_model, load_model, write_model
+from debias.models.registry import build_classifier, seeded
+from debias.training.artifacts import TrainedBranches, TrainedModel
 
 SHAPE = (3, 16, 16)
 BRANCHES = {"shallow": "mlp3", "deep": "mlp5", "shape": list(SHAPE), "classes": 2}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from errors import UserError
-from models.gates import Sampling, add_gates, apply_mask, fold_mask
+from debias.errors import UserError
+from debias.models.gates import Sampling, add_gates, apply_mask, fold_mask
 
 SAMPLINGS: list[Sampling] = ["textbook", "reference"]
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, max_pool2d
 
-from errors import UserError
-from models.lenet import EntryConv2d, LeNet
-from models.registry import build_classifier
+from debias.errors import UserError
+from debias.models.lenet import EntryConv2d, LeNet
+from debias.models.registry import build_classifier
 
 
 def test_the_published_number_of_weights():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from errors import UserError
-from models.lntl import ColourPredictors, ConvNet
-from models.registry import build_classifier
+from debias.errors import UserError
+from debias.models.lntl import ColourPredictors, ConvNet
+from debias.models.registry import build_classifier
 
 
 def size(module: nn.Module) -> int:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.mlp import MLP
+from debias.models.mlp import MLP
 
 
 def test_hand_computed_features() -> None:

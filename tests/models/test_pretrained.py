@@ -6,10 +6,10 @@ import pytest
 import torch
 from torchvision.models import ResNet18_Weights, resnet18
 
-from errors import UserError
-from models.pretrained import FILE, URL, find_weights, start_from, starts_from_imagenet
-from models.registry import BACKBONES, build_backbone
-from models.resnet import ResNet18
+from debias.errors import UserError
+from debias.models.pretrained import FILE, URL, find_weights, start_from, starts_from_imagenet
+from debias.models.registry import BACKBONES, build_backbone
+from debias.models.resnet import ResNet18
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from errors import UserError
-from models.registry import BACKBONES, Classifier, build_backbone, build_classifier, seeded
+from debias.errors import UserError
+from debias.models.registry import BACKBONES, Classifier, build_backbone, build_classifier, seeded
 
 SHAPE = (3, 44, 44)  # large enough for each of them
 

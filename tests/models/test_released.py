@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from errors import UserError
-from models.checkpoint import load_read_outs
+from debias.errors import UserError
+from debias.models.checkpoint import load_read_outs
 
 SHAPE = (3, 4, 5)
 CLASSES = 6

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.gates import add_gates
-from models.registry import build_backbone, build_classifier, seeded
-from models.resnet import Block, CifarResNet, ResNet18
+from debias.models.gates import add_gates
+from debias.models.registry import build_backbone, build_classifier, seeded
+from debias.models.resnet import Block, CifarResNet, ResNet18
 
 CIFAR = (3, 32, 32)
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from errors import UserError
-from models.branches import build_branches
-from models.registry import build_backbone
+from debias.errors import UserError
+from debias.models.branches import build_branches
+from debias.models.registry import build_backbone
 
 
 def convolutions(name: str, side: int) -> list[tuple[int, int, int]]:

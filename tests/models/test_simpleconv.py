@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.registry import build_classifier, seeded
-from models.simpleconv import SimpleConv
+from debias.models.registry import build_classifier, seeded
+from debias.models.simpleconv import SimpleConv
 
 
 def test_parameters_and_layers_are_those_published():

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import main
-from stages.recipes import RECIPES, STAGES
+from debias import main
+from debias.stages.recipes import RECIPES, STAGES
+from debias.training.loop import Loop
 from tests.photos import class_folders
 from tests.pipeline import short
 from tests.pretended.device import pretended
 from tests.pretended.marks import WrongDevice
 from tests.pretended.seen import Seen
-from training.loop import Loop
 
 BASE = ("limit=200", "skew=0.2", "device=cuda", "threads=1", "progress=False")
 DATA = {"lntl": "jitter_digits", "lntl_pretrained": "jitter_digits", "fisher": "bimodal_digits"}

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor
 
-from models.backbone import Backbone
-from models.registry import BACKBONES
+from debias.models.backbone import Backbone
+from debias.models.registry import BACKBONES
 
 
 class Faulty(Backbone):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from stages.recipes import STAGES
+from debias.stages.recipes import STAGES
 from tests.pretended.cases import CASES, run_case, trained_stages
 from tests.pretended.seen import ROOT, Seen
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from data.batches import Batch, Batches
+from debias.data.batches import Batch, Batches
+from debias.training.captured import Captured
+from debias.training.walk import Walk
 from tests.pretended.seen import Seen
-from training.captured import Captured
-from training.walk import Walk
 
 
 def watch(seen: Seen, patch: Callable[[Any, str, Any], None]) -> None:

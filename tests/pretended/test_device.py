@@ -5,13 +5,13 @@ import threading
 import pytest
 import torch
 
-from data.batches import Batches
+from debias.data.batches import Batches
+from debias.training.optimisers import OPTIMISERS
 from tests.pretended.cases import training
 from tests.pretended.conftest import Ran
 from tests.pretended.device import pretended
 from tests.pretended.faulty import plant
 from tests.pretended.marks import CPU, GPU, WrongDevice
-from training.optimisers import OPTIMISERS
 
 ERM = training("erm")
 
@@ -179,7 +179,7 @@ def test_an_error_planted_in_a_network_is_seen(monkeypatch, run, what):
 def test_positions_drawn_on_the_cpu_are_seen(monkeypatch, run):
     randperm = torch.randperm
     monkeypatch.setattr(torch, "randperm", lambda *args, device=None, **options: randperm(*args, **options))
-    _check_seen(run(ERM), "refused", "data/batches.py")
+    _check_seen(run(ERM), "refused", "debias/data/batches.py")
 
 
 @pytest.mark.recipe
@@ -191,14 +191,14 @@ def test_moments_that_lie_otherwise_than_weights_are_seen(monkeypatch, run):
             return super().step(closure)
 
     monkeypatch.setitem(OPTIMISERS, "sgd", Laid)
-    _check_seen(run(training("erm", "sgd")), "refused", "training/loop.py")
+    _check_seen(run(training("erm", "sgd")), "refused", "debias/training/loop.py")
 
 
 @pytest.mark.recipe
 def test_images_left_on_the_cpu_are_seen(monkeypatch, run):
     prepare = Batches.prepared
     monkeypatch.setattr(Batches, "prepared", lambda *args: prepare(*args).cpu())
-    _check_seen(run(ERM), "refused", "models/")
+    _check_seen(run(ERM), "refused", "debias/models/")
 
 
 def _check_seen(ran: Ran, kind: str, where: str) -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from debias.training.optimisers import make_optimiser
 from tests.pretended.device import pretended
 from tests.pretended.marks import WrongDevice
-from training.optimisers import make_optimiser
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.recipes import STAGES
+from debias.stages.recipes import STAGES
 from tests.pretended.cases import CASES
 from tests.pretended.faulty import plant
 from tests.pretended.launches import EAGER, counted, launches, recorded

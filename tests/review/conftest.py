@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from commands.review import load_session
-from config import resolve
-from data.loading import load_task
-from data.split import Task
-from review.server import HOST, Server
+from debias.commands.review import load_session
+from debias.config import resolve
+from debias.data.loading import load_task
+from debias.data.split import Task
+from debias.review.server import HOST, Server
+from debias.tracking.pictures.suspects import write_suspects
+from debias.training.artifacts import ConflictScore
 from tests import photos
-from tracking.pictures.suspects import write_suspects
-from training.artifacts import ConflictScore
 
 
 class Mined:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-import main
-from commands.review import OPTIONS, find_run, load_session, parse
-from data.reviewed import MARKS
-from errors import UserError
-from review.table import OF_FILES
+from debias import main
+from debias.commands.review import OPTIONS, find_run, load_session, parse
+from debias.data.reviewed import MARKS
+from debias.errors import UserError
+from debias.review.table import OF_FILES
+from debias.tracking.pictures.suspects import write_suspects
+from debias.training.artifacts import ConflictScore
 from tests.review.test_marks import start
-from tracking.pictures.suspects import write_suspects
-from training.artifacts import ConflictScore
 
 
 def refused(capsys, *words):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import main
-from data.mapped import MappedImages
-from models.resnet import CifarResNet
-from review.likeness import Likeness, coarse, main_directions, scaled
+from debias import main
+from debias.data.mapped import MappedImages
+from debias.models.resnet import CifarResNet
+from debias.review.likeness import Likeness, coarse, main_directions, scaled
 from tests.photos import class_folders
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from errors import UserError
-from review.marks import Marks
+from debias.errors import UserError
+from debias.review.marks import Marks
 
 ROOT = Path(__file__).resolve().parents[2]
 

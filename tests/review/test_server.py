@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from errors import UserError
-from review.server import HOST, MOST_BYTES, Server
+from debias.errors import UserError
+from debias.review.server import HOST, MOST_BYTES, Server
 
 
 @pytest.fixture
@@ -168,6 +168,6 @@ def test_the_disk_is_full(ask, monkeypatch):
     def fsync(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("review.marks.os.fsync", fsync)
+    monkeypatch.setattr("debias.review.marks.os.fsync", fsync)
     status, said, _ = ask("marks", {"marks": [{"id": 0, "mark": "fine"}]})
     assert status == 507 and "No space left" in said["error"] and ask("marks")[1]["marks"] == []

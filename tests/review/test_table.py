@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from errors import UserError
-from harmless import cell
-from review.items import Item
-from review.table import Mark, Row, as_text, read_marks
+from debias.errors import UserError
+from debias.harmless import cell
+from debias.review.items import Item
+from debias.review.table import Mark, Row, as_text, read_marks
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from data.split import Task
-from stages.recipes import STAGES
-from training.stage import Context
-from training.store import Store
+from debias.data.split import Task
+from debias.stages.recipes import STAGES
+from debias.training.stage import Context
+from debias.training.store import Store
 
 
 @pytest.fixture

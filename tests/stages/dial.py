@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.optim import SGD
 
-from data.batches import Batches
-from data.split import Split, Task
-from training.job import Job, Update
-from training.stage import Context
-from training.store import StageFolder
+from debias.data.batches import Batches
+from debias.data.split import Split, Task
+from debias.training.job import Job, Update
+from debias.training.stage import Context
+from debias.training.store import StageFolder
 
 # One image of every group: both aligned ones first.
 TARGET, BIAS = [0, 1, 0, 1], [0, 1, 1, 0]

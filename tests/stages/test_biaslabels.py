@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from errors import UserError
-from models.registry import build_classifier
-from stages.recipes import STAGES
+from debias.errors import UserError
+from debias.models.registry import build_classifier
+from debias.stages.recipes import STAGES
+from debias.training.evaluation import map_images
 from tests.pipeline import same, short
-from training.evaluation import map_images
 
 N = 480
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from data.batches import Batches
-from errors import UserError
-from models.branches import build_branches
-from models.registry import build_classifier
-from stages import branches as module
+from debias.data.batches import Batches
+from debias.errors import UserError
+from debias.models.branches import build_branches
+from debias.models.registry import build_classifier
+from debias.stages import branches as module
+from debias.training.job import Fitted
 from tests.pipeline import short
-from training.job import Fitted
 
 # A learning rate of 0 keeps the first weights, which the artifact then holds: what is computed from them is known.
 STILL = ("branches.learning_rate=0", "branches.weight_decay=0", "branches.epochs=1")

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from errors import UserError
-from models.registry import build_classifier
+from debias.errors import UserError
+from debias.models.registry import build_classifier
+from debias.training.evaluation import map_images
+from debias.training.loop import fit_alone
 from tests.pipeline import same, short
-from training.evaluation import map_images
-from training.loop import fit_alone
 
 N = 480
 

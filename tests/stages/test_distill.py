@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from data import augment
-from data.batches import Batches
-from errors import UserError
-from models.branches import build_branches
-from models.registry import build_classifier
+from debias.data import augment
+from debias.data.batches import Batches
+from debias.errors import UserError
+from debias.models.branches import build_branches
+from debias.models.registry import build_classifier
 from tests.pipeline import same, short
 
 STILL = ("distill.learning_rate=0", "distill.weight_decay=0", "distill.epochs=1", "distill.batch_size=480")

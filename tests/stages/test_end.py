@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from losses.end import entangle_disentangle
-from models.registry import build_classifier
-from stages.common.classifier import step_decay
+from debias.losses.end import entangle_disentangle
+from debias.models.registry import build_classifier
+from debias.stages.common.classifier import step_decay
+from debias.training.evaluation import map_images
 from tests.pipeline import same, short
-from training.evaluation import map_images
 
 N = 480
 STILL = ("end.learning_rate=0", "end.weight_decay=0", f"end.batch_size={N}", "end.epochs=1")

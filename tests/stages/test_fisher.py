@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from config import NAMED_CONFIGS
-from losses.fisher import METHODS
-from stages.fisher import information_figures, noise_size, perturbed_rows
-from stages.recipes import STAGES
+from debias.config import NAMED_CONFIGS
+from debias.losses.fisher import METHODS
+from debias.stages.fisher import information_figures, noise_size, perturbed_rows
+from debias.stages.recipes import STAGES
 from tests.pipeline import same, short
 
 BIMODAL = ("dataset=bimodal_digits", "valid_fraction=0.0")

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from errors import UserError
-from losses.last_layer import balanced_subset
-from models.registry import build_classifier
-from randomness import stream
+from debias.errors import UserError
+from debias.losses.last_layer import balanced_subset
+from debias.models.registry import build_classifier
+from debias.randomness import stream
+from debias.training.evaluation import map_images
+from debias.training.loop import fit_alone
 from tests.pipeline import same, short
-from training.evaluation import map_images
-from training.loop import fit_alone
 
 
 class Spy:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from models.registry import build_classifier
+from debias.models.registry import build_classifier
+from debias.training.evaluation import map_images
+from debias.training.loop import fit_alone
 from tests.pipeline import same, short
-from training.evaluation import map_images
-from training.loop import fit_alone
 
 N = 480
 

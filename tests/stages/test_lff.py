@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from data.batches import Batches
-from models.registry import build_classifier
+from debias.data.batches import Batches
+from debias.models.registry import build_classifier
+from debias.training.evaluation import map_images
 from tests.pipeline import same, short
-from training.evaluation import map_images
 
 N = 480
 

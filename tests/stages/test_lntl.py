@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from catalogue import default_for
-from errors import UserError
-from models.registry import build_classifier
+from debias.catalogue import default_for
+from debias.errors import UserError
+from debias.models.registry import build_classifier
 from tests.pipeline import short
 
 WORDS = ("dataset=jitter_digits", *short("lntl", 1), "limit=120", "lntl.batch_size=64")

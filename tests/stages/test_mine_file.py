@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from errors import UserError
-from stages.mining.file import read_rows
-from stages.recipes import stages_of
+from debias.errors import UserError
+from debias.stages.mining.file import read_rows
+from debias.stages.recipes import stages_of
+from debias.tracking.pictures.suspects import write_suspects
+from debias.training.walk import stage_key
 from tests.pipeline import short
-from tracking.pictures.suspects import write_suspects
-from training.walk import stage_key
 
 METHOD = "[pretrain,mine_file,finetune]"
 

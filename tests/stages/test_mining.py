@@ -6,19 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from catalogue import default_for
-from data.split import Split, Task
-from errors import UserError
-from models.branches import build_branches
-from models.registry import build_classifier
-from stages.common.classifier import difficulty
-from stages.recipes import STAGES, stages_of
+from debias.catalogue import default_for
+from debias.data.split import Split, Task
+from debias.errors import UserError
+from debias.models.branches import build_branches
+from debias.models.registry import build_classifier
+from debias.stages.common.classifier import difficulty
+from debias.stages.recipes import STAGES, stages_of
+from debias.training.artifacts import ConflictScore, TrainedBranches, TrainedModel
+from debias.training.evaluation import map_images
+from debias.training.loop import fit_alone
+from debias.training.stage import Context
+from debias.training.walk import stage_key
 from tests.pipeline import list_with, method_with, same, short
-from training.artifacts import ConflictScore, TrainedBranches, TrainedModel
-from training.evaluation import map_images
-from training.loop import fit_alone
-from training.stage import Context
-from training.walk import stage_key
 
 # The one that reads a file has tests of its own.
 MINERS = [name for name, stage in STAGES.items() if "conflict_score" in stage.gives and name != "mine_file"]

@@ -4,16 +4,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data.operators import OPERATORS
-from data.operators.base import moved
-from data.preparation import Preparation
-from data.split import Split, Task
-from features.embed import embedded
-from features.loading import with_features
-from features.source import find_source
-from models.resnet import CifarResNet
-from randomness import stream
-from stages.moved import moved_features
+from debias.data.operators import OPERATORS
+from debias.data.operators.base import moved
+from debias.data.preparation import Preparation
+from debias.data.split import Split, Task
+from debias.features.embed import embedded
+from debias.features.loading import with_features
+from debias.features.source import find_source
+from debias.models.resnet import CifarResNet
+from debias.randomness import stream
+from debias.stages.moved import moved_features
 from tests.pipeline import short
 
 CPU = torch.device("cpu")

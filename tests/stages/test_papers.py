@@ -6,11 +6,11 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from catalogue import default_for
-from errors import UserError
-from models import pretrained
-from stages.recipes import STAGES, stages_of
-from training.walk import imagenet_weights, stage_key
+from debias.catalogue import default_for
+from debias.errors import UserError
+from debias.models import pretrained
+from debias.stages.recipes import STAGES, stages_of
+from debias.training.walk import imagenet_weights, stage_key
 
 # DeNetDM, supplementary table 12 and released code: stage, setting, Corrupted CIFAR-10, BFFHQ.
 DENETDM = [

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from errors import UserError
-from losses.contrastive import supervised_contrastive
-from models.registry import build_classifier
-from stages.common.contrastive import ContrastiveTerm
-from stages.recipes import STAGES
+from debias.errors import UserError
+from debias.losses.contrastive import supervised_contrastive
+from debias.models.registry import build_classifier
+from debias.stages.common.contrastive import ContrastiveTerm
+from debias.stages.recipes import STAGES
+from debias.training.artifacts import Mask
+from debias.training.store import Store
 from tests.pipeline import same, short
-from training.artifacts import Mask
-from training.store import Store
 
 METHOD = "[pretrain,mine_oracle,prune,finetune]"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -90,7 +90,7 @@ def test_the_two_samplings_differ(run):
 
 
 def test_the_pruned_read_out_is_the_hard_mask(run, task):
-    from training.evaluation import map_images
+    from debias.training.evaluation import map_images
 
     outcome = run(last="prune")
     model = build_classifier(outcome.artifacts["model"].spec)

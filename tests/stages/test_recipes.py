@@ -8,16 +8,16 @@ from typing import ClassVar
 import pytest
 import torch
 
-from data.loading import load_task
-from errors import UserError
-from stages.common.scores import report_of
-from stages.recipes import RECIPES, STAGES, check, stages_of
+from debias.data.loading import load_task
+from debias.errors import UserError
+from debias.stages.common.scores import report_of
+from debias.stages.recipes import RECIPES, STAGES, check, stages_of
+from debias.training.artifacts import Artifact, take
+from debias.training.heldout import HELD_OUT_BIAS
+from debias.training.stage import Stage
+from debias.training.store import Store
+from debias.training.walk import run_stages, stage_key
 from tests.pipeline import method_with, same, short
-from training.artifacts import Artifact, take
-from training.heldout import HELD_OUT_BIAS
-from training.stage import Stage
-from training.store import Store
-from training.walk import run_stages, stage_key
 
 SELECTIONS = {"last", "mean", "valid", "oracle"}
 # Where it is stored, shown and looked for.
@@ -265,7 +265,7 @@ def test_the_keys_of_a_run(tiny, task):
     assert stage_key(stage, task, settings, cpu, {"branches": "two"}) != key
     assert stage_key(stage, task, settings, torch.device("cuda"), {"branches": "one"}) != key
     assert stage_key(stage, task, settings, cpu, {"branches": "one", "of no use": "x"}) == key
-    other_code = type("LfF", (type(stage),), {"__module__": "stages.lff"})()
+    other_code = type("LfF", (type(stage),), {"__module__": "debias.stages.lff"})()
     assert stage_key(other_code, task, settings, cpu, {"branches": "one"}) != key
 
 

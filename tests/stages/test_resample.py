@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from errors import UserError
+from debias.errors import UserError
+from debias.training.loop import fit_alone
 from tests.pipeline import short
-from training.loop import fit_alone
 
 
 class Spy:

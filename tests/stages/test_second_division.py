@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from models.registry import build_classifier
-from stages.recipes import STAGES
+from debias.models.registry import build_classifier
+from debias.stages.recipes import STAGES
+from debias.training.evaluation import map_images
 from tests.pipeline import short
-from training.evaluation import map_images
 
 BASELINES = [name for name, stage in STAGES.items() if "second_division" in stage.settings]
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from data.operators import CONTROL, OPERATORS, Operator
-from data.split import Split, Task
-from losses.reweight import log_prior
-from models.registry import build_classifier
-from stages.common.moving import Mover, Rates, rates_of
-from stages.common.ways import (
+from debias.data.operators import CONTROL, OPERATORS, Operator
+from debias.data.split import Split, Task
+from debias.losses.reweight import log_prior
+from debias.models.registry import build_classifier
+from debias.stages.common.moving import Mover, Rates, rates_of
+from debias.stages.common.ways import (
     FALLBACK,
     Decision,
     Way,
@@ -25,11 +25,11 @@ from stages.common.ways import (
     unpacked,
     ways_to_try,
 )
-from stages.recipes import STAGES
-from stages.transfer import Transfer, trial_passes
+from debias.stages.recipes import STAGES
+from debias.stages.transfer import Transfer, trial_passes
+from debias.training.artifacts import BiasLabels, TrainedModel
+from debias.training.stage import Context
 from tests.pipeline import short
-from training.artifacts import BiasLabels, TrainedModel
-from training.stage import Context
 
 CLASSES, SIDE = 3, 8
 # How strong the colour is, so that a network takes it up first, and how strong the shape.

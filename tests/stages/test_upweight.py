@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.finetune import upweight_for
+from debias.stages.finetune import upweight_for
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from data.split import Task
-from errors import UserError
-from models.registry import build_classifier
-from stages.recipes import RECIPES, STAGES
+from debias.data.split import Task
+from debias.errors import UserError
+from debias.models.registry import build_classifier
+from debias.stages.recipes import RECIPES, STAGES
 from tests.pipeline import short
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from study.candidates import PLAIN, agreed_cells, balanced, chosen_of, difference, recommended
+from debias.study.candidates import PLAIN, agreed_cells, balanced, chosen_of, difference, recommended
 
 
 def right(*shares: float, count: int = 100) -> torch.Tensor:

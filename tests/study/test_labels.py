@@ -2,7 +2,7 @@
 
 import torch
 
-from study.labels import judged, out_of_fold
+from debias.study.labels import judged, out_of_fold
 
 
 def planted(count: int, apart: float, wrong: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

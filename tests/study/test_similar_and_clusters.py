@@ -2,8 +2,8 @@
 
 import torch
 
-from study.clusters import LEAST, clusters_of, set_apart
-from study.similar import pairs_alike
+from debias.study.clusters import LEAST, clusters_of, set_apart
+from debias.study.similar import pairs_alike
 
 
 def test_copies_are_found_by_features_and_grids_alike():

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-import main as program
-from sweeps.drive import run_sweep
-from sweeps.engines.here import Here
-from sweeps.plan import Plan, words_plan
+from debias import main as program
+from debias.sweeps.drive import run_sweep
+from debias.sweeps.engines.here import Here
+from debias.sweeps.plan import Plan, words_plan
 from tests.pipeline import empty_pictures
 from tests.sweeps.small import SMALL
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from sweeps.drive import State
-from sweeps.engines.worker import VARIABLES
-from sweeps.work import run_trial
+from debias.sweeps.drive import State
+from debias.sweeps.engines.worker import VARIABLES
+from debias.sweeps.work import run_trial
 
 SMALL = [
     "colored_digits", "method=erm,depth_balanced", "skew=0.02,0.05", "seed=1,2", "limit=600", "threads=1",

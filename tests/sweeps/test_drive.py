@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-import main as program
-import sweep
-from sweeps.drive import run_sweep, states_of
-from sweeps.engines.here import Here
-from sweeps.plan import words_plan
+from debias import main as program
+from debias import sweep
+from debias.sweeps.drive import run_sweep, states_of
+from debias.sweeps.engines.here import Here
+from debias.sweeps.plan import words_plan
+from debias.tracking.folders import read_runs
+from debias.tracking.results.records import read_records
+from debias.training.code import ROOT
+from debias.training.loop import Loop
 from tests.sweeps.small import SMALL
-from tracking.folders import read_runs
-from tracking.results.records import read_records
-from training.code import ROOT
-from training.loop import Loop
 
 
 @pytest.fixture

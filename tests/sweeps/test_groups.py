@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from config import resolve
-from models.registry import BACKBONES, build_backbone
-from stages.recipes import STAGES
-from sweeps.alike import ONE_BY_ONE, PLAIN, VARYING
-from sweeps.drive import Clock, duration
-from sweeps.plan import Trial, configured, words_plan
-from sweeps.together import MOST, spelled_out, trained_together, whole, with_groups
-from sweeps.work import Assignment, Ending
+from debias.config import resolve
+from debias.models.registry import BACKBONES, build_backbone
+from debias.stages.recipes import STAGES
+from debias.sweeps.alike import ONE_BY_ONE, PLAIN, VARYING
+from debias.sweeps.drive import Clock, duration
+from debias.sweeps.plan import Trial, configured, words_plan
+from debias.sweeps.together import MOST, spelled_out, trained_together, whole, with_groups
+from debias.sweeps.work import Assignment, Ending
 from tests.training.test_replicas import NOT_AT_ONCE
 
 

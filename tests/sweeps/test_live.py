@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from rich.console import Console
 
-import sweeps.live as live
-from sweeps.engines.base import endings
-from sweeps.engines.here import Here
-from sweeps.live import LiveTable, live_table
-from sweeps.plan import Trial
-from sweeps.together import whole
-from sweeps.work import Assignment
+import debias.sweeps.live as live
+from debias.sweeps.engines.base import endings
+from debias.sweeps.engines.here import Here
+from debias.sweeps.live import LiveTable, live_table
+from debias.sweeps.plan import Trial
+from debias.sweeps.together import whole
+from debias.sweeps.work import Assignment
 
 
 def drawn(seen: LiveTable) -> str:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from errors import UserError
-from stages.recipes import RECIPES
-from sweeps.plan import common_words, configured, read_document, read_plan, run_key, words_plan
-from sweeps.searching.spec import read_search
+from debias.errors import UserError
+from debias.stages.recipes import RECIPES
+from debias.sweeps.plan import common_words, configured, read_document, read_plan, run_key, words_plan
+from debias.sweeps.searching.spec import read_search
+from debias.training.code import ROOT
 from tests.sweeps.small import SMALL
-from training.code import ROOT
 
 
 def test_every_combination_in_order(experiment):

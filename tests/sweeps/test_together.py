@@ -10,25 +10,25 @@ import pytest
 import torch
 from filelock import FileLock
 
-import main as program
-import sweep
-from config import resolve
-from data.loading import load_task
-from data.registry import DATASETS
-from stages.recipes import stages_of
-from sweeps.drive import run_sweep
-from sweeps.engines.here import Here
-from sweeps.engines.processes import Processes
-from sweeps.plan import configured, words_plan
-from sweeps.together import MOST, train_group, with_groups
+from debias import main as program
+from debias import sweep
+from debias.config import resolve
+from debias.data.loading import load_task
+from debias.data.registry import DATASETS
+from debias.stages.recipes import stages_of
+from debias.sweeps.drive import run_sweep
+from debias.sweeps.engines.here import Here
+from debias.sweeps.engines.processes import Processes
+from debias.sweeps.plan import configured, words_plan
+from debias.sweeps.together import MOST, train_group, with_groups
+from debias.tracking.folders import read_runs
+from debias.training.code import ROOT
+from debias.training.loop import Loop
+from debias.training.replicas import Meeting
+from debias.training.store import Store
+from debias.training.walk import run_stages
 from tests.pipeline import short
 from tests.tolerance import differ, same_to_float_tolerance
-from tracking.folders import read_runs
-from training.code import ROOT
-from training.loop import Loop
-from training.replicas import Meeting
-from training.store import Store
-from training.walk import run_stages
 
 GRID = ["colored_digits", "limit=600", "threads=1", "progress=False", "pictures=False", "seed=1,2", "skew=0.05,0.2"]
 PAIRS = [(seed, skew) for seed in (1, 2) for skew in (0.05, 0.2)]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tracking.folders import read_runs
+from debias.tracking.folders import read_runs
 
 CONFIG = {"dataset": "colored_digits", "method": "erm", "skew": 0.01, "seed": 1}
 

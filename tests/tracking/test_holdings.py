@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-import results
-from data.cache import cached, key_of, noting
-from training.artifacts import Checkpoint, Report
-from training.store import StageFolder, Store
+from debias import results
+from debias.data.cache import cached, key_of, noting
+from debias.training.artifacts import Checkpoint, Report
+from debias.training.store import StageFolder, Store
 
 RESULT = {"report": Report(history=[{"loss": 0.5}] * 1000, summary={}, matrices={})}
 CHECKPOINT = Checkpoint({}, [], {}, [{"epoch": 0.0}], {}, {})

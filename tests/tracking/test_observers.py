@@ -4,7 +4,7 @@ import json
 import threading
 from pathlib import Path
 
-from tracking.observers import RunFiles
+from debias.tracking.observers import RunFiles
 
 
 def test_two_threads_write_one_file_of_a_run(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from dataclasses import FrozenInstanceError, fields, is_dataclass
 import pytest
 import torch
 
-from stages.recipes import STAGES
+from debias.stages.recipes import STAGES
+from debias.training.artifacts import Artifact, BiasLabels, ConflictScore, Mask, Report, from_plain, take, to_plain
 from tests.pipeline import same
-from training.artifacts import Artifact, BiasLabels, ConflictScore, Mask, Report, from_plain, take, to_plain
 
 IDS, SCORE = torch.arange(3), torch.rand(3)
 SCORES = ConflictScore(IDS, SCORE, 0.5, "mine_test")

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from data.batches import Batches
+from debias.data.batches import Batches
+from debias.training.job import Fitted, Job, Update
+from debias.training.loop import fit
+from debias.training.stage import Context
+from debias.training.store import StageFolder
 from tests.pipeline import same
 from tests.stages.dial import TARGET, Dial, context_in, split, task_of, turn
-from training.job import Fitted, Job, Update
-from training.loop import fit
-from training.stage import Context
-from training.store import StageFolder
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_checkpoint_of_something_else_is_not_used_and_changes_nothing(fault, t
 
 
 def _trained(tiny, task, folder, said, keep):
-    from stages.pretrain import Pretrain
+    from debias.stages.pretrain import Pretrain
 
     settings = tiny(
         "method=erm", "pretrain.epochs=2", "pretrain.network=mlp3", "pretrain.batch_size=128", "checkpoint_seconds=0"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.code import Project
+from debias.training.code import Project
 
 STAGE = '''"""A stage."""
 
@@ -16,7 +16,7 @@ from .loss import penalty
 from . import sibling
 from other import number as n, unused
 from base import Base, shown
-from models.registry import BACKBONES
+from debias.models.registry import BACKBONES
 
 
 class Stage(Base):
@@ -54,14 +54,14 @@ FILES = {
     "pkg/helper.py": "def double(x):\n    import lazily\n    return 2 * lazily.same(x)\n",
     "pkg/extra.py": "import work.stage\nthing = 1\n",
     "base.py": "class Base:\n    exact = False\n    summary = 1\n\n\ndef shown(x):\n    return x\n",
-    "models/registry.py": (
+    "debias/models/registry.py": (
         "import networks\nBACKBONES = {'small': networks.Small, 'large': networks.Large, 'named': lambda: 2}\n"
     ),
     "networks.py": "class Small:\n    x = 1\n\n\nclass Large:\n    x = 1\n",
     "other.py": "number = 3\nunused = 4\n",
     "lazily.py": "def same(x):\n    return x\n",
     "unrelated.py": "x = 1\n",
-    "settings.py": "default = 1\n",
+    "debias/settings.py": "default = 1\n",
 }
 
 
@@ -75,7 +75,7 @@ def digest_of(tmp_path: Path) -> Callable[..., str]:
             **{name.replace("__", "/") + ".py": text for name, text in changed.items()},
         }.items():
             path = tmp_path / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         return Project(tmp_path).digest("work.stage", "Stage", words)
 
@@ -136,9 +136,9 @@ def test_prose_layout_and_what_is_read_before_a_stage_runs_do_not_count(digest_o
         {"lazily": "def same(x):\n    return +x\n"},
         {"base": FILES["base.py"].replace("False", "True")},
         {"networks": FILES["networks.py"].replace("x = 1", "x = 2", 1)},
-        {"models__registry": FILES["models/registry.py"].replace("networks.Small", "networks.Large")},
-        {"models__registry": FILES["models/registry.py"] + "BACKBONES |= {'large': 3}\n"},
-        {"models__registry": FILES["models/registry.py"] + "BACKBONES['large'] = 3\n"},
+        {"debias__models__registry": FILES["debias/models/registry.py"].replace("networks.Small", "networks.Large")},
+        {"debias__models__registry": FILES["debias/models/registry.py"] + "BACKBONES |= {'large': 3}\n"},
+        {"debias__models__registry": FILES["debias/models/registry.py"] + "BACKBONES['large'] = 3\n"},
     ],
     ids=[
         "code", "constant", "a text that is not a docstring", "method", "condition of an error", "a line that computes",
@@ -155,7 +155,7 @@ def test_code_counts_wherever_it_is_imported_from(digest_of, changed):
     "changed",
     [
         {"unrelated": "x = 2\n"},
-        {"settings": "default = 2\n"},
+        {"debias__settings": "default = 2\n"},
         {"new": "y = 1\n"},
         {"work__sibling": "x = 1\ny = 2\n"},
         {"work__loss": FILES["work/loss.py"].replace("def other(x):\n    return x", "def other(x):\n    return -x")},
@@ -164,7 +164,7 @@ def test_code_counts_wherever_it_is_imported_from(digest_of, changed):
         {"base": FILES["base.py"].replace("summary = 1", "summary = 2")},
         {"base": FILES["base.py"].replace("return x", "return -x")},
         {"networks": FILES["networks.py"].replace("class Large:\n    x = 1", "class Large:\n    x = 2")},
-        {"models__registry": FILES["models/registry.py"].replace("{'small'", "{'more': 3, 'small'")},
+        {"debias__models__registry": FILES["debias/models/registry.py"].replace("{'small'", "{'more': 3, 'small'")},
     ],
     ids=[
         "no import", "neutral", "new file", "another value", "another function", "read by an error alone",
@@ -177,6 +177,6 @@ def test_code_that_cannot_change_the_result_does_not_count(digest_of, changed):
 
 
 def test_an_entry_of_a_registry_counts_for_those_whose_settings_name_it(digest_of):
-    changed = {"models__registry": FILES["models/registry.py"].replace("lambda: 2", "lambda: 3")}
+    changed = {"debias__models__registry": FILES["debias/models/registry.py"].replace("lambda: 2", "lambda: 3")}
     assert digest_of(**changed) == digest_of()
     assert digest_of(("named",), **changed) != digest_of(("named",))

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from models.registry import BACKBONES, build_backbone
-from stages.recipes import STAGES
+from debias.models.registry import BACKBONES, build_backbone
+from debias.stages.recipes import STAGES
+from debias.training.code import AROUND, ASIDE, NEUTRAL, PACKAGE, REGISTRIES, ROOT, Project
+from debias.training.walk import _words
 from tests.pipeline import method_with, short
-from training.code import AROUND, ASIDE, NEUTRAL, REGISTRIES, ROOT, Project
-from training.walk import _words
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +29,11 @@ def given(tiny, task) -> dict[str, frozenset[str]]:
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project's code, to be edited."""
     target = tmp_path_factory.mktemp("project")
-    for path in ROOT.glob("*.py"):
-        shutil.copy(path, target)
+    (target / PACKAGE).mkdir()
+    for path in (ROOT / PACKAGE).glob("*.py"):
+        shutil.copy(path, target / PACKAGE)
     for room in ("data", "models", "losses", "stages", "training"):
-        shutil.copytree(ROOT / room, target / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / PACKAGE / room, target / PACKAGE / room, ignore=shutil.ignore_patterns("__pycache__"))
     return target
 
 
@@ -94,52 +95,52 @@ TRAINED = {name for name, stage in STAGES.items() if stage.read_outs}
 ON_MLP = {name for name in TRAINED if name not in ("mine_depth", "prune", "finetune", "afr", "dfr", "lntl")}
 EDITS: list[tuple[str, Callable[[ast.Module], None], set[str]]] = [
     # what is said
-    ("stages/common/classifier.py", says_otherwise("UserError"), set()),
-    ("models/registry.py", says_otherwise("UserError"), set()),
-    ("data/split.py", says_otherwise("ValueError"), set()),
-    ("stages/branches.py", says_otherwise("say"), set()),
-    ("stages/pretrain.py", says_otherwise("Setting"), set()),
-    ("training/progress.py", computes_more("headline"), set()),
+    ("debias/stages/common/classifier.py", says_otherwise("UserError"), set()),
+    ("debias/models/registry.py", says_otherwise("UserError"), set()),
+    ("debias/data/split.py", says_otherwise("ValueError"), set()),
+    ("debias/stages/branches.py", says_otherwise("say"), set()),
+    ("debias/stages/pretrain.py", says_otherwise("Setting"), set()),
+    ("debias/training/progress.py", computes_more("headline"), set()),
     # data, whose key has the version of its builder
-    ("data/photos/decode.py", computes_more("decode"), set()),
-    ("data/generated/colored.py", computes_more("colour_images"), set()),
-    ("data/sources/idx.py", computes_more("read_idx"), set()),
-    ("data/generated/jitter.py", computes_more("bias_map"), {"lntl"}),
-    ("data/split.py", computes_more("hold_out"), set(STAGES)),
-    ("data/augment.py", computes_more("crop_flip"), set()),
-    ("data/batches.py", computes_more("Batches.prepared"), TRAINED | {"mine_wrong"}),
+    ("debias/data/photos/decode.py", computes_more("decode"), set()),
+    ("debias/data/generated/colored.py", computes_more("colour_images"), set()),
+    ("debias/data/sources/idx.py", computes_more("read_idx"), set()),
+    ("debias/data/generated/jitter.py", computes_more("bias_map"), {"lntl"}),
+    ("debias/data/split.py", computes_more("hold_out"), set(STAGES)),
+    ("debias/data/augment.py", computes_more("crop_flip"), set()),
+    ("debias/data/batches.py", computes_more("Batches.prepared"), TRAINED | {"mine_wrong"}),
     # losses
-    ("losses/poe.py", computes_more("distillation"), {"distill"}),
-    ("losses/contrastive.py", computes_more("supervised_contrastive"), {"prune", "finetune"}),
-    ("losses/lntl.py", computes_more("bias_loss"), {"lntl"}),
-    ("losses/end.py", computes_more("entangle_disentangle"), {"end"}),
-    ("losses/group.py", computes_more("group_dro"), {"group_dro"}),
-    ("losses/logit_correction.py", computes_more("moved_prior"), {"lc"}),
-    ("losses/disentangle.py", computes_more("disentangling"), {"dfa"}),
+    ("debias/losses/poe.py", computes_more("distillation"), {"distill"}),
+    ("debias/losses/contrastive.py", computes_more("supervised_contrastive"), {"prune", "finetune"}),
+    ("debias/losses/lntl.py", computes_more("bias_loss"), {"lntl"}),
+    ("debias/losses/end.py", computes_more("entangle_disentangle"), {"end"}),
+    ("debias/losses/group.py", computes_more("group_dro"), {"group_dro"}),
+    ("debias/losses/logit_correction.py", computes_more("moved_prior"), {"lc"}),
+    ("debias/losses/disentangle.py", computes_more("disentangling"), {"dfa"}),
     # networks
-    ("models/lenet.py", computes_more("LeNet.forward"), set()),
-    ("models/lntl.py", computes_more("ConvNet.forward"), {"lntl"}),
+    ("debias/models/lenet.py", computes_more("LeNet.forward"), set()),
+    ("debias/models/lntl.py", computes_more("ConvNet.forward"), {"lntl"}),
     # Which of its networks it builds two of is written in its code.
-    ("models/resnet.py", computes_more("ResNet18.forward"), {"dfa"}),
-    ("models/mlp.py", computes_more("MLP.forward"), ON_MLP | {"mine_depth"}),
-    ("models/divided.py", computes_more("Divided.forward"), {"pretrain", "lff", "lc", "dfa", "group_dro"}),
-    ("models/gates.py", computes_more("add_gates"), {"prune"}),
+    ("debias/models/resnet.py", computes_more("ResNet18.forward"), {"dfa"}),
+    ("debias/models/mlp.py", computes_more("MLP.forward"), ON_MLP | {"mine_depth"}),
+    ("debias/models/divided.py", computes_more("Divided.forward"), {"pretrain", "lff", "lc", "dfa", "group_dro"}),
+    ("debias/models/gates.py", computes_more("add_gates"), {"prune"}),
     # the engine
-    ("training/optimisers.py", computes_more("_KeptLists.step"), TRAINED),
-    ("training/optimisers.py", computes_more("make_optimiser"), TRAINED),
-    ("training/selections.py", computes_more("Selections.average"), TRAINED),
-    ("training/stacked.py", computes_more("Stacked.step"), TRAINED),
-    ("training/machine.py", computes_more("prepare_cpu"), TRAINED),
-    ("training/machine.py", computes_more("device_name"), set()),
-    ("training/yielding.py", computes_more("give_way"), set()),
-    ("training/store.py", computes_more("StageFolder.save_result"), set()),
+    ("debias/training/optimisers.py", computes_more("_KeptLists.step"), TRAINED),
+    ("debias/training/optimisers.py", computes_more("make_optimiser"), TRAINED),
+    ("debias/training/selections.py", computes_more("Selections.average"), TRAINED),
+    ("debias/training/stacked.py", computes_more("Stacked.step"), TRAINED),
+    ("debias/training/machine.py", computes_more("prepare_cpu"), TRAINED),
+    ("debias/training/machine.py", computes_more("device_name"), set()),
+    ("debias/training/yielding.py", computes_more("give_way"), set()),
+    ("debias/training/store.py", computes_more("StageFolder.save_result"), set()),
     (
-        "stages/common/scores.py",
+        "debias/stages/common/scores.py",
         computes_more("_in_order"),
         {"prune", "finetune", "group_dro", "bias_balanced", "end", "transfer", "resample"},
     ),
-    ("stages/pretrain.py", computes_more("Pretrain.run"), {"pretrain"}),
-    ("stages/distill.py", computes_more("Distill.check"), set()),
+    ("debias/stages/pretrain.py", computes_more("Pretrain.run"), {"pretrain"}),
+    ("debias/stages/distill.py", computes_more("Distill.check"), set()),
 ]
 
 
@@ -152,7 +153,7 @@ def test_an_edit_makes_stale_what_it_can_change(copied, given, before, file, edi
 
 def test_a_new_network_makes_nothing_stale(copied, given, before):
     def register(tree: ast.Module) -> None:
-        tree.body.insert(1, ast.parse("from models.new import New").body[0])
+        tree.body.insert(1, ast.parse("from debias.models.new import New").body[0])
         (table,) = (
             node.value
             for node in tree.body
@@ -162,18 +163,18 @@ def test_a_new_network_makes_nothing_stale(copied, given, before):
         table.keys.append(ast.Constant("new"))
         table.values.append(ast.Name("New"))
 
-    text = (copied / "models" / "lenet.py").read_text(encoding="utf-8")
-    (copied / "models" / "new.py").write_text(text.replace("LeNet", "New"), encoding="utf-8")
-    with edited(copied / "models" / "registry.py", register):
+    text = (copied / "debias" / "models" / "lenet.py").read_text(encoding="utf-8")
+    (copied / "debias" / "models" / "new.py").write_text(text.replace("LeNet", "New"), encoding="utf-8")
+    with edited(copied / "debias" / "models" / "registry.py", register):
         assert digests(copied, given) == before
         assert digests(copied, given, "new") != before
-    (copied / "models" / "new.py").unlink()
+    (copied / "debias" / "models" / "new.py").unlink()
 
 
 def test_networks_and_augmentations_count_where_they_are_named(copied, given):
     for file, edit, word in (
-        ("models/lenet.py", computes_more("LeNet.forward"), "lenet"),
-        ("data/augment.py", computes_more("crop_flip"), "crop_flip"),
+        ("debias/models/lenet.py", computes_more("LeNet.forward"), "lenet"),
+        ("debias/data/augment.py", computes_more("crop_flip"), "crop_flip"),
     ):
         named = digests(copied, given, word)
         with edited(copied / file, edit):
@@ -187,7 +188,7 @@ def test_all_that_a_network_is_made_of_counts_where_it_is_named(network):
     shape = (3, 32, 32) if network not in ("lenet", "convnet", "shallow_faces") else (3, 64, 64)
     if network in ("lenet", "convnet"):
         shape = (3, 28, 28)
-    reached = places(Project(ROOT).reached("stages.pretrain", "Pretrain", [network]))
+    reached = places(Project(ROOT, PACKAGE).reached("debias.stages.pretrain", "Pretrain", [network]))
     for part in build_backbone(network, shape).modules():
         made = type(part)
         assert (ROOT / made.__module__.replace(".", "/")).with_suffix(".py").exists() is (
@@ -202,7 +203,7 @@ def places(reached: dict[str, Any]) -> set[str]:
 @pytest.mark.recipe
 def test_what_a_stage_executes_is_in_its_digest(tiny, task, run_tiny, monkeypatch):
     """Every stage is run, and each function of the project that it calls is looked up."""
-    settings, project, running = tiny(), Project(ROOT), [""]
+    settings, project, running = tiny(), Project(ROOT, PACKAGE), [""]
     called: dict[str, set[CodeType]] = {name: set() for name in STAGES}
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
@@ -211,7 +212,7 @@ def test_what_a_stage_executes_is_in_its_digest(tiny, task, run_tiny, monkeypatc
 
     def place_of(code: CodeType) -> tuple[str, str] | None:
         path = Path(code.co_filename)
-        if not path.is_relative_to(ROOT) or path.relative_to(ROOT).parts[0] in (".venv", "tests"):
+        if not path.is_relative_to(ROOT) or path.relative_to(ROOT).parts[0] != PACKAGE:
             return None
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         # A parameter's default, such as the log of a run that keeps none, is written in a class and is not part of it.
@@ -239,7 +240,7 @@ def test_what_a_stage_executes_is_in_its_digest(tiny, task, run_tiny, monkeypatc
     for name, codes in called.items():
         functions = {place for code in codes if (place := place_of(code)) is not None}
         if name == "lff":
-            assert {("models.mlp", "MLP"), ("training.loop", "Loop")} <= functions
+            assert {("debias.models.mlp", "MLP"), ("debias.training.loop", "Loop")} <= functions
         stage = STAGES[name]
         words = _words(stage, task, settings) | {"mlp3", "convnet"}
         reached = places(project.reached(type(stage).__module__, type(stage).__qualname__, words))
@@ -255,7 +256,7 @@ def test_what_a_stage_executes_is_in_its_digest(tiny, task, run_tiny, monkeypatc
 
 def test_what_the_rules_name_is_there():
     """A module, registry or function that is renamed does not drop out of the digest, or into it, unseen."""
-    project = Project(ROOT)
+    project = Project(ROOT, PACKAGE)
     assert all(project.module(name) is not None for name in NEUTRAL)
     around = [*AROUND, *(place for places in AROUND.values() for place in places)]
     assert all(project.place(place) == place for place in [*REGISTRIES, *around])
@@ -269,7 +270,7 @@ def test_what_the_rules_name_is_there():
 def test_registries_are_only_looked_up_by_name():
     """An entry that no setting names counts for nothing, so code that runs must not go through all of them."""
     for stage in STAGES.values():
-        reached = Project(ROOT).reached(type(stage).__module__, type(stage).__qualname__, ())
+        reached = Project(ROOT, PACKAGE).reached(type(stage).__module__, type(stage).__qualname__, ())
         for place, part in reached.items():
             for meaning in part.meaning:
                 for registry in (place.rpartition(".")[2] for place in REGISTRIES):
@@ -282,9 +283,9 @@ def test_registries_are_only_looked_up_by_name():
 def test_every_import_of_the_project_is_seen():
     """No stage reaches project code by a way that the digest cannot follow."""
     for room in ("stages", "training", "models", "losses"):
-        for path in (ROOT / room).rglob("*.py"):
+        for path in (ROOT / PACKAGE / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call):
                     name = ast.unparse(node.func)
                     ways = ("__import__", "import_module", "importlib.import_module", "exec", "eval")
-                    assert name not in ways or path == ROOT / "stages" / "recipes.py", f"{path.name}: {name}"
+                    assert name not in ways or path == ROOT / PACKAGE / "stages" / "recipes.py", f"{path.name}: {name}"

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from errors import UserError
+from debias.errors import UserError
+from debias.training.diverged import check_losses, check_weights
 from tests.pipeline import short
-from training.diverged import check_losses, check_weights
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -27,7 +27,7 @@ def test_weights(value):
 
 @pytest.mark.parametrize("method", ["erm", "lff", "group_dro", "denetdm"])
 def test_a_run_that_diverges_fails_and_says_so(method, run_tiny):
-    from stages.recipes import stages_of
+    from debias.stages.recipes import stages_of
 
     stage = next(stage for stage in stages_of(method) if stage.read_outs)
     with pytest.raises(UserError, match=rf"^{stage.name}: training has diverged"):

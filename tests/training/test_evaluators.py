@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data.split import Split, Task
-from metrics import GroupMatrix, average_precision, prediction_counts, roc_area
+from debias.data.split import Split, Task
+from debias.metrics import GroupMatrix, average_precision, prediction_counts, roc_area
+from debias.training import evaluation
+from debias.training.evaluation import evaluate, evaluate_on_tests
+from debias.training.evaluators import Groups, TwoClassScores, groups_of, others_of
+from debias.vocabulary import FIGURES, GROUP_FIGURES
 from tests.training.test_sync import Refusing
-from training import evaluation
-from training.evaluation import evaluate, evaluate_on_tests
-from training.evaluators import Groups, TwoClassScores, groups_of, others_of
-from vocabulary import FIGURES, GROUP_FIGURES
 
 CLASS_FIGURES = {"balanced", "worst_class"}
 SCORE_FIGURES = {"auroc", "average_precision"}
@@ -72,7 +72,7 @@ def test_groups_are_counted_once_for_all_figures(monkeypatch):
     """Also those of the matrix that the data add: a batch costs one count, whatever is read off it."""
     counted = []
     monkeypatch.setattr(
-        "training.evaluators.prediction_counts", lambda *given: counted.append(1) or prediction_counts(*given)
+        "debias.training.evaluators.prediction_counts", lambda *given: counted.append(1) or prediction_counts(*given)
     )
     monkeypatch.setattr(evaluation, "_VALUES", 100 * 2)
     for data in (task(2, 2), task(2, None)):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.split import Split, Task
-from errors import UserError
-from training.linear_probe import chance, probe, readable
+from debias.data.split import Split, Task
+from debias.errors import UserError
+from debias.training.linear_probe import chance, probe, readable
 
 N, CLASSES, BIASES = 400, 4, 5
 

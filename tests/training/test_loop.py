@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from data.batches import Batches
+from debias.data.batches import Batches
+from debias.training.artifacts import BiasLabels
+from debias.training.heldout import held_out_artifact
+from debias.training.job import Fitted, Update
+from debias.training.loop import fit
+from debias.training.stage import Context
+from debias.vocabulary import GROUP_FIGURES
 from tests.stages.dial import Dial, context_in, split, task_of, turn
-from training.artifacts import BiasLabels
-from training.heldout import held_out_artifact
-from training.job import Fitted, Update
-from training.loop import fit
-from training.stage import Context
-from vocabulary import GROUP_FIGURES
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import sys
 import pytest
 import torch
 
-from errors import UserError
-from training.machine import device_name, pick_device
+from debias.errors import UserError
+from debias.training.machine import device_name, pick_device
 
 # In a process of its own: the mode and the threads last as long as a process.
 PROGRAM = """
 import torch
-from training.machine import prepare_cpu
+from debias.training.machine import prepare_cpu
 def kept():
     tiny = torch.full((1_000_000,), 1e-37) * 0.001
     return int((tiny.view(torch.int32) != 0).sum())
@@ -39,7 +39,7 @@ def test_without_it_they_are_kept_so_that_the_test_above_can_fail() -> None:
 
 FAULTS = """
 import resource, torch
-from training.machine import prepare_cpu
+from debias.training.machine import prepare_cpu
 torch.set_num_threads(1)
 if {prepared}:
     prepare_cpu(1)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, AdamW
 
-from training.optimisers import lay_out_state, make_optimiser
+from debias.training.optimisers import lay_out_state, make_optimiser
 
 
 @pytest.mark.parametrize(("name", "plain"), [("adam", Adam), ("adamw", AdamW)])

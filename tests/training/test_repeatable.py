@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from training.repeatable import noting_what_is_not, prefer_deterministic
+from debias.training.repeatable import noting_what_is_not, prefer_deterministic
 
 GPU = torch.device("cuda")
 

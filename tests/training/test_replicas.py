@@ -6,17 +6,17 @@ from functools import partial
 import pytest
 import torch
 
-from data.loading import load_task
-from errors import UserError
-from stages.recipes import STAGES, stages_of
-from sweeps.plan import run_key
+from debias.data.loading import load_task
+from debias.errors import UserError
+from debias.stages.recipes import STAGES, stages_of
+from debias.sweeps.plan import run_key
+from debias.tracking.folders import read_runs
+from debias.training.loop import Loop
+from debias.training.replicas import Meeting, run_replicas
+from debias.training.store import Store
+from debias.training.walk import run_stages
 from tests.pipeline import method_with, same, short
 from tests.tolerance import differ, same_to_float_tolerance
-from tracking.folders import read_runs
-from training.loop import Loop
-from training.replicas import Meeting, run_replicas
-from training.store import Store
-from training.walk import run_stages
 
 SEEDS = (3, 4, 5)
 CPU = torch.device("cpu")

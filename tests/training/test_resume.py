@@ -10,9 +10,9 @@ import time
 import pytest
 import torch
 
-from stages.recipes import STAGES
+from debias.stages.recipes import STAGES
+from debias.training.code import ROOT
 from tests.pipeline import TINY, method_with, run_and_die, same, short
-from training.code import ROOT
 
 TRAINED = [name for name, stage in STAGES.items() if "epochs" in stage.settings]
 EPOCHS = 4

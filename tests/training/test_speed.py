@@ -5,14 +5,14 @@ import types
 import pytest
 import torch
 
-from errors import UserError
-from models.branches import build_branches
-from models.registry import build_classifier
-from stages.recipes import STAGES
+from debias.errors import UserError
+from debias.models.branches import build_branches
+from debias.models.registry import build_classifier
+from debias.stages.recipes import STAGES
+from debias.training import speed
+from debias.training.speed import SPEED_SETTINGS, check_compiler, chosen, speed_up
+from debias.training.walk import stage_key
 from tests.pipeline import same, short
-from training import speed
-from training.speed import SPEED_SETTINGS, check_compiler, chosen, speed_up
-from training.walk import stage_key
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 NAMES = tuple(SPEED_SETTINGS)

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam
 
-from data.batches import Batch, Batches
-from data.gathered import side_by_side
-from data.split import Split
+from debias.data.batches import Batch, Batches
+from debias.data.gathered import side_by_side
+from debias.data.split import Split
+from debias.training.job import Job, Update
+from debias.training.stacked import Stacked, Unstackable, _sizes
 from tests.training.test_sync import Refusing
-from training.job import Job, Update
-from training.stacked import Stacked, Unstackable, _sizes
 
 
 def split(seed: int, count: int = 10) -> Split:
@@ -226,7 +226,7 @@ def test_what_is_not_alike_is_refused():
 def test_what_is_computed_wrongly_is_refused(monkeypatch):
     """The last check: what is done simultaneously is compared with each by itself."""
     jobs = jobs_of()
-    monkeypatch.setattr("training.stacked.side_by_side", lambda batches: [torch.stack(c[:1] * 3) for c in zip(*(
+    monkeypatch.setattr("debias.training.stacked.side_by_side", lambda batches: [torch.stack(c[:1] * 3) for c in zip(*(
         [value for value in batch if value is not None] for batch in batches), strict=True)])  # fmt: skip
     with pytest.raises(Unstackable, match="give other values than each by itself"):
         Stacked(jobs, first(jobs))

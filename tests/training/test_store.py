@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from digests import digest_of_file
-from errors import UserError
-from stages.pretrain import Pretrain
+from debias.digests import digest_of_file
+from debias.errors import UserError
+from debias.stages.pretrain import Pretrain
+from debias.training.artifacts import Checkpoint, ConflictScore, Mask, Report, Selected, TrainedModel, to_plain
+from debias.training.store import StageFolder, Store
 from tests.pipeline import TINY, run_command, same, short
-from training.artifacts import Checkpoint, ConflictScore, Mask, Report, Selected, TrainedModel, to_plain
-from training.store import StageFolder, Store
 
 STATE = {"weight": torch.arange(6.0).view(2, 3)}
 RESULT = {

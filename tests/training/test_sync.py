@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from data.batches import Batch, Batches
-from data.loading import load_task
-from stages.recipes import STAGES, stages_of
+from debias.data.batches import Batch, Batches
+from debias.data.loading import load_task
+from debias.stages.recipes import STAGES, stages_of
+from debias.training.store import Store
+from debias.training.walk import run_stages
 from tests.pipeline import method_with, short
-from training.store import Store
-from training.walk import run_stages
 
 TRAINED = [name for name, stage in STAGES.items() if "epochs" in stage.settings]
 # On an accelerator each of these asks the device for a value, or for the size of its result.

@@ -1,7 +1,5 @@
 """Threads sleep while others want their cores: what counts as that, and that OpenMP does as it is asked."""
 
-import waiting
-
 import json
 import os
 import subprocess
@@ -9,7 +7,8 @@ import sys
 
 import pytest
 
-from training.yielding import SLEEP, SPIN, Use, lacking, use_of
+from debias import waiting
+from debias.training.yielding import SLEEP, SPIN, Use, lacking, use_of
 
 STAT = """\
 cpu  999 999 999 999 999 999 999 999 999 999
@@ -45,7 +44,7 @@ def test_cores_that_others_use_are_lacking(
 PROGRAM = f"""
 import json, os, torch
 from pathlib import Path
-from training.yielding import Watch, openmp
+from debias.training.yielding import Watch, openmp
 def tasks():
     return set(os.listdir("/proc/self/task"))
 torch.set_num_threads(2)
@@ -92,7 +91,7 @@ def test_threads_sleep_when_cores_are_lacking_and_spin_when_they_are_there() -> 
 
 STARTS = """
 import threading, torch
-from training.machine import prepare_cpu
+from debias.training.machine import prepare_cpu
 for threads in {threads}:
     prepare_cpu(threads)
 print([thread.name for thread in threading.enumerate() if "watch" in thread.name], torch.get_num_threads())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.generated.biased import (
+from debias.data.generated.biased import (
     COLOUR_NAMES,
     PALETTE,
     VALIDATIONS,
@@ -14,8 +14,8 @@ from data.generated.biased import (
     data_key,
     paint,
 )
-from data.sources.idx import MNIST_NAMES, Source
-from errors import UserError
+from debias.data.sources.idx import MNIST_NAMES, Source
+from debias.errors import UserError
 
 # Images of MNIST by digit.
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

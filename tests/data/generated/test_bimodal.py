@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.generated import bimodal
-from data.sources.idx import MNIST_NAMES, Source
-from errors import UserError
+from debias.data.generated import bimodal
+from debias.data.sources.idx import MNIST_NAMES, Source
+from debias.errors import UserError
 
 
 def source(n: int = 1200) -> Source:

@@ -2,10 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from data.generated.colored import PALETTE, PLACEMENTS, as_task, assign_bias, build_arrays, colour_images, data_key
-from data.sources.idx import MNIST_NAMES, Source
-from data.split import Task
-from errors import UserError
+from debias.data.generated.colored import (
+    PALETTE,
+    PLACEMENTS,
+    as_task,
+    assign_bias,
+    build_arrays,
+    colour_images,
+    data_key,
+)
+from debias.data.sources.idx import MNIST_NAMES, Source
+from debias.data.split import Task
+from debias.errors import UserError
 
 # Training images of MNIST by digit.
 MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from data.generated.corrupted import build_arrays, corrupt, data_key, level_of
-from data.generated.corruptions import CORRUPTIONS, TYPES
-from data.generated.corruptions.frosting import photographs, textures
-from data.sources.cifar_files import CLASSES
-from data.sources.idx import Source
-from errors import UserError
+from debias.data.generated.corrupted import build_arrays, corrupt, data_key, level_of
+from debias.data.generated.corruptions import CORRUPTIONS, TYPES
+from debias.data.generated.corruptions.frosting import photographs, textures
+from debias.data.sources.cifar_files import CLASSES
+from debias.data.sources.idx import Source
+from debias.errors import UserError
 
 
 def source(n: int = 200) -> Source:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.operators import CONTROL, OPERATORS
+from debias.data.operators import CONTROL, OPERATORS
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 17, 23), (1, 5, 4), (3, 40, 9)]
 

@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from data.photos.archives import MAX_FILE_BYTES, FolderFiles, open_files
-from errors import UserError
+from debias.data.photos.archives import MAX_FILE_BYTES, FolderFiles, open_files
+from debias.errors import UserError
 
 CONTENT = {"a/1.png": b"one", "a/2.png": b"two" * 1000, "b/3.png": b""}
 
@@ -142,7 +142,7 @@ def test_a_compressed_archive_without_its_end_is_refused(tmp_path, suffix, lost)
 
 def test_a_member_that_is_too_large_is_a_fault_of_its_own(tmp_path, monkeypatch):
     path = as_tar(tmp_path / "x")
-    monkeypatch.setattr("data.photos.archives.MAX_FILE_BYTES", 100)
+    monkeypatch.setattr("debias.data.photos.archives.MAX_FILE_BYTES", 100)
     files = open_files(path)
     found = {}
     for position, content in files.each(files.names):

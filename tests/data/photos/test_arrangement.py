@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from data.loading import load_task
-from data.photos.arrangement import arranged, part_of
-from errors import UserError
+from debias.data.loading import load_task
+from debias.data.photos.arrangement import arranged, part_of
+from debias.errors import UserError
 from tests import photos
 from tests.data.photos.test_layouts import settings as any_settings
 

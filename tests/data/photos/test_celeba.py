@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.loading import load_task
-from errors import UserError
+from debias.data.loading import load_task
+from debias.errors import UserError
 from tests import photos
 from tests.data.photos.test_layouts import settings as any_settings
 

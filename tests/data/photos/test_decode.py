@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from data.photos.archives import open_files
-from data.photos.decode import BrokenImage, decode, fill
-from data.preparation import Preparation
+from debias.data.photos.archives import open_files
+from debias.data.photos.decode import BrokenImage, decode, fill
+from debias.data.preparation import Preparation
 from tests.photos import picture
 
 

@@ -6,10 +6,10 @@ import signal
 import numpy as np
 import pytest
 
-from data.photos.archives import Files, open_files
-from data.photos.imagecache import decoded_images
-from data.preparation import Preparation
-from errors import UserError
+from debias.data.photos.archives import Files, open_files
+from debias.data.photos.imagecache import decoded_images
+from debias.data.preparation import Preparation
+from debias.errors import UserError
 from tests.photos import picture, save
 
 

@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
-from data.loading import load_task
-from data.photos import imagesets
-from errors import UserError
+from debias.data.loading import load_task
+from debias.data.photos import imagesets
+from debias.errors import UserError
 from tests import photos
 
 

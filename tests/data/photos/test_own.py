@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from data.loading import load_task
-from data.photos.own import sorted_names, tied
-from errors import UserError
+from debias.data.loading import load_task
+from debias.data.photos.own import sorted_names, tied
+from debias.errors import UserError
 from tests import photos
 from tests.data.photos.test_layouts import settings as any_settings
 

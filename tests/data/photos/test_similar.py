@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.loading import load_task
-from data.photos.similar import look_of, pairs_alike
+from debias.data.loading import load_task
+from debias.data.photos.similar import look_of, pairs_alike
 from tests.data.photos.test_layouts import settings
 
 

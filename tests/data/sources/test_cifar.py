@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.sources.cifar import cifar10
-from data.sources.cifar_files import ARCHIVE, BATCHES, CLASSES, PARTS, read_batch
-from errors import UserError
+from debias.data.sources.cifar import cifar10
+from debias.data.sources.cifar_files import ARCHIVE, BATCHES, CLASSES, PARTS, read_batch
+from debias.errors import UserError
 
 
 def pixels(part: str, label: int, number: int) -> np.ndarray:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.sources.digits import build_arrays, digits, vary
+from debias.data.sources.digits import build_arrays, digits, vary
 from tests.pipeline import written
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from data.sources.idx import IDX_FILES, fashion_mnist, mnist, read_idx
-from errors import UserError
+from debias.data.sources.idx import IDX_FILES, fashion_mnist, mnist, read_idx
+from debias.errors import UserError
 
 
 def idx(array: np.ndarray) -> bytes:

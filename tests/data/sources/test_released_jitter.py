@@ -6,9 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from data.loading import load_task
-from data.sources.released_jitter import find_file, read_released
-from errors import UserError
+from debias.data.loading import load_task
+from debias.data.sources.released_jitter import find_file, read_released
+from debias.errors import UserError
 
 
 def content(n: int = 40) -> dict[str, np.ndarray]:

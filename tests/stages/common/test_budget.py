@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from errors import UserError
-from stages.common.budget import training_batches
-from training.job import Job, Update
-from training.loop import fit
+from debias.errors import UserError
+from debias.stages.common.budget import training_batches
+from debias.training.job import Job, Update
+from debias.training.loop import fit
 
 OWN = {"batch_size": 32, "epochs": 7, "steps": 0, "evaluate_every": 5}
 

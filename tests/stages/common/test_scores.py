@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from catalogue import known_settings
-from data.batches import Batches
-from data.split import Split, Task
-from errors import UserError
-from stages.common.classifier import difficulty
-from stages.common.scores import (
+from debias.catalogue import known_settings
+from debias.data.batches import Batches
+from debias.data.split import Split, Task
+from debias.errors import UserError
+from debias.stages.common.classifier import difficulty
+from debias.stages.common.scores import (
     bias_artifact,
     flags_for,
     groups_for,
@@ -23,8 +23,8 @@ from stages.common.scores import (
     score_artifact,
     scores_for,
 )
-from stages.recipes import STAGES
-from training.loop import fit_alone
+from debias.stages.recipes import STAGES
+from debias.training.loop import fit_alone
 
 MINERS = [name for name, stage in STAGES.items() if "conflict_score" in stage.gives and name != "mine_none"]
 

@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-import main as program
-import sweep
-from errors import UserError
-from sweeps.drive import run_sweep, states_of
-from sweeps.engines.base import endings
-from sweeps.engines.here import Here
-from sweeps.engines.options import add_options, make_engine
-from sweeps.engines.processes import Processes
-from sweeps.engines.slurm import Slurm
-from sweeps.engines.worker import log_file
-from sweeps.plan import words_plan
-from sweeps.work import Assignment
+from debias import main as program
+from debias import sweep
+from debias.errors import UserError
+from debias.sweeps.drive import run_sweep, states_of
+from debias.sweeps.engines.base import endings
+from debias.sweeps.engines.here import Here
+from debias.sweeps.engines.options import add_options, make_engine
+from debias.sweeps.engines.processes import Processes
+from debias.sweeps.engines.slurm import Slurm
+from debias.sweeps.engines.worker import log_file
+from debias.sweeps.plan import words_plan
+from debias.sweeps.work import Assignment
+from debias.tracking.folders import read_runs
+from debias.training.code import ROOT
 from tests.sweeps.small import SMALL, dies_always, dies_once, figures, prints_and_fails
-from tracking.folders import read_runs
-from training.code import ROOT
 
 
 def statuses(store: Path) -> Counter[str]:

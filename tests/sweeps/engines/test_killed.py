@@ -8,12 +8,12 @@ from multiprocessing import forkserver, resource_tracker
 
 import pytest
 
-from errors import UserError
-from sweeps.engines.base import endings
-from sweeps.engines.processes import Processes
-from sweeps.plan import Trial
-from sweeps.work import Assignment
-from training.code import ROOT
+from debias.errors import UserError
+from debias.sweeps.engines.base import endings
+from debias.sweeps.engines.processes import Processes
+from debias.sweeps.plan import Trial
+from debias.sweeps.work import Assignment
+from debias.training.code import ROOT
 
 
 def marks(words):
@@ -96,9 +96,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from multiprocessing import forkserver
-from sweeps.engines.processes import Processes
-from sweeps.plan import Trial
-from sweeps.work import Assignment
+from debias.sweeps.engines.processes import Processes
+from debias.sweeps.plan import Trial
+from debias.sweeps.work import Assignment
 
 connect = forkserver._forkserver.connect_to_new_process
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-import main as program
-from errors import UserError
-from sweeps.drive import run_sweep, states_of
-from sweeps.engines.on_ray import OnRay
-from sweeps.plan import words_plan
-from sweeps.work import Assignment
+from debias import main as program
+from debias.errors import UserError
+from debias.sweeps.drive import run_sweep, states_of
+from debias.sweeps.engines.on_ray import OnRay
+from debias.sweeps.plan import words_plan
+from debias.sweeps.work import Assignment
+from debias.tracking.results.records import read_records
 from tests.sweeps.small import SMALL, dies_once, figures, tells
-from tracking.results.records import read_records
 
 ray = pytest.importorskip("ray")
 

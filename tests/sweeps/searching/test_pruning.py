@@ -5,18 +5,17 @@ import json
 import optuna
 import pytest
 
-import main as program
-import results
-import sweep
-from sweeps.engines.here import Here
-from sweeps.searching.pruning import Pruned
-from sweeps.searching.search import opened_study, run_search
-from sweeps.searching.spec import read_search
-from sweeps.searching.tables import all_tables
-from sweeps.searching.trials import counts_of
-from sweeps.work import run_trial, work
+from debias import main as program
+from debias import results, sweep
+from debias.sweeps.engines.here import Here
+from debias.sweeps.searching.pruning import Pruned
+from debias.sweeps.searching.search import opened_study, run_search
+from debias.sweeps.searching.spec import read_search
+from debias.sweeps.searching.tables import all_tables
+from debias.sweeps.searching.trials import counts_of
+from debias.sweeps.work import run_trial, work
+from debias.tracking.scalars import tell_listener
 from tests.sweeps.small import GIVEN, HOPELESS, RATES, runs_in, statuses
-from tracking.scalars import tell_listener
 
 
 @pytest.mark.recipe

@@ -11,20 +11,20 @@ import pytest
 import yaml
 from filelock import FileLock
 
-import main as program
-import sweep
-from errors import UserError
-from sweeps.engines.here import Here
-from sweeps.searching import search as searching
-from sweeps.searching.search import objective_of, opened_study, run_search
-from sweeps.searching.spec import read_search
-from sweeps.searching.study import load_study
-from sweeps.searching.tables import best_table
-from sweeps.searching.trials import counts_of
-from sweeps.work import run_trial
+from debias import main as program
+from debias import sweep
+from debias.errors import UserError
+from debias.sweeps.engines.here import Here
+from debias.sweeps.searching import search as searching
+from debias.sweeps.searching.search import objective_of, opened_study, run_search
+from debias.sweeps.searching.spec import read_search
+from debias.sweeps.searching.study import load_study
+from debias.sweeps.searching.tables import best_table
+from debias.sweeps.searching.trials import counts_of
+from debias.sweeps.work import run_trial
+from debias.tracking.folders import read_runs
+from debias.training.code import ROOT
 from tests.sweeps.small import GIVEN, HOPELESS, RATES
-from tracking.folders import read_runs
-from training.code import ROOT
 
 
 @pytest.mark.recipe

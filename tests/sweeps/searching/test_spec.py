@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-import sweep
-from errors import UserError
-from sweeps.engines.here import Here
-from sweeps.plan import common_words, read_document, read_plan
-from sweeps.searching.search import opened_study, run_search
-from sweeps.searching.spec import deciding_stage, metric_of, read_search
-from sweeps.searching.words import search_words
-from training.code import ROOT
+from debias import sweep
+from debias.errors import UserError
+from debias.sweeps.engines.here import Here
+from debias.sweeps.plan import common_words, read_document, read_plan
+from debias.sweeps.searching.search import opened_study, run_search
+from debias.sweeps.searching.spec import deciding_stage, metric_of, read_search
+from debias.sweeps.searching.words import search_words
+from debias.training.code import ROOT
 
 GIVEN = {"settings": {"pretrain.learning_rate": "default"}, "objective": "valid/model/average", "trials": 3}
 ORACLE = {"objective": "model/unbiased/last", "oracle": True}

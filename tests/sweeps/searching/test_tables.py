@@ -8,13 +8,13 @@ import optuna
 import pytest
 from matplotlib.image import imread
 
-import results
-from errors import UserError
-from sweeps.searching.search import opened_study
-from sweeps.searching.spec import read_search
-from sweeps.searching.tables import best_table
+from debias import results
+from debias.errors import UserError
+from debias.sweeps.searching.search import opened_study
+from debias.sweeps.searching.spec import read_search
+from debias.sweeps.searching.tables import best_table
+from debias.training.code import ROOT
 from tests.sweeps.small import SEARCH
-from training.code import ROOT
 
 GIVEN = {
     "settings": {"pretrain.learning_rate": "default", "pretrain.batch_size": {"choice": [32, 64]}},
@@ -144,7 +144,8 @@ def test_nothing_heavy_is_loaded(study_of, tmp_path):
     code = (
         "import sys, results; "
         f"assert results.main(['search', 'mine', '--store', {str(tmp_path)!r}]) == 0; "
-        "print([name for name in ('torch', 'sacred', 'pandas', 'config', 'stages') if name in sys.modules])"
+        "heavy = ('torch', 'sacred', 'pandas', 'debias.config', 'debias.stages.recipes'); "
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

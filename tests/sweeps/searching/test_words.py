@@ -2,12 +2,12 @@
 
 import pytest
 
-import sweep
-from errors import UserError
-from sweeps.searching.spec import read_search
-from sweeps.searching.words import search_words
+from debias import sweep
+from debias.errors import UserError
+from debias.sweeps.searching.spec import read_search
+from debias.sweeps.searching.words import search_words
+from debias.tracking.folders import read_runs
 from tests.sweeps.small import SEARCH
-from tracking.folders import read_runs
 
 OBJECTIVE = "search.objective=valid/model/average"
 

@@ -17,9 +17,9 @@ import pytest
 from pymongo import MongoClient
 from sacred import Experiment
 
-from tracking.mongo.address import Address, parse_address
-from tracking.mongo.observer import MongoMirror
-from tracking.observers import kept_output, observers_of, quiet_logger
+from debias.tracking.mongo.address import Address, parse_address
+from debias.tracking.mongo.observer import MongoMirror
+from debias.tracking.observers import kept_output, observers_of, quiet_logger
 
 CONFIG = {
     "dataset": "colored_mnist", "method": "erm", "skew": 0.01, "mongo_file_mb": 1.0, "mongo_required": False,

@@ -3,9 +3,9 @@
 import pytest
 from pymongo.errors import ConfigurationError, OperationFailure, ServerSelectionTimeoutError
 
-from errors import UserError
-from redaction import redact
-from tracking.mongo.address import from_environment, parse_address, reason
+from debias.errors import UserError
+from debias.redaction import redact
+from debias.tracking.mongo.address import from_environment, parse_address, reason
 
 PASSWORDS = ["secret", "s3:cr/et@?#", "se%40cret", "pass word"]
 

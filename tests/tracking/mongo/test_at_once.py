@@ -2,9 +2,9 @@
 
 import pytest
 
+from debias.tracking.mongo.address import parse_address
+from debias.tracking.mongo.sync import bring_all
 from tests.tracking.mongo.test_observer import train
-from tracking.mongo.address import parse_address
-from tracking.mongo.sync import bring_all
 
 
 def sync(url, store, begin):

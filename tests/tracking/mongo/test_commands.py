@@ -5,10 +5,9 @@ import io
 
 import pytest
 
-import main
-import results
+from debias import main, results
+from debias.tracking.mongo.observer import MongoMirror
 from tests.pipeline import short
-from tracking.mongo.observer import MongoMirror
 
 SECRET = "s3cret-w0rd"
 

@@ -13,13 +13,13 @@ import gridfs
 import pytest
 from pymongo import MongoClient
 
-from errors import UserError
+from debias.errors import UserError
+from debias.tracking.folders import read_runs
+from debias.tracking.mongo.address import parse_address
+from debias.tracking.mongo.mirror import Mirror
+from debias.tracking.mongo.observer import MongoMirror
+from debias.tracking.mongo.sync import bring_all, read_database
 from tests.tracking.mongo.conftest import eventually, start
-from tracking.folders import read_runs
-from tracking.mongo.address import parse_address
-from tracking.mongo.mirror import Mirror
-from tracking.mongo.observer import MongoMirror
-from tracking.mongo.sync import bring_all, read_database
 
 NAMES = ("pretrain/model/unbiased", "pretrain/loss")
 

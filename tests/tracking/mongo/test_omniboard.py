@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from debias.tracking.mongo.browse import _whole, give_columns
 from tests.tracking.mongo.conftest import eventually
 from tests.tracking.mongo.test_observer import train
-from tracking.mongo.browse import _whole, give_columns
 
 ROOT = Path(__file__).resolve().parents[3]
 NODE = shutil.which("node")

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.generated.corruptions import CORRUPTIONS
+from debias.data.generated.corruptions import CORRUPTIONS
+from debias.tracking.pictures import corruptions
+from debias.tracking.pictures.plots import DPI
 from tests.data.sources.test_cifar import write_tree
 from tests.sheets import sheet_on
-from tracking.pictures import corruptions
-from tracking.pictures.plots import DPI
 
 
 def test_every_corruption_at_every_level(tmp_path, pages):

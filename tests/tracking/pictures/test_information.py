@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tracking.pictures.information import plot_information
+from debias.tracking.pictures.information import plot_information
 
 HISTORY = [
     {"epoch": 1.0, "information/image": 1.0, "information/colour": 3.0, "loss": 2.0},

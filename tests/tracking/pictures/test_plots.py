@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from metrics import GroupMatrix
-from tracking.pictures import plots
-from tracking.pictures.matrices import plot_confusion, plot_matrix
-from tracking.pictures.plots import plot_curves, plot_images
+from debias.metrics import GroupMatrix
+from debias.tracking.pictures import plots
+from debias.tracking.pictures.matrices import plot_confusion, plot_matrix
+from debias.tracking.pictures.plots import plot_curves, plot_images
 
 HOSTILE = ["$x_1", "_hidden", "a\nb", "$\\frac{", "\\alpha^_%&#", "数字 \ud800\x00", "", "w" * 400, "long words " * 60]
 BLUE, ORANGE, HATCH = (0, 114, 178), (213, 94, 0), (170, 170, 170)

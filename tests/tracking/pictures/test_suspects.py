@@ -5,11 +5,11 @@ import csv
 import pytest
 import torch
 
-from data.split import Split, Task
-from errors import UserError
-from stages.common.scores import score_artifact
+from debias.data.split import Split, Task
+from debias.errors import UserError
+from debias.stages.common.scores import score_artifact
+from debias.tracking.pictures.suspects import top_of_each_class, write_suspects
 from tests.sheets import sheet_on
-from tracking.pictures.suspects import top_of_each_class, write_suspects
 
 IDS = torch.tensor([70, 20, 50, 10, 60, 30, 40])
 TARGET = torch.tensor([1, 0, 1, 0, 1, 0, 1])

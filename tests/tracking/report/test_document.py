@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-import results
+from debias import results
 
 ROOT = Path(__file__).resolve().parents[3]
 NODE = shutil.which("node")

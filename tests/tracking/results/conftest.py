@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tracking.folders import RunRecord
+from debias.tracking.folders import RunRecord
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from errors import UserError
-from tracking.results.gather import Filter, choose, flatten, gather
-from tracking.results.records import write_records
+from debias.errors import UserError
+from debias.tracking.results.gather import Filter, choose, flatten, gather
+from debias.tracking.results.records import write_records
 
 
 def passing(records, *words):

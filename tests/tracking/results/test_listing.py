@@ -2,8 +2,8 @@
 
 import pytest
 
-from errors import UserError
-from tracking.results.listing import comparison, last_figures, newest_of_each, run_table
+from debias.errors import UserError
+from debias.tracking.results.listing import comparison, last_figures, newest_of_each, run_table
 
 
 def test_columns_of_choice(record):

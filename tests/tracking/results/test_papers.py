@@ -4,10 +4,10 @@ import shlex
 
 import pytest
 
-from errors import UserError
-from stages.recipes import RECIPES
-from tracking.results.papers import paper_table
-from tracking.results.published import find_papers, papers
+from debias.errors import UserError
+from debias.stages.recipes import RECIPES
+from debias.tracking.results.papers import paper_table
+from debias.tracking.results.published import find_papers, papers
 
 ALL = list(papers())
 

@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from errors import UserError
-from tracking.results.records import read_records, settings_of, write_records
+from debias.errors import UserError
+from debias.tracking.results.records import read_records, settings_of, write_records
 
 
 @pytest.fixture

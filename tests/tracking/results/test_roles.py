@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tracking.folders import RunRecord
-from tracking.results.roles import roles_of, told_of
+from debias.tracking.folders import RunRecord
+from debias.tracking.results.roles import roles_of, told_of
 
 CONFIG = {"dataset": "colored_digits", "method": "erm", "seed": 1, "severity": 4, "device": "cpu"}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tracking.results.published import beside
-from tracking.results.summary import Spread, final_figures, lines_of, tables_of, unfinished
+from debias.tracking.results.published import beside
+from debias.tracking.results.summary import Spread, final_figures, lines_of, tables_of, unfinished
 
 
 def body(tables):

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tracking.results.tables import FORMATS, Table, write
+from debias.tracking.results.tables import FORMATS, Table, write
 
 TABLE = Table(
     "A & B", ["method", "last", "n"], [["erm", "50.00 ± 1.50", "3"], ["lff", "–", "1"]], ("method",), ["note_1"]

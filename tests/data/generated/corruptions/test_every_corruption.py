@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.generated.corruptions import CORRUPTIONS, LEVELS, TYPES
-from data.sources.cifar_files import of_zip
+from debias.data.generated.corruptions import CORRUPTIONS, LEVELS, TYPES
+from debias.data.sources.cifar_files import of_zip
 
 LEVEL = range(1, LEVELS + 1)
 RANDOM = set(CORRUPTIONS) - {

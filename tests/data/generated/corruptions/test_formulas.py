@@ -10,9 +10,9 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from data.generated.corruptions import CORRUPTIONS, blur, digital, filters, noise, spatter, weather
-from data.generated.corruptions import jpeg as jpeg_module
-from data.generated.corruptions.pixels import to_bytes
+from debias.data.generated.corruptions import CORRUPTIONS, blur, digital, filters, noise, spatter, weather
+from debias.data.generated.corruptions import jpeg as jpeg_module
+from debias.data.generated.corruptions.pixels import to_bytes
 from tests.data.generated.corruptions.test_every_corruption import photographs, seeded
 
 LEVELS = range(1, 6)

@@ -1,0 +1,1 @@
+"""Find the shortcut that a classifier has learned, and train one that does without."""

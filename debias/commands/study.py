@@ -1,0 +1,229 @@
+"""The command `study`: from a folder of images to a named shortcut, a better model and the evidence."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.text import Text
+from sacred.run import Run
+from sacred.utils import set_by_dotted_path
+from torch import Tensor
+
+from debias.commands.common import given_settings, load_data, prepare, say_where
+from debias.commands.console import say, show
+from debias.commands.diagnose import data_words, diagnosed
+from debias.commands.leavings import about_weights
+from debias.config import Defaults, resolve
+from debias.data.mapped import in_memory
+from debias.errors import UserError
+from debias.features.loading import NONE
+from debias.models.checkpoint import save_weights
+from debias.stages.recipes import RECIPES, stages_of
+from debias.study.candidates import PLAIN, WHERE_NAMED
+from debias.study.findings import Findings, find, shortcut_properties
+from debias.tracking.overview import overview
+from debias.tracking.pictures.plots import plot_images
+from debias.tracking.pictures.suspects import write_suspects
+from debias.tracking.pictures.transfer import plot_rates
+from debias.tracking.report.study import (
+    all_images,
+    choice_line,
+    effect_lines,
+    headline,
+    pairs_lines,
+    pairs_shown,
+    words_of,
+    write_study,
+)
+from debias.training.heldout import FIGURE
+from debias.training.machine import device_name, pick_device
+from debias.training.store import Store
+from debias.training.walk import imagenet_weights
+
+# Of a cluster, and of clusters, how many images and rows are drawn.
+_EACH, _DRAWN = 10, 6
+
+
+def study_data(run: Run) -> None:
+    """Diagnose, train what may help, choose without bias labels, and leave one page.
+
+    A run of it has no result: an accuracy on test images that have the same shortcut would pass for one.
+    """
+    settings = prepare(run)
+    started = time.monotonic()
+    images = load_data(settings, images=True)
+    show(*overview(images))
+    device = pick_device(settings["device"])
+    store = Store(Path(settings["store"]) / "stages")
+    say(f"features: {settings['features']}" if settings["features"] != NONE else _without_features())
+    task = images if settings["features"] == NONE else load_data(settings)
+    if settings["dataset"] == "own_images" and settings["data_dir"] is not None:
+        # What the page is about.
+        name = Path(settings["data_dir"]).resolve().name
+        images, task = replace(images, name=name), replace(task, name=name)
+    if task.valid is None:
+        raise UserError(
+            f"valid_fraction={settings['valid_fraction']}: study chooses by held-out images; set it above 0"
+        )
+    for method in WHERE_NAMED:
+        # What is missing is said before minutes of work.
+        imagenet_weights(stages_of(method, dataset=settings["dataset"]), _settings_of(run, settings, method, ()))
+    seconds = {"images and features": time.monotonic() - started}
+    began = time.monotonic()
+    small, seen = diagnosed(images, settings, device, store)
+    names = shortcut_properties(seen, small.train, task.n_targets, settings["seed"])
+    seconds["diagnosis"] = time.monotonic() - began
+
+    def settings_of(method: str) -> Mapping[str, Any]:
+        return _settings_of(run, settings, method, names)
+
+    found = find(
+        task, seen, names, settings_of, device, store, settings["seed"], say=lambda line: say(f"  {line}"),
+        progress=settings["progress"],
+    )  # fmt: skip
+    seconds |= found.seconds
+    run.info["device"] = device_name(device)
+    run.info["study"] = _as_record(found, seconds)
+    run.info["summary"] = {f"{name}/{FIGURE}/held_out": found.held_out(name) for name in found.candidates}
+    commands = next_commands(found, data_words(run), run)
+    _leave(run, found, commands)
+    show(Text(""), Text(f"{task.name}: {headline(found)}.", style="bold"), Text(f"{words_of(found)}."))
+    show(*(Text(f"{line}.") for line in effect_lines(found)), Text(f"{choice_line(found)}.", style="bold"))
+    if found.labels is not None:
+        show(Text(f"{len(found.labels.order)} labels look wrong; {'; '.join(pairs_lines(found))}."))
+    show(Text("Go on with:"), *(Text(f"    {command}    # {why}") for why, command in commands))
+    show(Text(", ".join(f"{part} {value:.0f} s" for part, value in seconds.items())))
+    say_where(run)
+
+
+def _without_features() -> str:
+    return "features=none: networks are trained on the images themselves, which takes far longer on a CPU"
+
+
+def _settings_of(run: Run, settings: Mapping[str, Any], method: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """All settings of a run of a method on the data of this one."""
+    fixed: dict[str, Any] = {}
+    for path, value in given_settings(run).items():
+        set_by_dotted_path(fixed, path, value)
+    fixed |= {name: settings[name] for name in ("features", "valid_fraction", "dataset")} | {"method": method}
+    if names:
+        fixed["mine_property"] = {**fixed.get("mine_property", {}), "property": "+".join(names)}
+    return resolve(Defaults()(fixed=fixed))
+
+
+def _as_record(found: Findings, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The findings as plain data, for `info.json`."""
+    against = found.against
+    return {
+        "verdict": found.verdict.kind,
+        "headline": headline(found),
+        "words": words_of(found),
+        "properties": list(found.names),
+        "chosen": found.chosen,
+        "methods": {
+            name: {
+                "held_out": found.held_out(name),
+                "test": 100 * found.accuracy(name).value,
+                "against": None if against is None else 100 * found.accuracy(name, against).value,
+                "seconds": one.seconds,
+            }
+            for name, one in found.candidates.items()
+        },
+        "test_images_against": None if against is None else int(against.sum()),
+        "wrong_labels": None if found.labels is None else len(found.labels.order),
+        "near_duplicates": None if found.pairs is None else len(found.pairs),
+        "worst_cluster": {name: 100 * min(one.shares[name] for one in found.clusters) for name in found.candidates}
+        if found.clusters
+        else None,
+        "seconds": dict(seconds),
+    }
+
+
+def next_commands(found: Findings, words: str, run: Run) -> list[tuple[str, str]]:
+    """What to do next and why, command by command."""
+    named = f' mine_property.property="{"+".join(found.names)}"' if found.names else ""
+    extra = named if "mine_property" in RECIPES[found.chosen].stages else ""
+    place = next((observer.dir for observer in run.observers if getattr(observer, "dir", None)), None)
+    commands = []
+    if place is not None:
+        weights = Path(place) / "weights.safetensors"
+        commands += [
+            ("Look at the suspects and mark them:", f"python main.py review {place}"),
+            (
+                f"Classes of new images, by the weights of {found.chosen}:",
+                f"python main.py predict with own_images checkpoint={weights} folder=FOLDER",
+            ),
+            ("The model for use elsewhere:", f"python main.py export with own_images checkpoint={weights}"),
+        ]
+    commands.append(
+        (
+            "The recommended method as a run of its own, with all figures and pictures:",
+            f"python main.py with {words} {found.chosen}{extra}",
+        )
+    )
+    if found.chosen != PLAIN:
+        commands.append(("The plain method, to compare with:", f"python main.py with {words} {PLAIN}"))
+    return commands
+
+
+def _leave(run: Run, found: Findings, commands: list[tuple[str, str]]) -> None:
+    task, labels = found.task, found.labels
+    names = task.target_names
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        pictures: dict[str, Path] = {}
+
+        def draw(caption: str, file: str, images: Tensor, captions: list[str], columns: int = 10) -> None:
+            title = f"{task.name}: {caption}"
+            pictures[caption] = plot_images(images, captions, title=title, path=folder / file, columns=columns)
+
+        def of(places: Tensor) -> Tensor:
+            return in_memory(task.train.shown[places]).cpu()
+
+        targets = task.train.target.cpu()
+        if len(found.first):
+            captions = [names[int(targets[i])] for i in found.first]
+            draw("Look at these first", "first.png", of(found.first), captions)
+        if labels is not None and len(labels.order):
+            some = labels.order[:40]
+            captions = [f"{names[int(targets[i])]}\nlike {names[int(labels.other[i])]}" for i in some]
+            draw("Labels that look wrong", "labels.png", of(some), captions)
+        every = all_images(task)
+        if found.clusters:
+            rest = torch.cat([in_memory(part).cpu() for part in every[1:]])
+            rows = [one.images[:_EACH] for one in found.clusters[:_DRAWN] if len(one.images) >= _EACH]
+            captions = [
+                f"{names[one.target]} {number + 1}" if place == 0 else ""
+                for number, one in enumerate(one for one in found.clusters[:_DRAWN] if len(one.images) >= _EACH)
+                for place in range(_EACH)
+            ]
+            draw("Groups, a row each", "groups.png", rest[torch.cat(rows)], captions)
+        if found.pairs:
+            whole = torch.cat([in_memory(part).cpu() for part in every])
+            places = torch.tensor([place for pair in pairs_shown(found) for place in pair])
+            target = torch.cat([part.target.cpu() for part in (task.train, task.valid, task.test) if part is not None])
+            draw("Near duplicates, pair by pair", "pairs.png", whole[places], [names[int(target[i])] for i in places])
+        if found.diagnosis.moved:
+            pictures["Evidence: what moves the answers"] = plot_rates(
+                found.diagnosis.moved, title=f"{task.name}: what moves the answers", path=folder / "rates.png",
+                named=found.verdict.operator,
+            )  # fmt: skip
+        signal = None
+        if labels is not None:
+            flags = found.suspects.score > found.suspects.threshold
+            signal = [
+                "wrong label" if wrong else "conflicting" if flag else ""
+                for wrong, flag in zip(labels.wrong.tolist(), flags.tolist(), strict=True)
+            ]
+        paths = [*pictures.values(), *write_suspects(folder, task, found.suspects, signal=signal)]
+        weights = folder / "weights.safetensors"
+        about = about_weights(run, task) | {"method": found.chosen}
+        save_weights(weights, None, found.candidates[found.chosen].model, about=about)
+        paths.append(weights)
+        paths.append(write_study(folder / "study.html", found, pictures, commands))
+        for path in paths:
+            run.add_artifact(path)

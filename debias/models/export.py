@@ -1,0 +1,185 @@
+"""The final model of a checkpoint alone, for use on images elsewhere: in this program, as safetensors, or exported."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from debias.errors import UserError
+from debias.models.branches import Branches
+from debias.models.checkpoint import load_read_outs, read_description, write_tensors
+from debias.models.description import NETWORKS, check_spec, read_json
+from debias.models.embedders import Embedding, fresh
+from debias.models.registry import Classifier, build_classifier
+
+FORMAT = "debias-model-1"
+# In front of the names of the pretrained network's tensors, in the file of a model that takes features.
+EMBEDDING = "embedding."
+WEIGHTS, DESCRIPTION, PROGRAM = "model.safetensors", "model.json", "model.pt2"
+# How far an exported program may be from the network it was made of, in logits.
+TOLERANCE = 1e-3
+
+
+class Deployed(nn.Module):
+    """RGB images in [0, 1], float32 [B, C, S, S], to logits [B, classes]: normalisation and network in one.
+
+    description : what `model.json` holds; embedding : turns images into the features that the network takes; None for
+    one that takes images
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: Classifier, description: Mapping[str, Any], embedding: Embedding | None = None) -> None:
+        super().__init__()
+        self.network, self.embedding = network, embedding
+        self.description = dict(description)
+        normalise = description["normalise"] or {"mean": [0.0], "std": [1.0]}
+        self.register_buffer("mean", torch.tensor(normalise["mean"]).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(normalise["std"]).view(-1, 1, 1))
+
+    @property
+    def classes(self) -> list[str]:
+        return self.description["classes"]
+
+    def forward(self, images: Tensor) -> Tensor:
+        inputs = images if self.embedding is None else self.embedding(images)
+        return self.network((inputs - self.mean) / self.std)
+
+
+def final_model(path: Path, embed: Callable[[Mapping[str, Any], int], Embedding] | None = None) -> Deployed:
+    """The final model in a run's `weights.safetensors`, in evaluation mode: its last stage's, or the shallow branch.
+
+    embed : finds the pretrained network of a model that takes features, by what the file says of them and the side of
+        the images
+
+    Raises
+    ------
+    UserError
+        A file that is missing, damaged or not one of ours, or whose model takes more than an image.
+    """
+    about = read_description(path)
+    specs = about.specs
+    if about.preparation is None or about.classes is None or not about.says_normalise:
+        raise UserError(f"checkpoint={path}: it does not say how images are prepared; train it again")
+    spec = next(iter(specs.values()))
+    if about.vector:
+        raise UserError(f"checkpoint={path}: its model takes a second modality beside the image")
+    channels, height = (3, int(about.preparation["size"])) if about.features else about.shape[:2]
+    bundle, _ = load_read_outs(path, about.shape, len(about.classes))
+    if "model" in specs:
+        network, read_out = bundle.networks["model"], str(specs["model"].get("read_out", "model"))
+        kept = {name: specs["model"][name] for name in ("backbone", "shape", "classes")}
+    else:
+        network, read_out = _shallow(bundle.networks["branches"], specs["branches"]), "shallow"
+        kept = {"backbone": specs["branches"]["shallow"], "shape": spec["shape"], "classes": spec["classes"]}
+    assert isinstance(network, Classifier)
+    description = {
+        "format": FORMAT,
+        "classes": list(about.classes),
+        "input": {
+            "channels": channels, "size": height, "range": [0, 1], "order": "RGB", "layout": "NCHW", "type": "float32",
+        },
+        "preparation": dict(about.preparation),
+        "normalise": about.normalise,
+        "network": kept,
+        "read_out": read_out,
+        "trained": {
+            name: about.texts[name] for name in ("dataset", "method", "skew", "seed") if name in about.texts
+        },
+    }  # fmt: skip
+    if about.features is None:
+        return Deployed(network, description).eval()
+    assert embed is not None
+    description["features"] = {name: about.features[name] for name in ("network", "digest")}
+    return Deployed(network, description, embed(about.features, height)).eval()
+
+
+def _shallow(branches: nn.Module, spec: Mapping[str, Any]) -> Classifier:
+    assert isinstance(branches, Branches)
+    network = build_classifier({"backbone": spec["shallow"], "shape": spec["shape"], "classes": spec["classes"]})
+    network.backbone.load_state_dict(branches.shallow.state_dict())
+    network.head.load_state_dict(branches.head.state_dict())
+    return network
+
+
+def write_model(model: Deployed, folder: Path) -> list[Path]:
+    """Write `model.safetensors`, `model.json` and `model.pt2`, read all of them back and compare.
+
+    The first two are the network, without normalisation, and what it needs to be used; the pretrained network is with
+    one that takes its features. The third is a torch.export program with any number of images a batch, normalisation
+    included.
+
+    Raises
+    ------
+    UserError
+        When what was written gives other logits than the model.
+    """
+    example = _images(model, 2)
+    parts = {"": model.network} if model.embedding is None else {"": model.network, EMBEDDING: model.embedding.network}
+    state = {
+        f"{before}{name}": value.contiguous().clone()
+        for before, part in parts.items()
+        for name, value in part.state_dict().items()
+    }
+    write_tensors(state, folder / WEIGHTS, {"format": FORMAT})
+    (folder / DESCRIPTION).write_text(json.dumps(model.description, indent=1), encoding="utf-8")
+    with torch.no_grad():
+        program = torch.export.export(model, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
+    try:
+        torch.export.save(program, folder / PROGRAM)
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        raise UserError(f"{folder / PROGRAM} cannot be written; is the disk full?") from error
+    check_model(model, folder)
+    return [folder / name for name in (WEIGHTS, DESCRIPTION, PROGRAM)]
+
+
+def _images(model: Deployed, count: int) -> Tensor:
+    """Random images that a model takes; other ones for another count."""
+    about = model.description["input"]
+    shape = (count, about["channels"], about["size"], about["size"])
+    return torch.rand(shape, generator=torch.Generator().manual_seed(count))
+
+
+@torch.inference_mode()
+def check_model(model: Deployed, folder: Path) -> None:
+    """Compare what `write_model` wrote with the model, on images it has not been exported with."""
+    images = _images(model, 5)
+    expected = model(images)
+    with torch.inference_mode(False), torch.no_grad():
+        program = torch.export.load(folder / PROGRAM).module()(images.clone())
+    for name, logits in ((WEIGHTS, load_model(folder)(images)), (PROGRAM, program)):
+        worst = float((logits - expected).abs().max())
+        if not worst <= TOLERANCE:
+            raise UserError(f"{folder / name}: read back, its logits differ by {worst:.3g}; it must not be used")
+
+
+def load_model(folder: Path) -> Deployed:
+    """The model that `write_model` wrote as safetensors and JSON.
+
+    Raises
+    ------
+    UserError
+        Files that are missing or not of this kind.
+    """
+    try:
+        description = read_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
+            raise UserError(f"{folder / DESCRIPTION}: not written by this program (no format {FORMAT})")
+        network = build_classifier(check_spec(description["network"], NETWORKS["model"]))
+        state, embedding = load_file(folder / WEIGHTS), None
+        if "features" in description:
+            body, channels, _ = fresh(str(description["features"]["network"]), int(description["input"]["size"]))
+            own = {name: value for name, value in state.items() if name.startswith(EMBEDDING)}
+            body.load_state_dict({name.removeprefix(EMBEDDING): value for name, value in own.items()})
+            state, embedding = {name: state[name] for name in state.keys() - own.keys()}, Embedding(body, channels)
+        network.load_state_dict(state)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{folder}: its {WEIGHTS} and {DESCRIPTION} cannot be read ({error})") from error
+    return Deployed(network, description, embedding).eval()
