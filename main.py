@@ -1,8 +1,8 @@
 """The command line of one run: `python main.py help`."""
 
-import sys
+from debias.main import main, run
 
-from debias.main import main
+__all__ = ["main"]
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run()

@@ -1,8 +1,8 @@
 """The command line of tables and reports: `python results.py --help`."""
 
-import sys
+from debias.results import main, run
 
-from debias.results import main
+__all__ = ["main"]
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run()

@@ -1,8 +1,8 @@
 """The command line of many runs: `python sweep.py --help`."""
 
-import sys
+from debias.sweep import main, run
 
-from debias.sweep import main
+__all__ = ["main"]
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run()

@@ -22,6 +22,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from docopt import DocoptExit
 
@@ -71,5 +72,6 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command line of this process."""
     sys.exit(main(sys.argv[1:]))

@@ -9,6 +9,7 @@ import debias.waiting  # noqa: F401 - before torch
 
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from debias.commands.results import files, storage, tables
 from debias.commands.results.command import Program
@@ -42,5 +43,6 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command line of this process."""
     sys.exit(main(sys.argv[1:]))

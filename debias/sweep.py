@@ -29,6 +29,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from debias.commands import experiment as program
 from debias.commands.console import say
@@ -140,5 +141,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(spelled_out(arguments))
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command line of this process."""
     sys.exit(main(sys.argv[1:]))

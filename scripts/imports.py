@@ -40,7 +40,7 @@ def _room(name: str, holds: str, *places: str) -> Room:
 # From top to bottom. A room imports rooms of lower levels only: none above it, none on its own level.
 LEVELS: tuple[tuple[Room, ...], ...] = (
     (
-        _room("main.py", "the command line of one run"),
+        _room("main.py", "the command line of one run", "main.py", "__main__.py"),
         _room("sweep.py", "the command line of many runs"),
         _room("results.py", "the command line of tables and reports"),
         _room("from Python", "a study as an estimator, for programs", "__init__.py", "estimator.py"),

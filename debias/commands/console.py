@@ -1,5 +1,7 @@
 """What users read in the terminal: tables and help on standard output, the rest on standard error."""
 
+import contextlib
+import io
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,10 +21,25 @@ from debias.stages.methods import command_of
 from debias.stages.recipes import RECIPES, STAGES
 from debias.vocabulary import FIGURES
 
+_silent = False
+
 
 def say(line: str) -> None:
     """A progress line; not captured into the record."""
-    print(plain(line), file=sys.__stderr__, flush=True)
+    if not _silent:
+        print(plain(line), file=sys.__stderr__, flush=True)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Nothing is said and nothing shown, for programs that run a command as a function."""
+    global _silent
+    before, _silent = _silent, True
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        _silent = before
 
 
 def named_configs() -> list[Collection[str]]:

@@ -38,9 +38,7 @@ _SHOWN = 20
 def predict_folder(run: Run) -> None:
     """Write `predictions.csv`: path, class and the probability of every class, a line for each image."""
     settings = prepare(run)
-    model = final_model(Path(settings["checkpoint"]), _finder(settings)).to(pick_device(settings["device"]))
-    if model.embedding is not None:
-        fold(model.embedding.network)
+    model = loaded_model(settings)
     files = open_files(Path(settings["folder"]))
     names = [name for name in files.names if is_image_name(name)]
     left = [name for name in files.names if not is_image_name(name)]
@@ -64,6 +62,14 @@ def predict_folder(run: Run) -> None:
     show(*(Text(note) for note in notes), Text(f"{len(rows)} images: {shares}"))
     check_kept(run)
     say_where(run)
+
+
+def loaded_model(settings: Mapping[str, Any]) -> Deployed:
+    """The final model of `checkpoint` on the device, made fast for prediction."""
+    model = final_model(Path(settings["checkpoint"]), _finder(settings)).to(pick_device(settings["device"]))
+    if model.embedding is not None:
+        fold(model.embedding.network)
+    return model
 
 
 def _finder(settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any], int], Embedding]:

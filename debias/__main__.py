@@ -1,0 +1,6 @@
+"""`python -m debias`: the command line of one run."""
+
+from debias.main import run
+
+if __name__ == "__main__":
+    run()
