@@ -7,7 +7,7 @@ from debias.downloads import TIMEOUT, fetch
 
 
 def test_a_server_that_says_nothing_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("downloads.TIMEOUT", 0.2)
+    monkeypatch.setattr("debias.downloads.TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/file"
         failure = fetch(tmp_path / "new", "file", lambda: urllib.request.urlopen(address).read())
