@@ -34,6 +34,7 @@ from debias.data.sources.cifar import cifar10
 from debias.data.split import Split, Task, hold_out
 from debias.features.loading import with_features
 from debias.features.source import find_source
+from debias.models.embedders import KNOWN
 from debias.randomness import stream
 from debias.stages.recipes import RECIPES
 from debias.study import candidates
@@ -76,14 +77,21 @@ def photographs(kind: str, images: int, seed: int, data_dir: str | None, cache_d
 
 
 def rows_of(
-    kind: str, images: int, seed: int, views: int, data_dir: str | None, cache_dir: str, further: Sequence[str] = ()
+    kind: str,
+    images: int,
+    seed: int,
+    views: int,
+    data_dir: str | None,
+    cache_dir: str,
+    further: Sequence[str] = (),
+    network: str = NETWORK,
 ) -> list[dict[str, Any]]:
     """What each method reaches, what its miner finds, and which one is chosen without bias labels, as `study` does."""
     cpu, started = torch.device("cpu"), time.monotonic()
     task = photographs(kind, images, seed, data_dir, cache_dir)
     train, valid = hold_out(task.train, HELD_OUT, seed)
     task = replace(task, train=train, valid=valid, key=f"{task.key} {HELD_OUT}")
-    source = find_source(NETWORK, data_dir, cache_dir)
+    source = find_source(network, data_dir, cache_dir)
     task = with_features(task, source, views, cache_dir, cpu, progress=False)
     embedding, rows = time.monotonic() - started, []
     small = reduced(in_memory(task.train.shown))
@@ -92,7 +100,7 @@ def rows_of(
 
     def settings_of(method: str) -> dict[str, Any]:
         fixed: dict[str, Any] = {
-            "dataset": "own_images", "method": method, "features": NETWORK, "seed": seed, "progress": False,
+            "dataset": "own_images", "method": method, "features": network, "seed": seed, "progress": False,
             "data_dir": data_dir, "cache_dir": cache_dir,
         }  # fmt: skip
         if names:
@@ -131,6 +139,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", default="1", help="as in 1-3")
     parser.add_argument("--images", type=int, default=2400)
     parser.add_argument("--methods", nargs="*", default=(), choices=tuple(RECIPES), help="further ones")
+    parser.add_argument("--network", default=NETWORK, choices=tuple(KNOWN), help="a record has rows of one")
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--summary", type=Path, help="CSV file for means over seeds")
@@ -144,7 +153,8 @@ def main(arguments: Sequence[str]) -> int:
             if (kind, str(seed)) in known(options.record):
                 continue
             rows = rows_of(
-                kind, options.images, seed, options.views, options.data_dir, options.cache_dir, options.methods
+                kind, options.images, seed, options.views, options.data_dir, options.cache_dir, options.methods,
+                options.network,
             )  # fmt: skip
             fresh = not options.record.exists()
             with options.record.open("a", newline="", encoding="utf-8") as handle:

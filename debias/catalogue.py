@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from debias.data.kinds import FEATURES
+from debias.data.kinds import FEATURES, LAST_BLOCK
 from debias.data.registry import DATASETS
 from debias.data.settings import DATA_SETTINGS
 from debias.settings import DECIDING, Setting
@@ -100,16 +100,23 @@ def documentation() -> dict[str, str]:
 
 
 def default_for(
-    path: str, method: str | Sequence[str] | None, dataset: str, quick: bool = False, features: bool = False
+    path: str,
+    method: str | Sequence[str] | None,
+    dataset: str,
+    quick: bool = False,
+    features: bool = False,
+    last_block: str = "",
 ) -> Any:
     """The default of a setting, by dotted name, under a method, a data set and a budget.
 
     The first that has one: the setting's own small budget and the data set's, both under `quick` alone; the recipe, on
     the data set, on its kind, and everywhere; the data set and its kind; the setting. With `features` in place of
     images: the recipe on that kind, that kind, the recipe everywhere, the data set, the setting; budgets are small.
+    With a `last_block`, that network is trained where a linear one would be, with a rate and a decay of its own.
     """
     if features and dataset in DATASETS:
-        return _default_on_features(path, method, dataset)
+        found = _default_on_features(path, method, dataset)
+        return _of_last_block(path, method, dataset, last_block, found) if last_block else found
     setting = _KNOWN[path]
     if quick and setting.quick is not None:
         return setting.quick
@@ -134,6 +141,16 @@ def _default_on_features(path: str, method: str | Sequence[str] | None, dataset:
     if not found[0] and recipe is not None and path in recipe.values:
         found = True, recipe.values[path]
     return found[1] if found[0] else setting.default
+
+
+def _of_last_block(path: str, method: str | Sequence[str] | None, dataset: str, network: str, found: Any) -> Any:
+    stage, _, name = path.rpartition(".")
+    if name == "network" and found == "linear":
+        return network
+    own = f"{stage}.network"
+    if name in LAST_BLOCK and own in _KNOWN and _default_on_features(own, method, dataset) == "linear":
+        return LAST_BLOCK[name]
+    return found
 
 
 def decides(path: str) -> bool:

@@ -15,13 +15,14 @@ from debias.catalogue import RUN_SETTINGS, concerns, default_for, documentation,
 from debias.data.registry import DATASETS
 from debias.data.settings import complete
 from debias.errors import UserError
-from debias.features.choice import Choice, choose
+from debias.features.choice import Choice, choose, last_block_of
 from debias.features.loading import AUTO, NONE
 from debias.settings import nearest
 from debias.stages.recipes import RECIPES, STAGES, stages_of
 from debias.tracking.mongo.address import Address
 from debias.tracking.observers import kept_output, observers_of, quiet_logger, take_address
 from debias.training.optimisers import OPTIMISERS
+from debias.training.walk import check_features
 
 # The default mode captures nothing of short runs; progress bars go round the capture (commands.console).
 SETTINGS.CAPTURE_MODE = "sys"
@@ -104,7 +105,14 @@ class Defaults:
             if path in said or chosen[3] is True or method is None or concerns(path, method, dataset):
                 group, _, name = path.rpartition(".")
                 own = defaults.setdefault(group, {}) if group else defaults
-                own[name] = default_for(path, chosen[0] if method is None else method, dataset, quick, features != NONE)
+                own[name] = default_for(
+                    path,
+                    chosen[0] if method is None else method,
+                    dataset,
+                    quick,
+                    features != NONE,
+                    last_block_of(features),
+                )
                 if path == "features" and own[name] == AUTO:
                     own[name] = features
         for stage in STAGES.values() if chosen[3] is True or method is None else stages_of(method, dataset=dataset):
@@ -230,8 +238,8 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _default(path: str, method: str | list[str], given: Mapping[str, Any]) -> Any:
     known = RUN_SETTINGS["dataset"].default
-    quick, features = given.get("quick") is True, given["features"] != NONE
-    return default_for(path, method, given.get("dataset", known), quick, features)
+    quick, features = given.get("quick") is True, given["features"]
+    return default_for(path, method, given.get("dataset", known), quick, features != NONE, last_block_of(features))
 
 
 def _method_or_none(method: Any) -> str | list[str] | None:
@@ -280,8 +288,11 @@ def _check_hook(config: dict[str, Any], command_name: str, logger: Any) -> dict[
             raise UserError(f"no images to predict: {here}")
     else:
         last = command_name if command_name in STAGES or command_name == "mine" else None
-        for stage in stages_of(checked["method"], last, checked["dataset"]):
+        stages = stages_of(checked["method"], last, checked["dataset"])
+        for stage in stages:
             stage.check(checked)
+        if command_name not in (*ON_IMAGES, "study") and checked["features"] != NONE:
+            check_features(stages, checked)
     return {name: checked[name] for name in ("method", "skew") if name in config}
 
 

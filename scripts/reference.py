@@ -17,6 +17,8 @@ from debias.data.kinds import KINDS
 from debias.data.registry import DATASETS
 from debias.errors import UserError
 from debias.models.backbone import Backbone
+from debias.models.lastblock import PARTS, LastBlock
+from debias.models.onfeatures import EARLY, TAKES
 from debias.models.registry import BACKBONES
 from debias.settings import Setting
 from debias.stages.methods import command_of
@@ -207,11 +209,15 @@ def _named_configs() -> str:
 def _networks() -> str:
     rows = []
     for name, make in BACKBONES.items():
-        network, side = _smallest(make)
+        if name in TAKES:
+            # Of the features of images of 32 pixels.
+            network: Backbone = LastBlock(name, (PARTS[name].channels + EARLY, 1, 1))
+            size = f"`features={TAKES[name]}`"
+        else:
+            network, side = _smallest(make)
+            size = f"{side} x {side}"
         weights = sum(parameter.numel() for parameter in network.parameters())
-        rows.append(
-            [f"`{name}`", _first_line(type(network)), f"{network.features:,}", f"{weights:,} at {side} x {side}"]
-        )
+        rows.append([f"`{name}`", _first_line(type(network)), f"{network.features:,}", f"{weights:,} at {size}"])
     text = (
         "Backbones for settings such as `pretrain.network` and `branches.deep`, each followed by a linear classifier. "
         "Weights are counted for colour images of the size given, without the classifier. Names with `_imagenet` start "

@@ -6,6 +6,7 @@ from typing import Any
 from debias.catalogue import RUN_SETTINGS, concerns, default_for
 from debias.commands.console import say
 from debias.config import NAMED_CONFIGS
+from debias.features.choice import last_block_of
 from debias.stages.recipes import STAGES
 from debias.training.stage import Stage
 
@@ -34,7 +35,11 @@ def say_unused(settings: Mapping[str, Any], stages: Sequence[Stage], command: st
 def unused_settings(settings: Mapping[str, Any], stages: Sequence[Stage], command: str) -> list[str]:
     """Changed settings, as NAME=VALUE, that neither the data set, nor a stage, nor the command reads."""
     method, dataset = settings["method"], settings["dataset"]
-    budget = {"quick": settings["quick"], "features": settings["features"] != "none"}
+    budget = {
+        "quick": settings["quick"],
+        "features": settings["features"] != "none",
+        "last_block": last_block_of(settings["features"]),
+    }
     idle = [name for name in RUN_SETTINGS if not concerns(name, method, dataset)]
     idle += [name for name, commands in OF_COMMANDS.items() if command not in commands]
     idle += [] if stages else ["replicas"]

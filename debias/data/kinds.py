@@ -156,6 +156,10 @@ FEATURES = Kind(
     },
 )
 
+# Of stages that train the last block of a pretrained network in place of a linear one on features: it has weights
+# already, and a hundred times as many.
+LAST_BLOCK = {"epochs": 10, "learning_rate": 3e-4, "weight_decay": 1e-3}
+
 # Small images in files, made beforehand (DisEnt's Colored MNIST).
 DIGIT_FILES = Kind("digit_files", settings=("bad_files", "duplicates", "own_valid", "streaming", "similar"))
 

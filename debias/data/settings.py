@@ -90,8 +90,9 @@ DATA_SETTINGS: dict[str, Setting] = {
     ),
     "features": Setting(
         "none",
-        "pretrained network whose features take the place of photographs: efficientnet_lite0, resnet18, resnet50, "
-        "timm/NAME@FILE, NETWORK@FILE or FILE; none; auto: on a CPU the first of these that is installed",
+        "pretrained network whose features take the place of photographs: efficientnet_lite0, resnet18, resnet50, one "
+        "of these with _tuned, whose last block is trained by the method, timm/NAME@FILE, NETWORK@FILE or FILE; none; "
+        "auto: on a CPU the first of these that is installed",
         role="data", told=True,
     ),
     "feature_views": Setting(

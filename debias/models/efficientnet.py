@@ -69,6 +69,8 @@ class InvertedBlock(nn.Module):
 class EfficientNetLite0(Backbone):
     """3.4 M parameters; 1,280 features, the average over all places. Images of any size."""
 
+    LAST = ("blocks.15.", "head.")
+
     def __init__(self) -> None:
         super().__init__()
         self.features = HEAD
@@ -87,13 +89,22 @@ class EfficientNetLite0(Backbone):
 
     def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The maps after the stem and the first three stages, and the features, [B, 1280]."""
+        early, hidden = self.until_last(images)
+        return early, self.last(hidden)
+
+    def until_last(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same maps, and the input of the last block, [B, 192, H / 32, W / 32]."""
         hidden = self.stem(images)
         early = [hidden]
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(self.blocks[:-1]):
             hidden = block(hidden)
             if number in _ENDS:
                 early.append(hidden)
-        return early, torch.mean(self.head(hidden), dim=(2, 3))
+        return early, hidden
+
+    def last(self, maps: Tensor) -> Tensor:
+        """Features [B, 1280] of the input of the last block."""
+        return torch.mean(self.head(self.blocks[-1](maps)), dim=(2, 3))
 
 
 def convert_efficientnet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -17,10 +17,11 @@ from torch.nn.functional import pad
 from debias.errors import UserError
 from debias.models.backbone import Backbone
 from debias.models.efficientnet import EfficientNetLite0, convert_efficientnet
-from debias.models.onfeatures import EARLY
+from debias.models.lastblock import PARTS, UntilLast, parted
+from debias.models.onfeatures import EARLY, TAKES
 from debias.models.pretrained import URL as RESNET18
 from debias.models.registry import BACKBONES, FLAT, build_backbone
-from debias.models.resnet import ResNet18, early_of
+from debias.models.resnet import ResNet18, ResNet50
 from debias.settings import nearest
 
 Channels = tuple[tuple[float, ...], tuple[float, ...]]
@@ -28,42 +29,26 @@ IMAGENET: Channels = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM = "timm/"
 RESNET50 = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"  # torchvision's IMAGENET1K_V2
 
+# Of a file of weights, what stands in front of the names of a network's tensors, and what they end with.
+_PREFIXES = ("", "body.", "module.", "backbone.", "model.", "model.backbone.")
+_CLASSIFIERS = ("fc.", "_fc.", "head.", "classifier.", "project.")
+
 
 class _Early(Protocol):
     def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]: ...
-
-
-class ResNet50(Backbone):
-    """torchvision's ResNet-50 at any size; 2,048 features."""
-
-    def __init__(self) -> None:
-        # Not above: torchvision imports torch's compiler, for as long as all the rest of the program takes.
-        from torchvision.models import resnet50
-
-        super().__init__()
-        self.features = 2048
-        self.body = resnet50(weights=None)
-        self.body.fc = nn.Identity()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features [B, 2048] of images [B, 3, H, W]."""
-        return self.body(images)
-
-    def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The maps after the stem and the first stage, and the features."""
-        return early_of(self.body, images)
 
 
 @dataclass(frozen=True)
 class Known:
     """A network of which weights are published.
 
-    build : makes it, with random weights; words : for people; file : the published file; digest : how its SHA-256
-    begins; package : an installed package that has the file, and where in it; url : where it is downloaded from;
-    convert : published tensors as those of the network; channels : means and deviations of its inputs
+    build : makes it for images of a size, with random weights; words : for people; file : the published file;
+    digest : how its SHA-256 begins; package : an installed package that has the file, and where in it; url : where it
+    is downloaded from; convert : published tensors as those of the network; channels : means and deviations of its
+    inputs
     """
 
-    build: Callable[[], Backbone]
+    build: Callable[[int], Backbone]
     words: str
     file: str
     digest: str
@@ -81,7 +66,7 @@ def _published(url: str) -> dict[str, Any]:
 # From the one that `auto` takes first.
 KNOWN: dict[str, Known] = {
     "efficientnet_lite0": Known(
-        EfficientNetLite0,
+        lambda size: EfficientNetLite0(),
         "EfficientNet-Lite0, ImageNet weights",
         "efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -89,9 +74,58 @@ KNOWN: dict[str, Known] = {
         convert=convert_efficientnet,
         channels=((127 / 255,) * 3, (128 / 255,) * 3),
     ),
-    "resnet18": Known(ResNet18, "ResNet-18, ImageNet weights", **_published(RESNET18)),
-    "resnet50": Known(ResNet50, "ResNet-50, ImageNet weights", **_published(RESNET50)),
+    "resnet18": Known(lambda size: ResNet18(), "ResNet-18, ImageNet weights", **_published(RESNET18)),
+    "resnet50": Known(lambda size: ResNet50(), "ResNet-50, ImageNet weights", **_published(RESNET50)),
 }
+
+
+def fitting(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """A network's tensors out of a file's, whatever stands in front of their names; None where they do not fit.
+
+    Counts of batches may be missing, and a classifier may be left over; anything else must be there as it is.
+    """
+    own = network.state_dict()
+    for inner in ("", "body."):
+        for outer in _PREFIXES:
+            found = {
+                f"{inner}{name.removeprefix(outer)}": value for name, value in state.items() if name.startswith(outer)
+            }
+            missing = {name for name in own if name not in found and not name.endswith("num_batches_tracked")}
+            stray = [name for name in found if name not in own and not _classifies(name.removeprefix(inner))]
+            if not missing and not stray and all(found[n].shape == own[n].shape for n in own if n in found):
+                return {name: found.get(name, value) for name, value in own.items()}
+    return None
+
+
+def _classifies(name: str) -> bool:
+    return name.startswith(_CLASSIFIERS)
+
+
+def part_of(name: str, last: bool, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Of the tensors in a file those of a network's last block, or of all the rest; none where it holds others.
+
+    name : in `models.lastblock.PARTS`
+    """
+    with torch.device("meta"):
+        whole = PARTS[name].build()
+    found = fitting(whole, KNOWN[PARTS[name].whole].convert(state))
+    return {} if found is None else parted(name, last, found)
+
+
+def _tuned(name: str) -> Known:
+    """The network without its last block, from the same file."""
+    part = PARTS[name]
+    whole = KNOWN[part.whole]
+
+    def convert(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return part_of(name, False, state)
+
+    words = f"{whole.words}, up to its last block, which is trained"
+    return replace(whole, build=lambda size: UntilLast(name, size), words=words, convert=convert)
+
+
+# Behind all others: `auto` takes none of them, as long as there are whole ones.
+KNOWN |= {TAKES[name]: _tuned(name) for name in PARTS}
 
 
 class Embedding(nn.Module):
@@ -135,7 +169,7 @@ def statistics(maps: Tensor) -> Tensor:
 def fresh(name: str, size: int) -> tuple[Backbone, Channels, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]]:
     """A network with random weights, its inputs' means and deviations, and how published tensors become its own."""
     if name in KNOWN:
-        return KNOWN[name].build(), KNOWN[name].channels, KNOWN[name].convert
+        return KNOWN[name].build(size), KNOWN[name].channels, KNOWN[name].convert
     if name.startswith(TIMM):
         return (*_of_timm(name.removeprefix(TIMM)), dict)
     if name not in BACKBONES or name in FLAT:

@@ -13,6 +13,14 @@ from torch import Tensor, nn
 from debias.models.backbone import Backbone
 
 EARLY = 512
+# Networks that are the last block of a pretrained one (`models.lastblock`), and what the features that they take are
+# called; and back.
+TAKES = {
+    "efficientnet_lite0_last": "efficientnet_lite0_tuned",
+    "resnet18_last": "resnet18_tuned",
+    "resnet50_last": "resnet50_tuned",
+}
+TRAINED = {features: name for name, features in TAKES.items()}
 
 
 class Flat(Backbone):

@@ -11,6 +11,7 @@ from debias.models.backbone import Backbone
 from debias.models.cnn import CNN
 from debias.models.divided import Divided
 from debias.models.dual import Dual
+from debias.models.lastblock import LastBlock
 from debias.models.lenet import LeNet
 from debias.models.lntl import ConvNet
 from debias.models.mlp import MLP
@@ -44,6 +45,10 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "linear": Flat,
     "linear_early": lambda shape: Flat(shape, early=True),
     "mlp_features": Hidden,
+    # The last block of a pretrained network, on what comes out of the rest of it.
+    "efficientnet_lite0_last": lambda shape: LastBlock("efficientnet_lite0_last", shape),
+    "resnet18_last": lambda shape: LastBlock("resnet18_last", shape),
+    "resnet50_last": lambda shape: LastBlock("resnet50_last", shape),
     # Two encoders of one kind (DisEnt).
     "dual_mlp3": lambda shape: Dual(MLP(shape, layers=2), MLP(shape, layers=2)),
     "dual_mlp5": lambda shape: Dual(MLP(shape, layers=4), MLP(shape, layers=4)),
@@ -56,6 +61,7 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
 # Networks that take any vector: values, not images with neighbouring pixels.
 FLAT = (
     "mlp3", "mlp5", "mlp3_divided", "mlp5_divided", "linear", "linear_early", "mlp_features",
+    "efficientnet_lite0_last", "resnet18_last", "resnet50_last",
     "dual_mlp3", "dual_mlp5", "dual_mlp3_divided", "dual_mlp5_divided", "dual_mlp_features",
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Residual networks (He et al., CVPR 2016): the small one of CIFAR-10, and torchvision's ResNet-18."""
+"""Residual networks (He et al., CVPR 2016): the small one of CIFAR-10, and torchvision's ResNet-18 and ResNet-50."""
 
 from typing import Any
 
@@ -74,6 +74,8 @@ class ResNet18(Backbone):
         Number of features that a linear layer turns the 512 into; None: no such layer.
     """
 
+    LAST = ("body.layer4.1.",)
+
     def __init__(self, projected: int | None = None) -> None:
         super().__init__()
         # Not above: torchvision imports torch's compiler, for as long as all the rest of the program takes.
@@ -91,13 +93,57 @@ class ResNet18(Backbone):
 
     def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The maps after the stem and the first stage, and the features."""
-        early, late = early_of(self.body, images)
-        return early, self.project(late)
+        early, hidden = until_last_of(self.body, images)
+        return early, self.project(self.last(hidden))
+
+    def until_last(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same maps, and the input of the last block, [B, 512, H / 32, W / 32]."""
+        return until_last_of(self.body, images)
+
+    def last(self, maps: Tensor) -> Tensor:
+        """The 512 features of the input of the last block."""
+        return last_of(self.body, maps)
 
 
-def early_of(body: Any, images: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Of one of torchvision's residual networks, the maps after its stem and its first stage, and its features."""
+class ResNet50(Backbone):
+    """torchvision's ResNet-50 at any size; 2,048 features."""
+
+    LAST = ("body.layer4.2.",)
+
+    def __init__(self) -> None:
+        # Not above: torchvision imports torch's compiler, for as long as all the rest of the program takes.
+        from torchvision.models import resnet50
+
+        super().__init__()
+        self.features = 2048
+        self.body = resnet50(weights=None)
+        self.body.fc = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features [B, 2048] of images [B, 3, H, W]."""
+        return self.body(images)
+
+    def early_and_late(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps after the stem and the first stage, and the features."""
+        early, hidden = until_last_of(self.body, images)
+        return early, last_of(self.body, hidden)
+
+    def until_last(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same maps, and the input of the last block, [B, 2048, H / 32, W / 32]."""
+        return until_last_of(self.body, images)
+
+    def last(self, maps: Tensor) -> Tensor:
+        """The 2,048 features of the input of the last block."""
+        return last_of(self.body, maps)
+
+
+def until_last_of(body: Any, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Of one of torchvision's residual networks, maps after its stem and its first stage, and before its last block."""
     stem = body.maxpool(body.relu(body.bn1(body.conv1(images))))
     first = body.layer1(stem)
-    rest = body.layer4(body.layer3(body.layer2(first)))
-    return [stem, first], body.fc(body.avgpool(rest).flatten(1))
+    return [stem, first], body.layer4[:-1](body.layer3(body.layer2(first)))
+
+
+def last_of(body: Any, maps: Tensor) -> Tensor:
+    """The features that the last block of one of torchvision's residual networks gives."""
+    return body.fc(body.avgpool(body.layer4[-1](maps)).flatten(1))

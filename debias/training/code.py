@@ -28,6 +28,8 @@ PACKAGE = "debias"
 # How results are stored, shown and asked for does not change them, nor does how threads wait.
 NEUTRAL = frozenset(
     {
+        # It only gives names to programs that import it.
+        "debias",
         "debias.training.store",
         "debias.training.code",
         "debias.training.definitions",

@@ -12,6 +12,7 @@ from debias.data.mapped import MappedImages
 from debias.data.split import Task
 from debias.digests import digest, digest_of_file
 from debias.errors import GivenUp, UserError
+from debias.models.onfeatures import TAKES
 from debias.models.pretrained import find_weights, starts_from_imagenet
 from debias.models.registry import FLAT
 from debias.training.artifacts import Artifact, BiasLabels, Report, take
@@ -234,6 +235,10 @@ def check_features(stages: Sequence[Stage], settings: Settings) -> None:
                 raise UserError(
                     f"{stage.name}.{name}={network} is for images, and features are set: choose {', '.join(FLAT)}, or "
                     "set features=none"
+                )
+            if network in TAKES and settings["features"].partition("@")[0] != TAKES[network]:
+                raise UserError(
+                    f"{stage.name}.{name}={network} is trained on what comes before it: set features={TAKES[network]}"
                 )
 
 

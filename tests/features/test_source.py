@@ -89,7 +89,7 @@ def test_tensors_of_another_network_are_refused(tmp_path):
     save_file(CifarResNet().state_dict(), tmp_path / "small.safetensors")
     with pytest.raises(UserError, match=r"not the weights of efficientnet_lite0, .*features=NETWORK@"):
         find(str(tmp_path / "small.safetensors"), tmp_path)
-    with pytest.raises(UserError, match="its tensors are not those of CNN"):
+    with pytest.raises(UserError, match="its tensors are not those of cnn"):
         find(f"cnn@{tmp_path / 'small.safetensors'}", tmp_path).build(32)
     broken = CifarResNet().state_dict()
     broken["conv.weight"][0] = float("nan")

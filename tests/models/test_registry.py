@@ -4,19 +4,26 @@ import pytest
 import torch
 
 from debias.errors import UserError
+from debias.models.lastblock import PARTS
+from debias.models.onfeatures import EARLY
 from debias.models.registry import BACKBONES, Classifier, build_backbone, build_classifier, seeded
 
 SHAPE = (3, 44, 44)  # large enough for each of them
 
 
-def images(n: int = 8) -> torch.Tensor:
-    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1))
+def shape_for(name: str) -> tuple[int, int, int]:
+    """Of images, or of the features that the last block of a pretrained network takes."""
+    return SHAPE if name not in PARTS else (4 * PARTS[name].channels + EARLY, 1, 1)
+
+
+def images(n: int = 8, shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_gives_the_features_it_states(name: str) -> None:
-    backbone = seeded(lambda: build_backbone(name, SHAPE), 0)
-    features = backbone(images())
+    backbone = seeded(lambda: build_backbone(name, shape_for(name)), 0)
+    features = backbone(images(shape=shape_for(name)))
     assert features.shape == (8, backbone.features)
     if name in ("linear", "linear_early"):
         assert torch.equal(features, images().flatten(1)) and not list(backbone.parameters())
@@ -27,12 +34,13 @@ def test_every_backbone_gives_the_features_it_states(name: str) -> None:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_is_rebuilt_from_its_spec(name: str) -> None:
-    spec = {"backbone": name, "shape": list(SHAPE), "classes": 7}
+    spec = {"backbone": name, "shape": list(shape_for(name)), "classes": 7}
+    given = images(shape=shape_for(name))
     first = build_classifier(spec).eval()
     again = build_classifier(json.loads(json.dumps(spec))).eval()
     again.load_state_dict(first.state_dict())
-    assert torch.equal(again(images()), first(images()))
-    assert first(images()).shape == (8, 7)
+    assert torch.equal(again(given), first(given))
+    assert first(given).shape == (8, 7)
 
 
 def test_an_unknown_network_is_named_with_the_nearest() -> None:

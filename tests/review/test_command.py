@@ -180,7 +180,9 @@ def test_the_document_names_every_option_key_and_column():
         assert f"`{name}=" in text, name
     for name in (*OF_FILES, "bias"):
         assert f"`{name}`" in text, name
-    script = (Path(__file__).resolve().parents[2] / "debias" / "review" / "page" / "page.js").read_text(encoding="utf-8")
+    script = (Path(__file__).resolve().parents[2] / "debias" / "review" / "page" / "page.js").read_text(
+        encoding="utf-8"
+    )
     for mark in MARKS:
         (key,) = re.findall(rf'\b(\w): "{mark}"', script)
         assert re.search(rf"^\| {key}\b.*\| {mark}", text, flags=re.MULTILINE), mark

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from debias.models.lastblock import PARTS
+from debias.models.onfeatures import EARLY
 from debias.models.registry import BACKBONES, build_backbone
 from debias.stages.recipes import STAGES
 from debias.training.code import AROUND, ASIDE, NEUTRAL, PACKAGE, REGISTRIES, ROOT, Project
@@ -188,6 +190,8 @@ def test_all_that_a_network_is_made_of_counts_where_it_is_named(network):
     shape = (3, 32, 32) if network not in ("lenet", "convnet", "shallow_faces") else (3, 64, 64)
     if network in ("lenet", "convnet"):
         shape = (3, 28, 28)
+    if network in PARTS:
+        shape = (PARTS[network].channels + EARLY, 1, 1)
     reached = places(Project(ROOT, PACKAGE).reached("debias.stages.pretrain", "Pretrain", [network]))
     for part in build_backbone(network, shape).modules():
         made = type(part)

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from debias.data.batches import Batches
 from debias.errors import UserError
+from debias.features.choice import start_last_block
 from debias.losses.gce import doubt
 from debias.models.pretrained import start_from, starts_from_imagenet
 from debias.models.registry import BACKBONES, Classifier, build_classifier, seeded
@@ -79,6 +80,7 @@ def initial_classifier(ctx: Context, spec: Mapping[str, Any], use: str) -> Class
     model = seeded(lambda: build_classifier(spec), derive(ctx.seed, use, "weights"))
     assert isinstance(model, Classifier)
     start_from_imagenet(ctx, {str(spec["backbone"]): model.backbone})
+    start_last_block(model.backbone, str(spec["backbone"]), ctx.task.features, ctx.settings)
     return model.to(ctx.device)
 
 
