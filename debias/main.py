@@ -11,7 +11,7 @@ python main.py samples with biased_mnist                     what the images loo
 python main.py review RUN                                    look at suspects and mark them, on a page in your browser
 python main.py sync                                          transfer runs to MongoDB that are missing there
 python main.py predict with checkpoint=FILE folder=FOLDER    classes and probabilities of images, as a table
-python main.py export with checkpoint=FILE                   the final model alone, for use elsewhere
+python main.py export with checkpoint=FILE                   the final model alone, for use elsewhere, and its card
 python main.py print_config with ...                         every setting, its value and its meaning
 python main.py help                                          data sets, methods, named configs, commands
 """

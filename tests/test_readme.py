@@ -25,7 +25,8 @@ ROWS = {cells[0].strip(): cells[1] for line in README.splitlines() if len(cells 
 
 
 def ticked(text: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", text)
+    """What stands in ticks, of the text between blocks of code."""
+    return re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
 def test_there_are_commands():

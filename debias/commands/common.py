@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from sacred.run import Run
 from sacred.utils import iterate_flattened
 
@@ -12,6 +14,7 @@ from debias.commands.console import say
 from debias.commands.unused import say_unused
 from debias.config import NAMED_CONFIGS, choice_of, resolve
 from debias.data.loading import load_task
+from debias.data.registry import DATASETS
 from debias.data.split import Task
 from debias.features.loading import AUTO, load_inputs
 from debias.training.machine import prepare_cpu
@@ -55,6 +58,36 @@ def given_settings(run: Run) -> dict[str, Any]:
     for name in about.get("named_configs", ()):
         given |= dict(iterate_flattened(next(group[name] for group in NAMED_CONFIGS.values() if name in group)))
     return given | dict(iterate_flattened(dict(about.get("config_updates", {}))))
+
+
+def about_data(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What tables and cards need to know of a run's data.
+
+    conflicting : share of conflicting training images: as chosen by `skew` or, where nothing chooses it, as measured;
+        None where it cannot be said. content, folder : digest and name of images that a user brought. weights : digest
+        of the pretrained network's whose features (a setting) take their place. images : by part (train, valid, test)
+        the images of each class, in the order of the classes. biases : names of the bias classes, where they are known.
+    """
+    about: dict[str, Any] = {"conflicting": None}
+    if DATASETS[settings["dataset"]].has_skew:
+        about["conflicting"] = settings["skew"]
+    elif (conflicting := task.conflicting(task.train)) is not None:
+        about["conflicting"] = round(float(conflicting.float().mean()), 4)
+    if task.content is not None:
+        about["content"] = task.content
+    if task.features is not None:
+        about["weights"] = str(task.features["digest"])
+    if settings["data_dir"] is not None and settings["dataset"] == "own_images":
+        about["folder"] = Path(settings["data_dir"]).resolve().name
+    parts = {"train": task.train, "valid": task.valid, "test": task.test}
+    about["images"] = {
+        name: torch.bincount(part.target.cpu(), minlength=task.n_targets).tolist()
+        for name, part in parts.items()
+        if part is not None
+    }
+    if task.bias_names is not None and task.test.bias is not None:
+        about["biases"] = list(task.bias_names)
+    return about
 
 
 def say_where(run: Run) -> None:

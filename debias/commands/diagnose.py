@@ -12,7 +12,7 @@ from rich.text import Text
 from sacred.run import Run
 from tqdm import tqdm
 
-from debias.commands.common import load_data, prepare, say_where
+from debias.commands.common import about_data, load_data, prepare, say_where
 from debias.commands.console import say, show
 from debias.data.mapped import in_memory
 from debias.data.operators import CONTROL
@@ -50,6 +50,7 @@ def diagnose_data(run: Run) -> None:
     task = load_data(settings, images=True)
     device = pick_device(settings["device"])
     small, found = diagnosed(task, settings, device, Store(Path(settings["store"]) / "stages"))
+    run.info["data"] = about_data(task, settings)
     run.info["diagnosis"] = as_record(found)
     run.info["summary"] = {
         f"{one.operator.name}/{name}/moved": 100 * value
@@ -129,10 +130,13 @@ def as_record(found: Diagnosis) -> dict[str, Any]:
             for one in found.moved
         },
         "properties": {
-            one.name: {"accuracy": one.accuracy.value, "low": one.accuracy.low, "chance": one.chance}
+            one.name: {
+                "accuracy": one.accuracy.value, "low": one.accuracy.low, "high": one.accuracy.high,
+                "images": one.accuracy.n, "chance": one.chance,
+            }
             for one in found.properties
         },
-    }
+    }  # fmt: skip
 
 
 def next_commands(found: Diagnosis, words: str) -> list[str]:

@@ -11,8 +11,9 @@ from sacred.run import Run
 from debias.commands import console
 from debias.commands.diagnose import diagnose_data
 from debias.commands.evaluate import evaluate_checkpoint
+from debias.commands.export import export_checkpoint
 from debias.commands.options import check_options
-from debias.commands.predict import export_checkpoint, predict_folder
+from debias.commands.predict import predict_folder
 from debias.commands.probe import probe_checkpoint
 from debias.commands.replicas import seeds_of, show_seeds
 from debias.commands.review import USAGE
@@ -68,7 +69,7 @@ def build() -> DebiasExperiment:
 
     @experiment.command
     def export(_run: Run) -> None:
-        """Write the final model of `checkpoint` alone, as safetensors with a JSON, and as a torch.export program."""
+        """Write the final model of `checkpoint` alone: safetensors and JSON, torch.export, ONNX; and a card of it."""
         export_checkpoint(_run)
 
     @experiment.command

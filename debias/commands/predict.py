@@ -1,11 +1,11 @@
-"""The commands `predict` and `export`: a trained model on new images, and the model alone."""
+"""The command `predict`: a trained model on new images."""
 
 import contextlib
 import csv
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from debias.features.choice import source_of
 from debias.features.embed import fold
 from debias.harmless import cell
 from debias.models.embedders import Embedding
-from debias.models.export import Deployed, final_model, write_model
+from debias.models.export import Deployed, final_model
 from debias.tracking.observers import check_kept
 from debias.training.machine import pick_device
 
@@ -55,7 +55,7 @@ def predict_folder(run: Run) -> None:
             writer = csv.writer(handle)
             writer.writerow(["path", "class", *map(cell, model.classes)])
             writer.writerows([cell(row[0]), cell(row[1]), *row[2:]] for row in rows)
-        _leave(run, settings, [path])
+        leave_files(run, settings, [path])
     counts = {name: sum(row[1] == name for row in rows) for name in model.classes}
     shares = ", ".join(f"{count} {name}" for name, count in counts.items())
     notes += _left_out(files, left)
@@ -66,13 +66,13 @@ def predict_folder(run: Run) -> None:
 
 def loaded_model(settings: Mapping[str, Any]) -> Deployed:
     """The final model of `checkpoint` on the device, made fast for prediction."""
-    model = final_model(Path(settings["checkpoint"]), _finder(settings)).to(pick_device(settings["device"]))
+    model = final_model(Path(settings["checkpoint"]), finder(settings)).to(pick_device(settings["device"]))
     if model.embedding is not None:
         fold(model.embedding.network)
     return model
 
 
-def _finder(settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any], int], Embedding]:
+def finder(settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any], int], Embedding]:
     """Finds the pretrained network whose features a model takes."""
 
     def find(about: Mapping[str, Any], size: int) -> Embedding:
@@ -115,20 +115,11 @@ def _rows(
                     yield [name, model.classes[int(p[i].argmax())], *(f"{value:.6f}" for value in p[i].tolist())]
 
 
-def export_checkpoint(run: Run) -> None:
-    """Write the final model of a checkpoint, and read it back, in three files; see `models.export.write_model`."""
-    settings = prepare(run)
-    model = final_model(Path(settings["checkpoint"]), _finder(settings))
-    with tempfile.TemporaryDirectory() as temporary:
-        _leave(run, settings, write_model(model, Path(temporary)))
-    side, classes = model.description["input"]["size"], ", ".join(model.classes)
-    show(Text(f"{model.description['read_out']} of {settings['checkpoint']}: images of {side} x {side} to {classes}"))
-    check_kept(run)
-    say_where(run)
+def leave_files(run: Run, settings: dict[str, Any], paths: list[Path], gone: Sequence[str] = ()) -> None:
+    """Attach files to the run, or put them into the folder that the user chose, each whole or not at all.
 
-
-def _leave(run: Run, settings: dict[str, Any], paths: list[Path]) -> None:
-    """Attach files to the run, or put them into the folder that the user chose, each whole or not at all."""
+    gone : names of files that an earlier command of this kind may have left there, and this one does not write
+    """
     if settings["output"] is None:
         for path in paths:
             run.add_artifact(path)
@@ -141,6 +132,9 @@ def _leave(run: Run, settings: dict[str, Any], paths: list[Path]) -> None:
             shutil.copyfile(path, partial)
         for path, partial in zip(paths, partials, strict=True):
             partial.replace(folder / path.name)
+        # It would be of another model than the files beside it.
+        for name in gone:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         for partial in partials:
             with contextlib.suppress(OSError):

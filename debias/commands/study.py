@@ -13,12 +13,13 @@ from sacred.run import Run
 from sacred.utils import set_by_dotted_path
 from torch import Tensor
 
-from debias.commands.common import given_settings, load_data, prepare, say_where
+from debias.commands.common import about_data, given_settings, load_data, prepare, say_where
 from debias.commands.console import say, show
 from debias.commands.diagnose import as_record, data_words, diagnosed
 from debias.commands.leavings import about_weights
 from debias.config import Defaults, resolve
 from debias.data.mapped import in_memory
+from debias.data.properties.intervals import Share
 from debias.errors import UserError
 from debias.features.loading import NONE
 from debias.models.checkpoint import save_weights
@@ -87,8 +88,9 @@ def study_data(run: Run) -> None:
     )  # fmt: skip
     seconds |= found.seconds
     run.info["device"] = device_name(device)
-    run.info["diagnosis"] = as_record(found.diagnosis)
+    run.info["data"] = about_data(task, settings)
     run.info["study"] = _as_record(found, seconds)
+    run.info["diagnosis"] = as_record(found.diagnosis)
     run.info["summary"] = {f"{name}/{FIGURE}/held_out": found.held_out(name) for name in found.candidates}
     commands = next_commands(found, data_words(run), run)
     _leave(run, found, commands)
@@ -125,12 +127,19 @@ def _as_record(found: Findings, seconds: Mapping[str, float]) -> dict[str, Any]:
         "words": words_of(found),
         "properties": list(found.names),
         "chosen": found.chosen,
+        "effects": effect_lines(found),
+        "choice": choice_line(found),
         "methods": {
             name: {
                 "held_out": found.held_out(name),
                 "test": 100 * found.accuracy(name).value,
                 "against": None if against is None else 100 * found.accuracy(name, against).value,
                 "seconds": one.seconds,
+                # Hits and images: all test images, those with the shortcut and those against it, and class by class.
+                "shares": {
+                    part: [share.hits, share.n] for part, share in _shares(found, name).items() if share is not None
+                },
+                "classes": [[share.hits, share.n] for share in found.by_class(name)],
             }
             for name, one in found.candidates.items()
         },
@@ -141,6 +150,14 @@ def _as_record(found: Findings, seconds: Mapping[str, float]) -> dict[str, Any]:
         if found.clusters
         else None,
         "seconds": dict(seconds),
+    }
+
+
+def _shares(found: Findings, method: str) -> dict[str, Share | None]:
+    """Of a method on all test images, on those that have the shortcut, and on those that go against it."""
+    return {"all": found.accuracy(method)} | {
+        part: None if which is None else found.accuracy(method, which)
+        for part, which in (("along", found.along), ("against", found.against))
     }
 
 
@@ -158,7 +175,10 @@ def next_commands(found: Findings, words: str, run: Run) -> list[tuple[str, str]
                 f"Classes of new images, by the weights of {found.chosen}:",
                 f"python main.py predict with own_images checkpoint={weights} folder=FOLDER",
             ),
-            ("The model for use elsewhere:", f"python main.py export with own_images checkpoint={weights}"),
+            (
+                "The model for use elsewhere, with a card that says what it is:",
+                f"python main.py export with own_images checkpoint={weights}",
+            ),
         ]
     commands.append(
         (

@@ -8,12 +8,11 @@ import torch
 from rich.text import Text
 from sacred.run import Run
 
-from debias.commands.common import chosen_features, load_data, prepare, say_where
+from debias.commands.common import about_data, chosen_features, load_data, prepare, say_where
 from debias.commands.console import figures_table, other_figures, say, show
 from debias.commands.leavings import leave
 from debias.commands.replicas import train_at_once
 from debias.data.cache import noting
-from debias.data.registry import DATASETS
 from debias.data.split import Task
 from debias.errors import UserError
 from debias.stages.recipes import final_stage, stages_of
@@ -120,24 +119,3 @@ def _describe(task: Task, settings: Mapping[str, Any], device: torch.device) -> 
     if task.files is not None:
         show(*overview(task))
     say(f"{task.n_targets} classes{share}; method {settings['method']}; seed {settings['seed']}; {device_name(device)}")
-
-
-def about_data(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What tables need to know of a run's data.
-
-    conflicting : share of conflicting training images: as chosen by `skew` or, where nothing chooses it, as measured;
-        None where it cannot be said. content, folder : digest and name of images that a user brought. weights : digest
-        of the pretrained network's whose features (a setting) take their place.
-    """
-    about: dict[str, Any] = {"conflicting": None}
-    if DATASETS[settings["dataset"]].has_skew:
-        about["conflicting"] = settings["skew"]
-    elif (conflicting := task.conflicting(task.train)) is not None:
-        about["conflicting"] = round(float(conflicting.float().mean()), 4)
-    if task.content is not None:
-        about["content"] = task.content
-    if task.features is not None:
-        about["weights"] = str(task.features["digest"])
-    if settings["data_dir"] is not None and settings["dataset"] == "own_images":
-        about["folder"] = Path(settings["data_dir"]).resolve().name
-    return about

@@ -82,6 +82,11 @@ class Findings:
         right = right if which is None else right[which]
         return Share(float(right.sum()), len(right))
 
+    def by_class(self, method: str) -> list[Share]:
+        """Of a method on the test images of each class."""
+        target = self.task.test.target.cpu()
+        return [self.accuracy(method, target == label) for label in range(self.task.n_targets)]
+
     def held_out(self, method: str) -> float:
         """Accuracy on held-out training images, in percent, as a mean over cells of class and pseudo label."""
         assert self.task.valid is not None

@@ -106,9 +106,29 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd):
     table = tmp_path / "runs" / "2" / "predictions.csv"
     assert len(table.read_text(encoding="utf-8").splitlines()) == EACH + 1
 
+    # the page names the export, whose card repeats what was found, every accuracy with what it is worth
+    export = next(line for line in lines if " export " in line)
+    told = [f"cache_dir={tmp_path / 'cache'}", f"store={tmp_path / 'runs'}", f"output={tmp_path / 'out'}", "threads=1"]
+    assert main.main([*shlex.split(export)[2:], *told]) == 0
+    text = (tmp_path / "out" / "card.md").read_text(encoding="utf-8")
+    chosen = found["chosen"].replace("_", "\\_")
+    assert text.startswith(f"# photos, trained by {chosen}\n")
+    assert "**There is a shortcut: border" in text and "Looked for by study, the run that trained the model." in text
+    assert found["choice"].replace("_", "\\_") in text
+    own = found["methods"][found["chosen"]]
+    rows = {
+        row.split(" | ")[0]: row for row in text.splitlines() if row.startswith(("| all test", "| those", "| class"))
+    }
+    assert rows["| those against the shortcut"].split(" | ")[2] == str(found["test_images_against"])
+    assert own["shares"]["all"][1] == 2 * (EACH // 5)
+    assert "no measure of what it would do without" in rows["| all test images"]
+    assert "no measure of what it would do without" in rows["| class left"] and "| class right" in rows
+    assert "| left | 96 | 24 | 30 |" in text and f"| image\\_size | {SIDE} | 128 |" in text
+    assert "model.onnx" in text and str(tmp_path) not in text
+
     # again: nothing is trained a second time
     assert study(tmp_path, tmp_path / "photos", weights) == 0
-    again = json.loads((tmp_path / "runs" / "3" / "info.json").read_text(encoding="utf-8"))["study"]
+    again = json.loads((tmp_path / "runs" / "4" / "info.json").read_text(encoding="utf-8"))["study"]
     assert again["chosen"] == found["chosen"] and again["methods"]["erm"]["test"] == found["methods"]["erm"]["test"]
     assert "finished before, reused" in capfd.readouterr().err
 

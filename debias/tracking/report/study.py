@@ -47,8 +47,7 @@ def words_of(found: Findings) -> str:
 
 def class_line(found: Findings, method: str) -> str:
     """Mean over classes and the worst class, which an average hides where classes are of unequal sizes."""
-    target = found.task.test.target.cpu()
-    shares = [found.accuracy(method, target == label) for label in range(found.task.n_targets)]
+    shares = found.by_class(method)
     seen = [(share.value, label) for label, share in enumerate(shares) if share.n]
     value, worst = min(seen)
     mean = sum(value for value, _ in seen) / len(seen)
