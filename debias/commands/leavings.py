@@ -13,11 +13,16 @@ from debias.data.preparation import Preparation
 from debias.data.split import Split, Task
 from debias.metrics import GroupMatrix
 from debias.models.checkpoint import save_weights
+from debias.stages.common.scores import ranks_for
+from debias.stages.mining.property import ShortcutProperties
+from debias.study.looks import looks_record, where_they_look
+from debias.tracking.pictures.heat import plot_heat
 from debias.tracking.pictures.information import plot_information
 from debias.tracking.pictures.matrices import plot_confusion, plot_matrix
 from debias.tracking.pictures.plots import plot_curves, plot_images
 from debias.tracking.pictures.suspects import write_suspects
 from debias.training.artifacts import ConflictScore, TrainedBranches, TrainedModel, take
+from debias.training.machine import pick_device
 from debias.training.walk import Outcome
 
 # Classes whose cells are drawn, and classes of which images are shown: pictures of more take minutes and gigabytes, and
@@ -37,6 +42,7 @@ def leave(run: Run, outcome: Outcome, task: Task, pictures: bool = True) -> None
         _attach(run, folder / "matrices.json", json.dumps(matrices))
         if pictures:
             _leave_pictures(run, folder, outcome, task)
+            _leave_heat(run, folder, outcome, task)
         found = outcome.artifacts
         if "conflict_score" in found:
             score = take(found, "conflict_score", ConflictScore)
@@ -68,6 +74,23 @@ def _leave_pictures(run: Run, folder: Path, outcome: Outcome, task: Task) -> Non
         path=folder / "examples.png",
     )
     run.add_artifact(folder / "examples.png")
+
+
+def _leave_heat(run: Run, folder: Path, outcome: Outcome, task: Task) -> None:
+    """Where the network that was biased on purpose looks, and where the final one, of a run that has both."""
+    found = outcome.artifacts
+    if not {"shortcut", "model", "conflict_score"} <= found.keys():
+        return
+    models = {"biased": take(found, "shortcut", TrainedModel), "final": take(found, "model", TrainedModel)}
+    ranks = ranks_for(take(found, "conflict_score", ConflictScore), task.train, "heat").cpu()
+    names = take(found, "properties", ShortcutProperties).names if "properties" in found else ()
+    first = torch.argsort(ranks, descending=True, stable=True)[:MOST_SHOWN]
+    looks = where_they_look(models, task, first, tuple(names), run.config, pick_device(run.config["device"]))
+    run.info["heat"] = looks_record(looks)
+    if looks.heat:
+        path = folder / "heat.png"
+        plot_heat(looks, task.target_names, title=f"{task.name}: where the models look", path=path)
+        run.add_artifact(path)
 
 
 def about_weights(run: Run, task: Task) -> dict[str, str]:

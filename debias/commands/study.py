@@ -26,7 +26,9 @@ from debias.models.checkpoint import save_weights
 from debias.stages.recipes import RECIPES, stages_of
 from debias.study.candidates import PLAIN, WHERE_NAMED
 from debias.study.findings import Findings, find, shortcut_properties
+from debias.study.looks import Looks, look_lines, looks_record, where_they_look
 from debias.tracking.overview import overview
+from debias.tracking.pictures.heat import plot_heat
 from debias.tracking.pictures.plots import plot_images
 from debias.tracking.pictures.suspects import write_suspects
 from debias.tracking.pictures.transfer import plot_rates
@@ -87,13 +89,17 @@ def study_data(run: Run) -> None:
         progress=settings["progress"],
     )  # fmt: skip
     seconds |= found.seconds
+    began = time.monotonic()
+    models = {name: found.candidates[name].model for name in dict.fromkeys((PLAIN, found.chosen))}
+    looks = where_they_look(models, task, found.first, names, settings, device)
+    seconds["heat"] = time.monotonic() - began
     run.info["device"] = device_name(device)
     run.info["data"] = about_data(task, settings)
-    run.info["study"] = _as_record(found, seconds)
+    run.info["study"] = _as_record(found, seconds) | {"heat": looks_record(looks)}
     run.info["diagnosis"] = as_record(found.diagnosis)
     run.info["summary"] = {f"{name}/{FIGURE}/held_out": found.held_out(name) for name in found.candidates}
     commands = next_commands(found, data_words(run), run)
-    _leave(run, found, commands)
+    _leave(run, found, looks, commands)
     show(Text(""), Text(f"{task.name}: {headline(found)}.", style="bold"), Text(f"{words_of(found)}."))
     show(*(Text(f"{line}.") for line in effect_lines(found)), Text(f"{choice_line(found)}.", style="bold"))
     if found.labels is not None:
@@ -191,7 +197,7 @@ def next_commands(found: Findings, words: str, run: Run) -> list[tuple[str, str]
     return commands
 
 
-def _leave(run: Run, found: Findings, commands: list[tuple[str, str]]) -> None:
+def _leave(run: Run, found: Findings, looks: Looks, commands: list[tuple[str, str]]) -> None:
     task, labels = found.task, found.labels
     names = task.target_names
     with tempfile.TemporaryDirectory() as temporary:
@@ -233,6 +239,10 @@ def _leave(run: Run, found: Findings, commands: list[tuple[str, str]]) -> None:
                 found.diagnosis.moved, title=f"{task.name}: what moves the answers", path=folder / "rates.png",
                 named=found.verdict.operator,
             )  # fmt: skip
+        if looks.heat:
+            pictures["Where the models look"] = plot_heat(
+                looks, names, title=f"{task.name}: where the models look", path=folder / "heat.png"
+            )
         signal = None
         if labels is not None:
             flags = found.suspects.score > found.suspects.threshold
@@ -245,6 +255,6 @@ def _leave(run: Run, found: Findings, commands: list[tuple[str, str]]) -> None:
         about = about_weights(run, task) | {"method": found.chosen}
         save_weights(weights, None, found.candidates[found.chosen].model, about=about)
         paths.append(weights)
-        paths.append(write_study(folder / "study.html", found, pictures, commands))
+        paths.append(write_study(folder / "study.html", found, pictures, commands, look_lines(looks)))
         for path in paths:
             run.add_artifact(path)

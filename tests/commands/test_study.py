@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from debias import main
 from debias.diagnosis import look
 from debias.models.resnet import CifarResNet
+from debias.tracking.report import study as report
 
 EACH, SIDE = 150, 32
 
@@ -72,7 +73,9 @@ def study(tmp_path: Path, folder: Path, weights: Path, *more: str) -> int:
 
 
 @pytest.mark.recipe
-def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd):
+def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd, monkeypatch):
+    # Pictures are empty files here, so what is looked at is which of them stand in the page.
+    monkeypatch.setattr(report, "picture", lambda path, caption: f"[{path.name}: {caption}]")
     assert study(tmp_path, photographs(tmp_path / "photos", True), weights) == 0
     said = " ".join(capfd.readouterr().out.split())
     assert "There is a shortcut: border" in said
@@ -88,6 +91,13 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd):
     assert found["chosen"] in found["methods"] and f"Use {found['chosen']}" in said
     page = (run / "study.html").read_text(encoding="utf-8")
     assert "There is a shortcut" in page and "Look at these first" in page and "Near duplicates" in page
+    # Where the plain model looks and where the chosen one does, beside the share of heat in what was named.
+    heat = found["heat"]
+    assert list(heat["regions"]) == ["the border"] and 30 < heat["regions"]["the border"]["part"] < 40
+    assert set(heat["regions"]["the border"]) == {"part", "erm", found["chosen"]}
+    assert all(html.escape(line) in page for line in heat["lines"]) and "Where the models look" in page
+    assert any("the border: of the heat of erm" in line for line in heat["lines"])
+    assert (run / "heat.png").is_file() and "[heat.png: Where the models look]" in page
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
     with (run / "suspects.csv").open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))

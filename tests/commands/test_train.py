@@ -289,3 +289,19 @@ def test_the_result_is_of_the_model_that_is_saved_whatever_its_read_out_is_calle
     write_records([record], runs / "records.csv")
     (row,) = read_records(runs / "records.csv")
     assert row.final_read_out == "model" and row.result == pytest.approx(run["result"], abs=1e-3)
+
+
+def test_a_run_with_a_biased_and_a_final_network_shows_where_they_look(command, tmp_path):
+    words = [*short("gce_balanced", 1), "mine_gce.network=end_cnn_small", "bias_balanced.network=resnet20"]
+    assert command(*words) == 0
+    folder = tmp_path / "runs" / "1"
+    lines = read(folder, "info.json")["heat"]["lines"]
+    assert "(biased: Grad-CAM, final: class activation map)" in lines[1]
+    assert lines[:1] == ["no shortcut with a place is named, so no share of heat is given"]
+    assert (folder / "heat.png").is_file()
+    # Without maps, a line of each network and no picture; without pictures, nothing is looked at.
+    assert command(*short("gce_balanced", 1)) == 0 and command(*words, "pictures=False") == 0
+    lines = read(tmp_path / "runs" / "2", "info.json")["heat"]["lines"]
+    assert lines == [f"nothing is drawn of {one}: its network (mlp3) has no maps" for one in ("biased", "final")]
+    assert not (tmp_path / "runs" / "2" / "heat.png").exists()
+    assert "heat" not in read(tmp_path / "runs" / "3", "info.json")

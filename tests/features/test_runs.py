@@ -75,6 +75,11 @@ def test_methods_that_need_no_labels_run_on_features(place, capfd, method):
     info, config = (json.loads((run / f"{name}.json").read_text()) for name in ("info", "config"))
     assert any(name.endswith("/average/last") for name in info["summary"])
     assert config["features"].startswith("resnet20@")
+    if method == "gce_balanced":
+        # Its biased network reads the statistics of first layers, so only the final one is drawn.
+        said = " ".join(info["heat"]["lines"])
+        assert "nothing is drawn of biased: its network (linear_early) reads statistics" in said
+        assert "final: class activation map" in said and (run / "heat.png").is_file()
     assert info["data"]["weights"] == source.find_source(config["features"], None, "").digest
     assert "features: resnet20, weights small.safetensors, 2 views of each image" in capfd.readouterr().out
 

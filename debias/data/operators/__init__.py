@@ -62,14 +62,22 @@ OPERATORS: dict[str, Operator] = {
             "the compression of the files",
             spectrum.compression,
         ),
-        Operator("border", "the outermost tenth", "the border", places.border),
-        Operator("background", "what is around the middle", "the background", places.background, general=True),
+        Operator("border", "the outermost tenth", "the border", places.border, area=places.outer),
+        Operator(
+            "background",
+            "what is around the middle",
+            "the background",
+            places.background,
+            general=True,
+            area=places.around,
+        ),
         *(
             Operator(
                 f"patch_{row}_{column}",
                 f"the cell in row {row + 1}, column {column + 1} of a grid of 3 x 3",
                 _place(row, column),
                 partial(places.cell, row=row, column=column),
+                area=partial(places.within_cell, row=row, column=column),
             )
             for row in range(places.CELLS)
             for column in range(places.CELLS)

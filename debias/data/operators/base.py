@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 Apply = Callable[[Tensor, Tensor], Tensor]
+Area = Callable[[Tensor], Tensor]
 _PART = 256
 
 
@@ -30,6 +31,8 @@ class Operator:
         Whether it is about colours, so that on grey images another operator does the same under a better name.
     general
         Whether it takes several properties along, so that a narrower operator that moves as much says more.
+    area
+        Of one that is about a place: where that is in images [B, C, H, W], bool [H, W]. None: everywhere, as a tint.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Operator:
     apply: Apply
     colour: bool = False
     general: bool = False
+    area: Area | None = None
 
 
 def combined(operators: Sequence[Operator]) -> Operator:

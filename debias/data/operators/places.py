@@ -23,11 +23,20 @@ def inner(x: Tensor) -> Tensor:
     return inside
 
 
+def outer(x: Tensor) -> Tensor:
+    """Where the border of images [B, C, H, W] is; bool [H, W]."""
+    return ~inner(x)
+
+
 def background(x: Tensor, z: Tensor) -> Tensor:
     """What lies within the ellipse about the middle from x, what lies around it from z."""
+    return torch.where(around(x), z, x)
+
+
+def around(x: Tensor) -> Tensor:
+    """What lies around the ellipse about the middle of images [B, C, H, W]; bool [H, W]."""
     down, across = (torch.linspace(-1, 1, side, device=x.device) for side in x.shape[2:])
-    inside = (down[:, None] / 0.75) ** 2 + (across[None] / 0.75) ** 2 <= 1
-    return torch.where(inside, x, z)
+    return (down[:, None] / 0.75) ** 2 + (across[None] / 0.75) ** 2 > 1
 
 
 def cell(x: Tensor, z: Tensor, row: int, column: int) -> Tensor:
@@ -43,6 +52,13 @@ def cell_at(x: Tensor, row: int, column: int) -> tuple[slice, slice]:
     height, width = x.shape[2:]
     down, across = (slice(i * side // CELLS, (i + 1) * side // CELLS) for i, side in ((row, height), (column, width)))
     return down, across
+
+
+def within_cell(x: Tensor, row: int, column: int) -> Tensor:
+    """Where a cell of the grid is in images [B, C, H, W]; bool [H, W]."""
+    inside = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
+    inside[cell_at(x, row, column)] = True
+    return inside
 
 
 def size(x: Tensor, z: Tensor) -> Tensor:

@@ -138,11 +138,14 @@ def _run(record: RunRecord) -> str:
             if f"mined/{name}/train" in record.summary
         ]
         about.append("suspects: " + ", ".join(mined))
+    heat = record.info.get("heat")
+    lines = heat.get("lines", ()) if isinstance(heat, Mapping) else ()
     pictures = sorted(path for path in record.folder.glob("*.png")) if record.folder.is_dir() else []
     own = [path for path in pictures if path.stem.startswith(("matrix-", "confusion"))]
-    images = [path for path in pictures if path.stem in ("examples", "suspects")]
+    images = [path for path in pictures if path.stem in ("examples", "suspects", "heat")]
     rest = [path for path in pictures if path not in own and path not in images]
     parts = [f"<h3>{escaped(_name(record))}</h3>", f'<p class="note">{escaped("; ".join(about))}.</p>']
+    parts += [f'<p class="note">Heat: {escaped(str(line))}.</p>' for line in lines]
     for label, paths in (("", own + images), ("Further pictures", rest)):
         content = "".join(picture(path, path.stem.replace("-", " ")) for path in paths)
         if content and label:

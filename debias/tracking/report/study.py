@@ -174,11 +174,18 @@ def pairs_lines(found: Findings) -> list[str]:
     return lines
 
 
-def write_study(path: Path, found: Findings, pictures: Mapping[str, Path], commands: Sequence[tuple[str, str]]) -> Path:
+def write_study(
+    path: Path,
+    found: Findings,
+    pictures: Mapping[str, Path],
+    commands: Sequence[tuple[str, str]],
+    looks: Sequence[str] = (),
+) -> Path:
     """Write one HTML file that needs nothing else.
 
     pictures : PNG files by caption, shown under the heading that their caption begins with
     commands : what to do next, and the command
+    looks : lines about where the models look; none: nothing is said of that
     """
     task = found.task
 
@@ -194,6 +201,9 @@ def write_study(path: Path, found: Findings, pictures: Mapping[str, Path], comma
         *(f"<p>{escaped(line)}.</p>" for line in effect_lines(found)),
         f"<p><b>{escaped(choice_line(found))}.</b></p>",
         write([candidates_table(found)], "html", titles=False),
+        *(["<h2>Where the models look</h2>"] if looks else []),
+        *(f"<p>{escaped(line)}.</p>" for line in looks),
+        *shown("Where"),
         "<h2>Look at these first</h2>",
         '<p class="note">Training images that go against what most images of their class have in common: where there '
         "is a shortcut, the ones from which a model can learn to do without.</p>",

@@ -170,3 +170,15 @@ def test_names_and_words() -> None:
     for name, operator in OPERATORS.items():
         assert operator.name == name and name.isidentifier()
         assert operator.summary and operator.where
+
+
+@pytest.mark.parametrize("size", [(9, 9), (20, 31)])
+def test_the_place_of_an_operator_is_what_it_changes(size):
+    x, z = torch.zeros(2, 3, *size), torch.ones(2, 3, *size)
+    placed = [one for one in OPERATORS.values() if one.area is not None]
+    assert {one.name for one in placed} == {
+        "border", "background", *(f"patch_{row}_{column}" for row in range(3) for column in range(3))
+    }  # fmt: skip
+    for one in placed:
+        changed = (one.apply(x, z) != x).all(1)
+        assert torch.equal(changed, one.area(x).expand(2, -1, -1)), one.name

@@ -92,6 +92,19 @@ def test_what_it_shows(report):
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
 
 
+def test_where_models_look_is_shown_with_its_lines(add_run, tmp_path):
+    lines = {"lines": [f"the border: 40 % of the heat {HOSTILE}"], "regions": {}}
+    image = np.random.default_rng(0).random((40, 60, 3))
+    matplotlib.image.imsave(add_run("gce_balanced", unbiased=50.0, info={"heat": lines}) / "heat.png", image)
+    # What somebody else has written under that name is no harm.
+    add_run("erm", unbiased=50.0, info={"heat": "warm"})
+    path = tmp_path / "report.html"
+    assert results.main(["report", "--out", str(path), "--store", str(tmp_path)]) == 0
+    parsed = Parsed(path.read_text(encoding="utf-8"))
+    assert f"Heat: {lines['lines'][0]}." in parsed.text
+    assert [a["alt"] for tag, a in parsed.tags if tag == "img"] == ["heat"]
+
+
 def test_many_runs_show_the_newest_ones_with_pictures(add_run, tmp_path, capsys):
     for seed in range(5):
         fill(add_run("erm", unbiased=50.0, config={"seed": seed}), 40.0)
