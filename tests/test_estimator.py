@@ -190,7 +190,8 @@ def test_the_documented_lines_run_and_say_how_far_they_are(home, fitted, number:
     (tmp_path / "photos").symlink_to(home / "photos")
     (tmp_path / "new").symlink_to(home / "photos" / "left")
     given = {
-        name: str(value) if isinstance(value, Path) else value for name, value in study_in(home).get_params().items()
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in study_in(home, verbose=True).get_params().items()
     }
     lines = blocks[number].replace("Study()", f"Study(**{given!r})")
     assert lines != blocks[number]

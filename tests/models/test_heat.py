@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
+from debias.models.embedders import KNOWN, Embedding
+from debias.models.export import Deployed
 from debias.models.heat import (
     Contrast,
     class_activation,
@@ -16,6 +18,7 @@ from debias.models.heat import (
     resized,
     share_inside,
 )
+from debias.models.onfeatures import TAKES
 from debias.models.registry import BACKBONES, FLAT, build_classifier
 
 
@@ -106,7 +109,19 @@ def test_other_networks_have_grad_cam(name):
     assert heat.shape[0] == 5 and bool((heat >= 0).all()) and bool((heat > 0).any())
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name in FLAT])
+def test_a_last_block_behind_what_comes_before_it_has_maps():
+    torch.manual_seed(3)
+    known = KNOWN["resnet18_tuned"]
+    first = Embedding(known.build(64).eval(), known.channels)
+    spec = {"backbone": "resnet18_last", "shape": [first.features, 1, 1], "classes": 4}
+    network = Deployed(build_classifier(spec), {"normalise": None}, first).eval()
+    images = torch.rand(3, 3, 64, 64)
+    assert has_maps(network, images)
+    heat = gradient_activation(network, images, torch.tensor([0, 3, 1]))
+    assert len(heat) == 3 and bool((heat >= 0).all()) and bool((heat > 0).any())
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name in FLAT and name not in TAKES])
 def test_networks_without_maps_say_so(name):
     network, images, classes = built(name, 8)
     assert not has_maps(network, images) and not is_pooled_linear(network, images)

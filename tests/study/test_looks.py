@@ -13,7 +13,7 @@ from debias.features.loading import with_features
 from debias.features.source import Source, find_source
 from debias.models.registry import build_classifier, seeded
 from debias.models.resnet import CifarResNet
-from debias.study.looks import ASKED, DIFFER, SHOWN, SUSPECT, as_record, look_lines, where_they_look
+from debias.study.looks import ASKED, DIFFER, SHOWN, SUSPECT, look_lines, looks_record, where_they_look
 from debias.tracking.pictures.heat import overlaid, plot_heat
 from debias.training.artifacts import TrainedModel
 from tests.tracking.pictures.test_plots import assert_tidy
@@ -71,7 +71,7 @@ def test_the_shares_tell_a_model_that_reads_the_mark(task, models):
     assert len(region.shares["biased"]) == ASKED
     shares = {name: 100 * float(share.mean()) for name, share in region.shares.items()}
     assert shares["biased"] > 25 and shares["biased"] > 1.5 * shares["other"]
-    record = as_record(looks)
+    record = looks_record(looks)
     assert json.loads(json.dumps(record)) == record
     assert record["regions"][CORNER]["biased"] == pytest.approx(shares["biased"])
     said = " ".join(look_lines(looks))
