@@ -37,6 +37,7 @@ from debias.tracking.report.study import (
     choice_line,
     effect_lines,
     headline,
+    labels_line,
     pairs_lines,
     pairs_shown,
     words_of,
@@ -103,7 +104,8 @@ def study_data(run: Run) -> None:
     show(Text(""), Text(f"{task.name}: {headline(found)}.", style="bold"), Text(f"{words_of(found)}."))
     show(*(Text(f"{line}.") for line in effect_lines(found)), Text(f"{choice_line(found)}.", style="bold"))
     if found.labels is not None:
-        show(Text(f"{len(found.labels.order)} labels look wrong; {'; '.join(pairs_lines(found))}."))
+        wrong = f"{len(found.labels.order)} labels look wrong" if found.labels.free else labels_line(found.labels)
+        show(Text(f"{wrong}; {'; '.join(pairs_lines(found))}."))
     show(Text("Go on with:"), *(Text(f"    {command}    # {why}") for why, command in commands))
     show(Text(", ".join(f"{part} {value:.0f} s" for part, value in seconds.items())))
     say_where(run)
@@ -150,7 +152,7 @@ def _as_record(found: Findings, seconds: Mapping[str, float]) -> dict[str, Any]:
             for name, one in found.candidates.items()
         },
         "test_images_against": None if against is None else int(against.sum()),
-        "wrong_labels": None if found.labels is None else len(found.labels.order),
+        "wrong_labels": len(found.labels.order) if found.labels is not None and found.labels.free else None,
         "near_duplicates": None if found.pairs is None else len(found.pairs),
         "worst_cluster": {name: 100 * min(one.shares[name] for one in found.clusters) for name in found.candidates}
         if found.clusters

@@ -167,7 +167,8 @@ def find(
                 fitted = moved_features(
                     task, task.train, operator_of(names), own["moved"]["copies"], seed, own, device, progress=False
                 )[:, :, :-EARLY]
-        labels = judged(out_of_fold(fitted, targets, classes, of_train, seed, asked), targets)
+        said = out_of_fold(fitted, targets, classes, of_train, seed, asked)
+        labels = judged(said, targets, pseudo != targets if known and miner else None)
         small = torch.cat([reduced(in_memory(part.shown)).cpu() for part in (task.train, task.valid, task.test)])
         pairs = pairs_alike(torch.cat([part[:, 0] for part in parts]), small)
         clusters = _clusters(task, parts, candidates, chosen, seed)

@@ -16,8 +16,12 @@ _SHARP = 8.0
 _MOST = 20.0
 # Ridge on standardised features, as a share of the images that are fitted on.
 _RIDGE = 0.3
-# Share of images with other labels among those that the classifier is surest of.
-_RATE = 0.05
+# Share of images with other labels among those that the classifier is surest of; and of those alone that go against the
+# shortcut, of which more have a wrong label, as such an image may have the look of the class that it shows.
+_RATE, _RATE_AGAINST = 0.05, 0.3
+# Of images that go against the shortcut, the least share that a classifier which is free of it gives their label, and
+# how many there must be to tell.
+_FREE, _ENOUGH = 0.5, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +29,15 @@ class Labels:
     """What is said of the labels of training images.
 
     other : int64 [N], the class that the image looks like; given : float [N], how much it looks like its label;
-    wrong : bool [N], whether the label is probably wrong; order : int64 [M], these images, the surest first
+    wrong : bool [N], whether the label is probably wrong; order : int64 [M], these images, the surest first;
+    free : whether the classifier is free of the shortcut: where it is not, no label is called wrong
     """
 
     other: Tensor
     given: Tensor
     wrong: Tensor
     order: Tensor
+    free: bool = True
 
 
 def out_of_fold(
@@ -80,22 +86,42 @@ def out_of_fold(
     return torch.softmax(_SHARP * scores, 1)
 
 
-def judged(probability: Tensor, targets: Tensor) -> Labels:
+def judged(probability: Tensor, targets: Tensor, against: Tensor | None = None) -> Labels:
     """Labels that are probably wrong: where a classifier is as sure as it hardly ever is without being right.
 
     Of all images that it is as sure of, or surer, at least 95 % must have the label that it says: where classes are
-    hard to tell apart, it is the classifier that is wrong.
+    hard to tell apart, it is the classifier that is wrong. Of images that go against the shortcut it must be so among
+    these alone for 70 %; and where it contradicts most of them it goes by the shortcut itself, so that nothing is said.
+
+    Parameters
+    ----------
+    probability, targets
+        float [N, classes] and int64 [N].
+    against
+        bool [N], which images go against the shortcut; None where there is none.
     """
     given = probability.gather(1, targets[:, None])[:, 0]
     sure, other = probability.scatter(1, targets[:, None], -1.0).max(1)
-    agrees = given >= sure
-    order = torch.argsort((given - sure).abs(), descending=True, stable=True)
+    agrees, certain = given >= sure, (given - sure).abs()
+    wrong = _passing(agrees, certain, _RATE)
+    free = True
+    if against is not None and int(against.sum()) >= _ENOUGH:
+        free = float(agrees[against].float().mean()) >= _FREE
+        among = torch.zeros_like(wrong)
+        among[against] = _passing(agrees[against], certain[against], _RATE_AGAINST)
+        wrong &= (~against | among) if free else torch.zeros_like(wrong)
+    order = torch.argsort(certain, descending=True, stable=True)
+    return Labels(other, given, wrong, order[wrong[order]], free)
+
+
+def _passing(agrees: Tensor, certain: Tensor, most: float) -> Tensor:
+    """bool [N]: contradicted labels, as far down as at most a share of those as certain are contradicted."""
+    order = torch.argsort(certain, descending=True, stable=True)
     apart = (~agrees[order]).double().cumsum(0)
     rate = apart / torch.arange(1, len(order) + 1)
-    passing = torch.nonzero((rate <= _RATE) & ~agrees[order]).flatten()
-    wrong = torch.zeros(len(targets), dtype=torch.bool)
+    passing = torch.nonzero((rate <= most) & ~agrees[order]).flatten()
+    found = torch.zeros(len(agrees), dtype=torch.bool)
     if len(passing):
         upto = order[: int(passing.max()) + 1]
-        wrong[upto[~agrees[upto]]] = True
-    found = order[wrong[order]]
-    return Labels(other, given, wrong, found)
+        found[upto[~agrees[upto]]] = True
+    return found

@@ -1,5 +1,6 @@
 """Labels that look wrong: by hand-made probabilities, and planted in features."""
 
+import pytest
 import torch
 
 from debias.study.labels import judged, out_of_fold
@@ -68,3 +69,30 @@ def test_the_surest_come_first_and_five_in_a_hundred_may_disagree():
     found = judged(torch.stack([given, 1 - given], 1), target)
     # one of 41 disagrees, two of 43 with the next guess, and three of 45, which are too many
     assert found.order.tolist() == [40, 42] and found.wrong.sum() == 2
+
+
+def some(agreeing: int, contradicting: int) -> torch.Tensor:
+    """Probabilities [N, 2] of images of class 0: so many that are surely theirs, then as sure of the other class."""
+    given = torch.tensor([0.98] * agreeing + [0.02] * contradicting)
+    return torch.stack([given, 1 - given], 1)
+
+
+@pytest.mark.parametrize(
+    ("agreeing", "contradicting", "wrong", "free"),
+    [
+        (12, 4, 4, True),  # a quarter of them: wrong labels that look like the class that is shown
+        (10, 6, 4, True),  # of 14 as sure of the two classes four are fewer than 30 in 100, of 15 five are more
+        (7, 9, 0, False),  # contradicted more often than not: the classifier goes by the shortcut
+        (3, 4, 4, True),  # too few to tell
+    ],
+)
+def test_images_against_the_shortcut_are_judged_among_themselves(agreeing, contradicting, wrong, free):
+    others = some(400, 5)
+    probability = torch.cat([others, some(agreeing, contradicting)])
+    against = torch.arange(len(probability)) >= len(others)
+    target = torch.zeros(len(probability), dtype=torch.int64)
+    found = judged(probability, target, against)
+    assert found.free is free and int(found.wrong[against].sum()) == wrong
+    # Where the classifier is not free of the shortcut, its word counts for nothing elsewhere either.
+    assert int(found.wrong[~against].sum()) == (5 if free else 0) == len(found.order) - wrong
+    assert judged(probability, target).free

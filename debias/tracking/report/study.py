@@ -10,6 +10,7 @@ from debias.data.split import Task
 from debias.redaction import redact
 from debias.study.candidates import PLAIN
 from debias.study.findings import Findings
+from debias.study.labels import Labels
 from debias.tracking.report.diagnosis import interval, percent, properties_table, remarks
 from debias.tracking.report.document import DOCUMENT, escaped, picture
 from debias.tracking.results.tables import NOTHING, Table, write
@@ -174,6 +175,19 @@ def pairs_lines(found: Findings) -> list[str]:
     return lines
 
 
+def labels_line(labels: Labels) -> str:
+    """How many labels look wrong, or that it cannot be said."""
+    if not labels.free:
+        return (
+            "Of labels nothing can be said: a classifier that was balanced against the shortcut still goes by it, and "
+            "contradicts most images that go against it"
+        )
+    return (
+        f"{len(labels.order)} training images look like another class to a classifier that was balanced against the "
+        "shortcut and did not see them. The surest come first"
+    )
+
+
 def write_study(
     path: Path,
     found: Findings,
@@ -210,11 +224,9 @@ def write_study(
         *shown("Look"),
     ]
     if found.labels is not None:
-        count = len(found.labels.order)
         lines += [
             "<h2>Labels that look wrong</h2>",
-            f'<p class="note">{count} training images look like another class to a classifier that was balanced '
-            "against the shortcut and did not see them. The surest come first.</p>",
+            f'<p class="note">{escaped(labels_line(found.labels))}.</p>',
             *shown("Labels"),
         ]
     if found.clusters:
