@@ -163,10 +163,12 @@ def find(
             own = settings_of("property_moved")
             if len(task.train) <= own["moved"]["images"]:
                 # They are in the cache, as the method was trained on them.
-                asked, of_train = parts[0][:, 0], targets
+                of_train = targets
                 fitted = moved_features(
                     task, task.train, operator_of(names), own["moved"]["copies"], seed, own, device, progress=False
                 )[:, :, :-EARLY]
+                # One answer may go by what an image was given; those to several, and to the image as it is, do less.
+                asked = torch.cat([fitted, parts[0][:, :1]], 1)
         said = out_of_fold(fitted, targets, classes, of_train, seed, asked)
         labels = judged(said, targets, pseudo != targets if known and miner else None)
         small = torch.cat([reduced(in_memory(part.shown)).cpu() for part in (task.train, task.valid, task.test)])

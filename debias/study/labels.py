@@ -56,10 +56,10 @@ def out_of_fold(
     seed
         Of the folds.
     asked
-        float [N, D] of the images that are asked about; None: their first views.
+        float [N, Q, D] of the images that are asked about, of whose views the answers are averaged; None: the same.
     """
     views = features.float()
-    rows = views[:, 0] if asked is None else asked.float()
+    rows = views if asked is None else asked.float()
     mean, spread = views.mean((0, 1)), views.std((0, 1)).clamp(min=1e-3)
     views, rows = ((part - mean) / spread for part in (views, rows))
     views, rows = (torch.cat([part, torch.ones(*part.shape[:-1], 1)], -1) for part in (views, rows))
@@ -78,12 +78,12 @@ def out_of_fold(
         products.append((seen * scale).T @ wanted[own].repeat_interleave(depth, 0))
     moment, product = torch.stack(moments).sum(0), torch.stack(products).sum(0)
     ridge = _RIDGE * len(targets) * torch.eye(size)
-    scores = torch.zeros(len(targets), classes)
+    said = torch.zeros(len(targets), classes)
     for number in range(FOLDS):
         own = fold == number
         fitted = torch.linalg.solve(moment - moments[number] + ridge, product - products[number])
-        scores[own] = rows[own] @ fitted
-    return torch.softmax(_SHARP * scores, 1)
+        said[own] = torch.softmax(_SHARP * (rows[own] @ fitted), 2).mean(1)
+    return said
 
 
 def judged(probability: Tensor, targets: Tensor, against: Tensor | None = None) -> Labels:

@@ -58,8 +58,17 @@ def test_balanced_cells_take_the_shortcut_out():
 
 def test_others_than_those_fitted_on_are_asked_about():
     features, target, _ = planted(400, 4.0, 0)
-    said = out_of_fold(features, target, 2, target, seed=1, asked=-features[:, 0])
+    said = out_of_fold(features, target, 2, target, seed=1, asked=-features[:, :1])
     assert float((said.argmax(1) != target).float().mean()) > 0.9
+
+
+def test_answers_to_several_views_are_averaged():
+    features, target, _ = planted(400, 4.0, 0)
+    asked = torch.cat([features[:, :1], -features[:, :1]], 1)
+    alone = [out_of_fold(features, target, 2, target, seed=1, asked=asked[:, i : i + 1]) for i in (0, 1)]
+    both = out_of_fold(features, target, 2, target, seed=1, asked=asked)
+    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2)
+    assert not torch.allclose(both, alone[0], atol=0.1)
 
 
 def test_the_surest_come_first_and_five_in_a_hundred_may_disagree():
