@@ -33,7 +33,7 @@ from debias.training.machine import device_name, prepare_cpu
 SIDE = 96
 COLUMNS = (
     "data", "classes", "seed", "images", "wrong", "verdict", "properties", "chosen", "first_50", "labels_flagged",
-    "labels_right", "labels_planted", "pairs", "after_embedding", "device",
+    "labels_right", "labels_first_50", "labels_planted", "pairs", "after_embedding", "device",
 )  # fmt: skip
 
 
@@ -101,14 +101,16 @@ def row_of(data: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
             table = list(csv.DictReader(handle))
     rows = [(row, known[Path(row["path"]).relative_to(folder).as_posix()]) for row in table]
     suspects = [each for row, each in rows if row.get("signal") != "wrong label"][:50]
-    flagged = [each for row, each in rows if row.get("signal") == "wrong label"]
+    surest = sorted(rows, key=lambda pair: float(pair[0].get("label_fit", 1)))
+    flagged = [each for row, each in surest if row.get("signal") == "wrong label"]
     planted = sum(each.wrong for _, each in rows)
     seconds = {part: value for part, value in found["seconds"].items() if part != "images and features"}
     return {
         "data": data, "classes": options.classes, "seed": seed, "images": sum(counts), "wrong": options.wrong,
         "verdict": found["headline"], "properties": "+".join(found["properties"]), "chosen": found["chosen"],
         "first_50": f"{100 * sum(each.against for each in suspects) / max(1, len(suspects)):.0f}" if kinds else "",
-        "labels_flagged": len(flagged), "labels_right": sum(each.wrong for each in flagged), "labels_planted": planted,
+        "labels_flagged": len(flagged), "labels_right": sum(each.wrong for each in flagged),
+        "labels_first_50": sum(each.wrong for each in flagged[:50]), "labels_planted": planted,
         "pairs": found["near_duplicates"], "after_embedding": f"{sum(seconds.values()):.0f}",
         "device": device_name(torch.device("cpu")),
     }  # fmt: skip

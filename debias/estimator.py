@@ -179,7 +179,8 @@ class Study(ClassifierMixin, BaseEstimator):
         """The training images, those that go most against the shortcut first; a table for `pandas.DataFrame`.
 
         Each has `path` and `target`, the miner's `score`, whether it is a `suspect`, a `signal` ("conflicting", "wrong
-        label" or ""), and after a fit on paths or arrays `index`, its place among them.
+        label" or ""), `label_fit` from 0 to 1, how much it looks like its label, and after a fit on paths or arrays
+        `index`, its place among them. Wrong labels alone come by that: the surest first.
 
         signal : only images with this one
         """
@@ -189,12 +190,14 @@ class Study(ClassifierMixin, BaseEstimator):
         for _, row in table_rows(read_text(table, str(table)), str(table))[1]:
             values: dict[str, Any] = dict(row)
             values |= {"id": int(row["id"]), "score": float(row["score"]), "suspect": row["suspect"] == "1"}
+            if "label_fit" in row:
+                values["label_fit"] = float(row["label_fit"])
             values["target"] = self._labels.get(row["target"], row["target"])
             if (index := self._places.get(row.get("path", ""))) is not None:
                 values["index"] = index
             if signal in (None, values.get("signal")):
                 rows.append(values)
-        return rows
+        return sorted(rows, key=lambda row: row["label_fit"]) if signal == "wrong label" else rows
 
     def predict(self, X: Sequence[str | os.PathLike] | ArrayLike) -> NDArray:
         """Labels [N] of images: paths of files, or an array as for `fit`."""

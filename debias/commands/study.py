@@ -245,14 +245,19 @@ def _leave(run: Run, found: Findings, looks: Looks, commands: list[tuple[str, st
             pictures["Where the models look"] = plot_heat(
                 looks, names, title=f"{task.name}: where the models look", path=folder / "heat.png"
             )
-        signal = None
+        more: dict[str, list[str]] = {}
         if labels is not None:
             flags = found.suspects.score > found.suspects.threshold
-            signal = [
+            more["signal"] = [
                 "wrong label" if wrong else "conflicting" if flag else ""
                 for wrong, flag in zip(labels.wrong.tolist(), flags.tolist(), strict=True)
             ]
-        paths = [*pictures.values(), *write_suspects(folder, task, found.suspects, signal=signal)]
+            more["label_fit"] = [f"{given:.6f}" for given in labels.given.tolist()]
+            more["looks_like"] = [
+                names[other] if wrong else ""
+                for wrong, other in zip(labels.wrong.tolist(), labels.other.tolist(), strict=True)
+            ]
+        paths = [*pictures.values(), *write_suspects(folder, task, found.suspects, more=more)]
         weights = folder / "weights.safetensors"
         about = about_weights(run, task) | {"method": found.chosen}
         save_weights(weights, None, found.candidates[found.chosen].model, about=about)

@@ -102,6 +102,9 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd, mon
     with (run / "suspects.csv").open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     assert {row["signal"] for row in rows} <= {"", "conflicting", "wrong label"}
+    assert all(0 <= float(row["label_fit"]) <= 1 for row in rows)
+    assert all((row["looks_like"] in ("left", "right")) is (row["signal"] == "wrong label") for row in rows)
+    assert all(row["looks_like"] != row["target"] for row in rows)
     # Of the eight that go against the border some are held out; most of the others come first, by chance less than one.
     against = {f"{name}/{number:03d}.png" for name in ("left", "right") for number in range(4)}
     mine = [any(row["path"].endswith(one) for one in against) for row in rows]

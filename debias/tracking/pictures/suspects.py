@@ -1,7 +1,7 @@
 """What a miner found, for the user to look at: a table of suspects and a contact sheet."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ def write_suspects(
     artifact: ConflictScore,
     each: int = 10,
     sheet: bool = True,
-    signal: Sequence[str] | None = None,
+    more: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Path]:
     """Write suspects.csv and, unless `sheet` is False, suspects.png (the top ones per class).
 
@@ -43,8 +43,8 @@ def write_suspects(
         Images of each class on the sheet.
     sheet
         Whether the picture is wanted.
-    signal
-        What else is said of each image in a column of that name: that it conflicts, or that its label looks wrong.
+    more
+        Further columns by name: a cell for each training image.
     """
     train = task.train
     score, ranks = scores_for(artifact, train, "suspects").cpu(), ranks_for(artifact, train, "suspects").cpu()
@@ -56,14 +56,14 @@ def write_suspects(
     extra = ["log_odds"] if len(artifact.log_odds) else []
     with table.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        extra += [] if signal is None else ["signal"]
+        extra += more or ()
         writer.writerow(
             ["id", "target", "score", "suspect", *extra, *([] if task.files is None else ["path", "content"])]
         )
         for place in torch.argsort(ranks, descending=True, stable=True).tolist():
             name = task.target_names[targets[place]]
             odds = [f"{float(ranks[place]):.4f}"] if len(artifact.log_odds) else []
-            odds += [] if signal is None else [signal[place]]
+            odds += [cell(column[place]) for column in (more or {}).values()]
             file = []
             if task.files is not None:
                 file = [cell(task.files[ids[place]]), "" if task.digests is None else task.digests[ids[place]]]
