@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from debias.config import resolve
+from debias.models.lastblock import PARTS
+from debias.models.onfeatures import EARLY
 from debias.models.registry import BACKBONES, build_backbone
 from debias.stages.recipes import STAGES
 from debias.sweeps.alike import ONE_BY_ONE, PLAIN, VARYING
@@ -46,7 +48,8 @@ def test_stages_and_networks_that_do_not_stack_are_known():
     functions = set()
     for name in BACKBONES:
         with torch.device("meta"):
-            modules = list(build_backbone(name, (3, 224, 224)).modules())
+            shape = (3, 224, 224) if name not in PARTS else (PARTS[name].channels + EARLY, 1, 1)
+            modules = list(build_backbone(name, shape).modules())
         kinds = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd)
         if not any(isinstance(module, kinds) for module in modules):
             functions.add(name)
