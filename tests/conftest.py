@@ -6,6 +6,7 @@ import multiprocessing
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import wraps
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,24 @@ from debias.training.walk import Outcome, Walk
 from tests import scheduling
 from tests.pipeline import TINY, empty_pictures
 
+PRELOADED = ["tests.pipeline", "tests.killing", "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet"]
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return scheduling.scheduler(config, log)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where tests run in several processes, each starts the one that others of its own are forked from, here and now.
+
+    Started by whichever test comes first, it would import nothing of the project if that test stands in another folder,
+    and each process after it would import torch: seconds for every kill.
+    """
+    if hasattr(session.config, "workerinput"):
+        multiprocessing.set_forkserver_preload(PRELOADED)
+        with contextlib.chdir(session.config.rootpath):
+            forkserver.ensure_running()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -124,7 +139,7 @@ def run_tiny(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..
 def processes() -> ForkServerContext:
     """Processes that start from one in which torch is imported and no training has begun, as autograd wants it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.pipeline", "tests.killing"])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
