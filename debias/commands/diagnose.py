@@ -42,6 +42,8 @@ _NOT_DATA = (
     "bias_balanced.",
     "diagnose_",
 )
+# How often the network with the shortcut is started, and how far the seeds of its starts are apart.
+STARTS, _APART = 3, 1_000_003
 
 
 def diagnose_data(run: Run) -> None:
@@ -69,16 +71,26 @@ def diagnose_data(run: Run) -> None:
 
 
 def diagnosed(task: Task, settings: Mapping[str, Any], device: torch.device, store: Store) -> tuple[Task, Diagnosis]:
-    """The images that were looked at, as they were looked at, and what was found."""
+    """The images that were looked at, as they were looked at, and what was found.
+
+    A network that has come to answer the same to every image, as one in some dozens does, is started again elsewhere.
+    """
     small = prepared(task, settings["diagnose_images"], settings["seed"])
     own = adapted(dict(settings), len(small.train))
     stages = [STAGES[name] for name in STAGES_USED]
-    walk = Walk(stages, small, own, device, store, say=say, progress=settings["progress"])
-    with tqdm(
-        total=parts(small), desc="diagnose", unit="property", disable=not settings["progress"], file=sys.__stderr__,
-        leave=False,
-    ) as bar:  # fmt: skip
-        return small, look(walk, small, settings["seed"], bar.update)
+    for start in range(STARTS):
+        own["seed"] = (settings["seed"] + start * _APART) % 2**32
+        walk = Walk(stages, small, own, device, store, say=say, progress=settings["progress"])
+        with tqdm(
+            total=parts(small), desc="diagnose", unit="property", disable=not settings["progress"],
+            file=sys.__stderr__, leave=False,
+        ) as bar:  # fmt: skip
+            found = look(walk, small, settings["seed"], bar.update)
+        if found.pairs is not None:
+            break
+        if start + 1 < STARTS:
+            say("the network answers the same to every image; it is trained again from other first weights")
+    return small, found
 
 
 def tables(found: Diagnosis) -> list[Table]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from debias.commands.diagnose import STARTS
 from debias.diagnosis import look
 from debias.stages.recipes import STAGES
 from debias.stages.shortcut import Shortcut
@@ -44,6 +45,25 @@ def test_coloured_digits_and_clean_ones(command, tmp_path, capsys):
     said = capsys.readouterr().out
     assert diagnosis(tmp_path / "runs" / "2")["verdict"] == "none"
     assert "no shortcut seen" in said and "the shortcut is" not in said
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize(("collapsed", "verdict", "stages"), [(1, "named", 2), (STARTS, "unlearnt", STARTS)])
+def test_a_network_that_answers_the_same_to_every_image_is_started_again(
+    command, tmp_path, monkeypatch, capfd, collapsed, verdict, stages
+):
+    draw, asked = look.draw_pairs, []
+
+    def drawn(answers: torch.Tensor, *rest):
+        asked.append(answers)
+        return draw(torch.zeros_like(answers) if len(asked) <= collapsed else answers, *rest)
+
+    monkeypatch.setattr(look, "draw_pairs", drawn)
+    assert command("dataset=colored_digits", "skew=0.01", name="diagnose") == 0
+    assert diagnosis(tmp_path / "runs" / "1")["verdict"] == verdict
+    assert len(asked) == stages == len(list((tmp_path / "runs" / "stages").glob("shortcut-*/result.pt")))
+    again = capfd.readouterr().err.count("it is trained again from other first weights")
+    assert again == stages - 1 and not torch.equal(asked[0], asked[1])
 
 
 def photographs(folder: Path, count: int, colour: bool = True, flat: bool = False) -> Path:
