@@ -180,3 +180,16 @@ def test_an_entry_of_a_registry_counts_for_those_whose_settings_name_it(digest_o
     changed = {"debias__models__registry": FILES["debias/models/registry.py"].replace("lambda: 2", "lambda: 3")}
     assert digest_of(**changed) == digest_of()
     assert digest_of(("named",), **changed) != digest_of(("named",))
+
+
+@pytest.mark.parametrize(("changed", "counts"), [("pkg__helper", False), ("other", False), ("work__loss", True)])
+def test_what_lies_beside_an_installed_package_is_not_its_code(digest_of, tmp_path, changed, counts):
+    """Where it is installed, torch and all others lie in the same folder."""
+
+    def digest() -> str:
+        return Project(tmp_path, "work").digest("work.stage", "Stage", ())
+
+    digest_of()
+    before, name = digest(), changed.replace("__", "/") + ".py"
+    digest_of(**{changed: FILES[name].replace("return", "return 2 *").replace("number = 3", "number = 5")})
+    assert (digest() != before) is counts
