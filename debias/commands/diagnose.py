@@ -164,10 +164,18 @@ def next_commands(found: Diagnosis, words: str) -> list[str]:
     return [f"python main.py with {words} erm"]
 
 
-def data_words(run: Run) -> str:
-    """The words of the command line that say which data it is."""
+def data_words(run: Run, trained: str | None = None) -> str:
+    """The words of the command line that say which data it is, and those of the stages of a method to be trained."""
     given = (run.meta_info.get("options") or {}).get("UPDATE") or []
-    kept = [word for word in map(str, given) if not word.startswith(_NOT_DATA) and word not in RECIPES]
+    own = RECIPES[trained].stages if trained is not None else ()
+
+    def belongs(word: str) -> bool:
+        stage = word.partition("=")[0].partition(".")[0]
+        if trained is not None and "." in word.partition("=")[0] and stage in STAGES:
+            return stage in own
+        return not word.startswith(_NOT_DATA) and word not in RECIPES
+
+    kept = [word for word in map(str, given) if belongs(word)]
     return " ".join(kept) or f"dataset={run.config['dataset']}"
 
 

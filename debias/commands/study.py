@@ -99,7 +99,7 @@ def study_data(run: Run) -> None:
     run.info["study"] = _as_record(found, seconds) | {"heat": looks_record(looks)}
     run.info["diagnosis"] = as_record(found.diagnosis)
     run.info["summary"] = {f"{name}/{FIGURE}/held_out": found.held_out(name) for name in found.candidates}
-    commands = next_commands(found, data_words(run), run)
+    commands = next_commands(found, run)
     _leave(run, found, looks, commands)
     show(Text(""), Text(f"{task.name}: {headline(found)}.", style="bold"), Text(f"{words_of(found)}."))
     show(*(Text(f"{line}.") for line in effect_lines(found)), Text(f"{choice_line(found)}.", style="bold"))
@@ -169,7 +169,7 @@ def _shares(found: Findings, method: str) -> dict[str, Share | None]:
     }
 
 
-def next_commands(found: Findings, words: str, run: Run) -> list[tuple[str, str]]:
+def next_commands(found: Findings, run: Run) -> list[tuple[str, str]]:
     """What to do next and why, command by command."""
     named = f' mine_property.property="{"+".join(found.names)}"' if found.names else ""
     extra = named if "mine_property" in RECIPES[found.chosen].stages else ""
@@ -191,11 +191,11 @@ def next_commands(found: Findings, words: str, run: Run) -> list[tuple[str, str]
     commands.append(
         (
             "The recommended method as a run of its own, with all figures and pictures:",
-            f"python main.py with {words} {found.chosen}{extra}",
+            f"python main.py with {data_words(run, found.chosen)} {found.chosen}{extra}",
         )
     )
     if found.chosen != PLAIN:
-        commands.append(("The plain method, to compare with:", f"python main.py with {words} {PLAIN}"))
+        commands.append(("The plain method, to compare with:", f"python main.py with {data_words(run, PLAIN)} {PLAIN}"))
     return commands
 
 

@@ -101,6 +101,14 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd, mon
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
     with (run / "suspects.csv").open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
+    # Each command has the settings of its own stages, and no others.
+    said_next = html.unescape(page)
+    for method in {json.loads((run / "info.json").read_text(encoding="utf-8"))["study"]["chosen"], "erm"}:
+        (line,) = {one for one in said_next.split("python main.py with ")[1:] if f" {method}" in one.split("<")[0]}
+        given = line.split("<")[0]
+        assert ("pretrain.epochs=4" in given) is (method == "erm")
+        assert ("moved.epochs=4" in given) is (method == "property_moved")
+        assert ("bias_balanced.epochs=4" in given) is method.endswith("_balanced")
     assert {row["signal"] for row in rows} <= {"", "conflicting", "wrong label"}
     assert all(0 <= float(row["label_fit"]) <= 1 for row in rows)
     assert all((row["looks_like"] in ("left", "right")) is (row["signal"] == "wrong label") for row in rows)
