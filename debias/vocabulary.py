@@ -17,3 +17,7 @@ FRAMINGS = ("crop", "stretch", "pad")
 
 # The read-out that is the final model in records that do not say: the first of these that a run has.
 FINAL_READ_OUTS = ("target", "model", "shallow", "poe")
+
+# Data sets that are read from their authors' files, and the one that is made here by the same generator: figures that
+# are published for the one stand beside those of the other.
+STANDS_FOR = {"lff_mnist": "colored_mnist", "lff_cifar10": "corrupted_cifar10"}

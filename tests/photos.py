@@ -55,6 +55,22 @@ def bar(root: Path, each: int = 8) -> Path:
     return root
 
 
+def ensemble_bar(root: Path, each: int = 8, shares: Mapping[str, int] | None = None) -> Path:
+    """BAR in BiasEnsemble's layout; `shares` gives conflicting training images of a class by the share's folder."""
+    for target in range(6):
+        for number in range(each):
+            save(root / "train" / "align" / str(target) / f"bar_{target}_{number}.jpg", target, target, number)
+        for share, count in (shares or {"1pct": 1, "5pct": 2}).items():
+            for number in range(count):
+                name = f"bar_{target}_{90 + number}.jpg"
+                save(root / "train" / "conflict" / share / str(target) / name, target, (target + 1) % 6, 90 + number)
+        for part in ("valid", "test"):
+            for number in range(2):
+                name = f"bar_{target}_{number}.jpg"
+                save(root / part / str(target) / name, target, (target + 2) % 6, number + 50)
+    return root
+
+
 def celeba(root: Path, kinds: Mapping[tuple[int, int], int] | None = None) -> Path:
     """CelebA's standard files; `kinds` gives training images by (blond, male)."""
     kinds = kinds or {(1, 0): 30, (0, 1): 30, (0, 0): 20, (1, 1): 10}

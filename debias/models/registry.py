@@ -22,9 +22,12 @@ from debias.models.simpleconv import SimpleConv
 from debias.settings import nearest
 
 BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
+    # Papers count the classifier too. The one of LfF, DisEnt and their baselines is mlp4.
     "mlp3": lambda shape: MLP(shape, layers=2),
+    "mlp4": lambda shape: MLP(shape, layers=3),
     "mlp5": lambda shape: MLP(shape, layers=4),
     "mlp3_divided": lambda shape: Divided(MLP(shape, layers=2)),
+    "mlp4_divided": lambda shape: Divided(MLP(shape, layers=3)),
     "mlp5_divided": lambda shape: Divided(MLP(shape, layers=4)),
     "cnn": lambda shape: CNN(shape[0]),
     "end_cnn": lambda shape: SimpleConv(shape[0]),
@@ -51,8 +54,10 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "resnet50_last": lambda shape: LastBlock("resnet50_last", shape),
     # Two encoders of one kind (DisEnt).
     "dual_mlp3": lambda shape: Dual(MLP(shape, layers=2), MLP(shape, layers=2)),
+    "dual_mlp4": lambda shape: Dual(MLP(shape, layers=3), MLP(shape, layers=3)),
     "dual_mlp5": lambda shape: Dual(MLP(shape, layers=4), MLP(shape, layers=4)),
     "dual_mlp3_divided": lambda shape: Dual(Divided(MLP(shape, layers=2)), Divided(MLP(shape, layers=2))),
+    "dual_mlp4_divided": lambda shape: Dual(Divided(MLP(shape, layers=3)), Divided(MLP(shape, layers=3))),
     "dual_mlp5_divided": lambda shape: Dual(Divided(MLP(shape, layers=4)), Divided(MLP(shape, layers=4))),
     "dual_mlp_features": lambda shape: Dual(Hidden(shape), Hidden(shape)),
     "dual_resnet20": lambda shape: Dual(CifarResNet(shape[0]), CifarResNet(shape[0])),
@@ -60,9 +65,10 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
 }
 # Networks that take any vector: values, not images with neighbouring pixels.
 FLAT = (
-    "mlp3", "mlp5", "mlp3_divided", "mlp5_divided", "linear", "linear_early", "mlp_features",
+    "mlp3", "mlp4", "mlp5", "mlp3_divided", "mlp4_divided", "mlp5_divided", "linear", "linear_early", "mlp_features",
     "efficientnet_lite0_last", "resnet18_last", "resnet50_last",
-    "dual_mlp3", "dual_mlp5", "dual_mlp3_divided", "dual_mlp5_divided", "dual_mlp_features",
+    "dual_mlp3", "dual_mlp4", "dual_mlp5", "dual_mlp3_divided", "dual_mlp4_divided", "dual_mlp5_divided",
+    "dual_mlp_features",
 )  # fmt: skip
 
 Inputs = Tensor | tuple[Tensor, Tensor]

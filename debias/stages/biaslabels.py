@@ -12,6 +12,7 @@ from debias.losses.group import group_dro, group_losses
 from debias.losses.reweight import bias_balanced, log_prior
 from debias.settings import Setting
 from debias.stages.common.baselines import SECOND_DIVISION, network_of
+from debias.stages.common.budget import training_batches
 from debias.stages.common.classifier import (
     fit_classifier,
     model_artifact,
@@ -37,6 +38,12 @@ class GroupDROStage(Stage):
         network=network_setting(),
         second_division=SECOND_DIVISION,
         eta=Setting(0.01, "step size of the group weights", low=0, search=("log", 1e-3, 1e-1)),
+        draw=Setting(
+            "images",
+            "what a batch is drawn from: images, each once an epoch; or groups, each as often as any other, as the "
+            "paper's algorithm has it",
+            choices=("images", "groups"),
+        ),
         epochs=Setting(100, "passes over the training images", low=1, quick=8),
     )
 
@@ -54,7 +61,12 @@ class GroupDROStage(Stage):
             q.copy_(weights.detach())
             return total
 
-        fitted = fit_classifier(ctx, model, loss, tensors={"q": q})
+        training = None
+        if ctx.own["draw"] == "groups":
+            group = ctx.train.target * n_biases + labels
+            counts = torch.bincount(group, minlength=n_groups)
+            training = training_batches(ctx, ctx.own, weights=1 / counts.index_select(0, group))
+        fitted = fit_classifier(ctx, model, loss, training=training, tensors={"q": q})
         return {"model": model_artifact(spec, fitted, "model", self.name), "report": fitted.report()}
 
 

@@ -34,8 +34,10 @@ from debias.training.stage import Artifact, Context, Stage
 # Two encoders of a network, by that network's name.
 _DUAL = {
     "mlp3": "dual_mlp3",
+    "mlp4": "dual_mlp4",
     "mlp5": "dual_mlp5",
     "mlp3_divided": "dual_mlp3_divided",
+    "mlp4_divided": "dual_mlp4_divided",
     "mlp5_divided": "dual_mlp5_divided",
     "mlp_features": "dual_mlp_features",
     "resnet20": "dual_resnet20",

@@ -37,8 +37,9 @@ ONE_BY_ONE = frozenset(
 # Networks that are a function of their weights and images: no normalisation by the batch, no dropout.
 PLAIN = frozenset(
     (
-        "mlp3", "mlp5", "mlp3_divided", "mlp5_divided", "lenet", "linear", "linear_early", "mlp_features",
-        "dual_mlp3", "dual_mlp5", "dual_mlp3_divided", "dual_mlp5_divided", "dual_mlp_features",
+        "mlp3", "mlp4", "mlp5", "mlp3_divided", "mlp4_divided", "mlp5_divided", "lenet", "linear", "linear_early",
+        "mlp_features", "dual_mlp3", "dual_mlp4", "dual_mlp5", "dual_mlp3_divided", "dual_mlp4_divided",
+        "dual_mlp5_divided", "dual_mlp_features",
     )
 )  # fmt: skip
 

@@ -18,7 +18,7 @@ def test_hand_computed_features() -> None:
     torch.testing.assert_close(network(images), torch.tensor([[2.25, 0.0], [0.65, 1.3]]))
 
 
-@pytest.mark.parametrize("name", ["mlp3", "mlp5"])
+@pytest.mark.parametrize("name", ["mlp3", "mlp4", "mlp5"])
 def test_it_is_the_same_network_on_smaller_inputs(name: str) -> None:
     plain, divided = (
         seeded(lambda made=made: build_backbone(made, (3, 4, 4)), 1) for made in (name, f"{name}_divided")

@@ -140,3 +140,18 @@ def test_a_training_that_diverges(run, stage):
     words = (f"{stage}.optimiser=sgd", f"{stage}.learning_rate=1e30", f"{stage}.epochs=3")
     with pytest.raises(UserError, match=f"{stage}: .* has diverged: the loss .*; set a lower {stage}.learning_rate"):
         run(f"[true_bias,{stage}]", *words)
+
+
+def test_groups_may_be_drawn_as_often_as_each_other(run, task):
+    """In a batch of 20 a group has an image with chance 1 - (1 - 1/G)^20, however many images it has."""
+    words = (*still("group_dro", epochs=40), "group_dro.eta=0", "group_dro.batch_size=20")
+    outcomes = {draw: run("group_dro", *words, f"group_dro.draw={draw}") for draw in ("groups", "images")}
+    losses = {
+        draw: sum(row["loss"] for row in outcome.stages["group_dro"].report.history) / 40
+        for draw, outcome in outcomes.items()
+    }
+    logits = logits_of(outcomes["groups"].artifacts["model"], task)
+    found = group_losses_by_hand(logits, task.train.target, task.train.bias)
+    expected = (1 - (1 - 1 / len(found)) ** 20) * sum(found.values()) / 100
+    assert losses["groups"] == pytest.approx(expected, rel=0.05)
+    assert abs(losses["images"] - expected) > 0.1 * expected

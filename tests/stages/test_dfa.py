@@ -90,5 +90,5 @@ def test_it_trains_residual_networks(run):
 
 
 def test_a_network_that_has_no_pair(run):
-    with pytest.raises(UserError, match=r"dfa\.network=cnn: two encoders are made of mlp3, mlp5, .*resnet18"):
+    with pytest.raises(UserError, match=r"dfa\.network=cnn: two encoders are made of mlp3, mlp4, mlp5, .*resnet18"):
         run("dfa.network=cnn")

@@ -13,7 +13,7 @@ from debias.tracking.results.published import beside
 from debias.tracking.results.records import write_records
 from debias.tracking.results.summary import tables_of, unfinished
 
-DOCUMENTS = ("docs/results.md",)
+DOCUMENTS = ("docs/results.md", "docs/reproduction.md")
 
 
 def _add_record(parser: argparse.ArgumentParser) -> None:

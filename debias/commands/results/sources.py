@@ -27,7 +27,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--records", type=Path, action="append", default=[], metavar="CSV",
-        help="a CSV file written by `record`, instead of the default store; may be repeated",
+        help="a CSV file written by `record`, or a folder of such, instead of the default store; may be repeated",
     )  # fmt: skip
     parser.add_argument("--mongo", metavar="URL", help="a MongoDB with further runs (default: the variable MONGO_URL)")
 

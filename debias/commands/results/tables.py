@@ -74,6 +74,13 @@ def _add_paper(parser: argparse.ArgumentParser) -> None:
         "--selection", choices=SELECTIONS, metavar="RULE",
         help=f"how epochs of ours are selected: {', '.join(SELECTIONS)} (default: the paper's rule, or last)",
     )  # fmt: skip
+    parser.add_argument(
+        "--cells", action="store_true", help="a row for each published figure, with the difference and the verdict"
+    )
+    parser.add_argument(
+        "--reasons", type=Path, metavar="CSV",
+        help="with --cells: why figures differ, a file with the columns table, row, column, why",
+    )  # fmt: skip
 
 
 def _paper(options: argparse.Namespace) -> list[Table]:
@@ -83,9 +90,16 @@ def _paper(options: argparse.Namespace) -> list[Table]:
         rows = [[key, paper.title, paper.selection or NOTHING] for key, paper in papers().items()]
         return [Table("Published tables", ["name", "table", "selection"], rows, ["name", "table", "selection"])]
     found = [paper for name in names for paper in find_papers(name)]
-    from debias.tracking.results.papers import paper_table  # imports torch, as the commands name our methods
+    if options.reasons and not options.cells:
+        raise UserError("--reasons is for --cells, whose rows have room for them")
+    # Imports torch, as the commands name our methods.
+    from debias.tracking.results.cells import cells_table, read_reasons
+    from debias.tracking.results.papers import paper_table
 
     runs = runs_of(options)
+    if options.cells:
+        reasons = read_reasons(options.reasons) if options.reasons else []
+        return [cells_table(paper, runs, options.selection, reasons) for paper in found]
     # A filter on methods chooses rows as well: the others would all be empty.
     chosen = [one for one in map(Filter.parse, options.filters) if (one.name, one.sign) == ("method", "=")]
     methods = [value for one in chosen for value in one.values] if chosen else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from debias.data.cache import Arrays, cached, key_of
 from debias.data.generated.tasks import task_of
 from debias.data.kinds import COLORED
+from debias.data.sources import lff_files
 from debias.data.sources.by_name import Read, on_sources, source_of
-from debias.data.sources.idx import Source
+from debias.data.sources.idx import MNIST_NAMES, Source
+from debias.data.spec import DatasetSpec
 from debias.data.split import Task
 from debias.errors import UserError
 from debias.randomness import stream
@@ -147,4 +150,18 @@ def load(settings: Mapping[str, Any], name: str, read: Read) -> Task:
     return as_task(arrays, name=name, names=source.names, key=key, reverse=settings["reverse"])
 
 
-SPECS = on_sources(COLORED, load, "{}, each tied to a colour")
+def load_files(settings: Mapping[str, Any]) -> Task:
+    """The files that LfF's generator wrote, as a task."""
+    arrays, key = lff_files.read(settings, "lff_mnist", "ColoredMNIST", 28)
+    return as_task(arrays, name="lff_mnist", names=MNIST_NAMES, key=key, reverse=settings["reverse"])
+
+
+SPECS = (
+    *on_sources(COLORED, load, "{}, each tied to a colour as by LfF's generator"),
+    DatasetSpec(
+        "lff_mnist",
+        "Colored MNIST from the files that LfF's generator wrote",
+        load_files,
+        replace(COLORED, settings=("severity",)),
+    ),
+)

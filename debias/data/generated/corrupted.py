@@ -23,8 +23,9 @@ from debias.data.generated.corruptions.pixels import Corruption
 from debias.data.generated.corruptions.weather import frost
 from debias.data.generated.tasks import task_of
 from debias.data.kinds import CIFAR
+from debias.data.sources import lff_files
 from debias.data.sources.cifar import cifar10
-from debias.data.sources.cifar_files import MEAN, STD
+from debias.data.sources.cifar_files import CLASSES, MEAN, STD
 from debias.data.sources.idx import Source
 from debias.data.spec import DatasetSpec
 from debias.data.split import Task
@@ -209,13 +210,31 @@ def as_task(arrays: Arrays, *, name: str, names: tuple[str, ...], kind: int, key
     )
 
 
+def load_files(settings: Mapping[str, Any]) -> Task:
+    """The files that LfF's generator wrote, as a task."""
+    kind = settings["type"]
+    arrays, key = lff_files.read(settings, "lff_cifar10", f"CorruptedCIFAR10-Type{kind}", 32)
+    return as_task(
+        arrays, name="lff_cifar10", names=CLASSES, kind=kind, key=key_of(arrays=key, type=kind),
+        reverse=settings["reverse"],
+    )  # fmt: skip
+
+
 SPECS = (
     DatasetSpec(
         "corrupted_cifar10",
-        "CIFAR-10 objects, each tied to an image corruption",
+        "CIFAR-10 objects, each tied to an image corruption as by LfF's generator",
         load,
         CIFAR,
         augment="crop_flip",
         settings=("severity", "type", "placement", "frost_dir"),
+    ),
+    DatasetSpec(
+        "lff_cifar10",
+        "Corrupted CIFAR-10 from the files that LfF's generator wrote",
+        load_files,
+        CIFAR,
+        augment="crop_flip",
+        settings=("severity", "type"),
     ),
 )

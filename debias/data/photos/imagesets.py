@@ -8,7 +8,7 @@ from debias.data import kinds
 from debias.data.photos import own
 from debias.data.photos.celeba import FOLDER, celeba
 from debias.data.photos.folders import CIFAR, IMAGENET, Settings, folder_task
-from debias.data.photos.layouts import BAR_NAMES, DIGITS, bar, find, pairs
+from debias.data.photos.layouts import BAR_NAMES, DIGITS, bar, ensemble_bar, find, pairs
 from debias.data.preparation import Preparation
 from debias.data.sources.cifar_files import CLASSES
 from debias.data.spec import DatasetSpec
@@ -85,6 +85,17 @@ def load_bar(settings: Settings) -> Task:
     return folder_task("bar", bar(files, Preparation(settings["image_size"])), settings, IMAGENET)
 
 
+def load_ensemble_bar(settings: Settings) -> Task:
+    """BAR with a chosen share of conflicting training images (Lee et al., AAAI 2023, BiasEnsemble)."""
+    files = find(
+        settings["data_dir"], "ensemble_bar", ("ensemble_bar", "bar", "BAR"), ("train/align",),
+        "train/align, train/conflict/{1pct,5pct} and test (BiasEnsemble's archive)",
+    )  # fmt: skip
+    preparation = Preparation(settings["image_size"], "stretch")
+    listing = ensemble_bar(files, settings["skew"], preparation, valid=_own_valid(settings))
+    return folder_task("ensemble_bar", listing, settings, CIFAR)
+
+
 def load_own(settings: Settings) -> Task:
     """The user's own images: class folders, or a CSV named by `labels`."""
     labels = settings["labels"]
@@ -142,6 +153,14 @@ SPECS = (
         kinds.PHOTOGRAPHS,
         has_skew=False,
         augment="resized_crop_flip",
+    ),
+    DatasetSpec(
+        "ensemble_bar",
+        "BAR as BiasEnsemble's archive has it, with 1 % or 5 % of conflicting training images",
+        load_ensemble_bar,
+        kinds.PHOTOGRAPHS,
+        augment="crop_flip",
+        defaults={"skew": 0.01},
     ),
     DatasetSpec("disent_mnist", "Colored MNIST as DisEnt's archive has it", load_disent_mnist, kinds.DIGIT_FILES),
     DatasetSpec(

@@ -1,4 +1,4 @@
-"""Published data sets of image files: BFFHQ, DisEnt's Colored MNIST and Corrupted CIFAR-10, and BAR.
+"""Published data sets of image files: BFFHQ, DisEnt's Colored MNIST and Corrupted CIFAR-10, BAR and BiasEnsemble's BAR.
 
 Layouts, each in a folder or an archive, with at most one folder around it (a stands for align, c for conflict):
 
@@ -6,6 +6,7 @@ Layouts, each in a folder or an archive, with at most one folder around it (a st
     DCWP, DisEnt  {0.5,1,2,5}pct/{a,c}/<class>/<file>, valid/<file>, test/<file>                     BFFHQ
     DisEnt        {0.5,1,2,5}pct/{a,c}/<class>/<file>, {0.5,1,2,5}pct/valid/<file>, test/<class>/<file>
     BAR           train/<class>_<n>.jpg, test/<class>_<n>.jpg
+    BiasEnsemble  train/a/<class>/<file>, train/c/{1,5}pct/<class>/<file>, {valid,test}/<class>/<file>       BAR
 
 Files of all but BAR are called <anything>_<class>_<bias>.<ext>.
 """
@@ -16,9 +17,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from debias.data.photos.archives import ARCHIVE_SUFFIXES, Files, is_image_name, open_files
 from debias.data.photos.listing import PARTS, Block, Item, Listing, Problem
 from debias.data.preparation import Preparation
+from debias.data.ties import ALIGNED, CONFLICTING
 from debias.errors import UserError
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -28,6 +32,9 @@ _TRAIN = re.compile(r"(?:[^/]+/)?(?:(?P<percent>\d+(?:\.\d+)?)pct|train)/(?P<kin
 # The folder around is tried last, or it would take the share for itself.
 _HELD = re.compile(r"(?:[^/]+/)??(?:(?P<percent>\d+(?:\.\d+)?)pct/)?(?P<part>valid|test)/.+")
 _LABELS = re.compile(r"(?:.*_)?(\d+)_(\d+)")
+_ENSEMBLE = re.compile(
+    r"(?:[^/]+/)?(?:train/(?P<kind>align|conflict/(?P<percent>\d+(?:\.\d+)?)pct)|(?P<part>valid|test))/(?P<label>[^/]+)/.+"
+)
 
 
 def find(data_dir: str | Path | None, dataset: str, names: Sequence[str], markers: Sequence[str], wanted: str) -> Files:
@@ -88,13 +95,7 @@ def pairs(
     """
     trained = {name: match for name in files.names if (match := _TRAIN.fullmatch(name))}
     held = {name: match for name in files.names if name not in trained and (match := _HELD.fullmatch(name))}
-    shares = sorted({match["percent"] for match in trained.values() if match["percent"]}, key=float)
-    share = next((text for text in shares if abs(float(text) - 100 * skew) < 1e-6), None)
-    if shares and share is None:
-        there = ", ".join(f"skew={float(text) / 100:g}" for text in shares)
-        raise UserError(
-            f"skew={skew:g}: {files.root} has no folder {100 * skew:g}pct; set one of those it has: {there}"
-        )
+    share = _share_of(files, [match["percent"] for match in trained.values()], skew)
     found: dict[str, list[Item]] = {"align": [], "conflict": [], "valid": [], "test": []}
     problems = []
     for name, match in (*trained.items(), *held.items()):
@@ -154,6 +155,54 @@ def bar(files: Files, preparation: Preparation) -> Listing:
     _check_parts(files, "bar", parts, "train/<action>_<number>.jpg and test/<action>_<number>.jpg")
     blocks = [Block(part, items, preparation) for part, items in parts.items()]
     return Listing(files, blocks, BAR_NAMES, None, problems)
+
+
+def ensemble_bar(files: Files, skew: float, preparation: Preparation, *, valid: bool = False) -> Listing:
+    """BAR as BiasEnsemble hands it out: conflicting training images in a folder for each share.
+
+    Nobody said at which places conflicting images were taken, only that it is not their action's own: they share one
+    more value of the bias. All test images are conflicting, as in BAR, and so are validation images for all that is
+    known. A class is a folder called by its number or its action.
+
+    Raises
+    ------
+    UserError
+        No training or no test images, or none of the share `skew`.
+    """
+    matches = {name: match for name in files.names if (match := _ENSEMBLE.fullmatch(name))}
+    share = _share_of(files, [match["percent"] for match in matches.values()], skew)
+    parts: dict[str, list[Item]] = {"train": [], "valid": [], "test": []}
+    problems = []
+    elsewhere = len(BAR_NAMES)
+    # Aligned images come first: the name of their folder does.
+    for name, match in sorted(matches.items()):
+        if match["percent"] not in (None, share) or (match["part"] == "valid" and not valid):
+            continue
+        action = match["label"].replace("_", " ").lower()
+        target = int(action) if action.isdecimal() else BAR_NAMES.index(action) if action in BAR_NAMES else -1
+        if not 0 <= target < elsewhere or not is_image_name(name):
+            why = f"not an image in a folder 0 to {elsewhere - 1} or {', '.join(BAR_NAMES)}"
+            problems.append(Problem(files.path(name), why))
+            continue
+        parts[match["part"] or "train"].append(Item(name, target, target if match["kind"] == "align" else elsewhere))
+    _check_parts(files, "ensemble_bar", parts, "train/align/<class>, train/conflict/1pct/<class> and test/<class>")
+    blocks = [Block(part, parts[part], preparation) for part in PARTS if parts[part]]
+    ties = np.full((elsewhere, elsewhere + 1), CONFLICTING, dtype=np.int8)
+    np.fill_diagonal(ties, ALIGNED)
+    places = (*(f"a place of {action}" for action in BAR_NAMES), "another place")
+    return Listing(files, blocks, BAR_NAMES, places, problems, ties=ties)
+
+
+def _share_of(files: Files, percents: Sequence[str | None], skew: float) -> str | None:
+    """Which of the shares that folders name is `skew`; None where none names any."""
+    shares = sorted({text for text in percents if text}, key=float)
+    share = next((text for text in shares if abs(float(text) - 100 * skew) < 1e-6), None)
+    if shares and share is None:
+        there = ", ".join(f"skew={float(text) / 100:g}" for text in shares)
+        raise UserError(
+            f"skew={skew:g}: {files.root} has no folder {100 * skew:g}pct; set one of those it has: {there}"
+        )
+    return share
 
 
 def _check_parts(files: Files, dataset: str, parts: dict[str, list[Item]], wanted: str) -> None:

@@ -62,7 +62,12 @@ def write_records(records: Iterable[RunRecord], path: Path) -> int:
 
 
 def read_records(path: Path) -> Iterator[RunRecord]:
-    """The runs of a CSV file, in its order."""
+    """The runs of a CSV file, in its order; of a folder, those of each CSV file in it that is a record of runs."""
+    if path.is_dir():
+        for each in sorted(path.glob("*.csv")):
+            if set(ABOUT) <= set(_head(each)):
+                yield from read_records(each)
+        return
     for number, row in enumerate(_read_rows(path), start=2):
         try:
             config: dict[str, Any] = {}
@@ -120,6 +125,15 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
             return [{name: text for name, text in row.items() if name is not None} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def _head(path: Path) -> list[str]:
+    """Names of a CSV file's columns; none where it is no such file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            return next(csv.reader(handle), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def _text(value: Any) -> str:

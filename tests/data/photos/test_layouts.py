@@ -177,6 +177,33 @@ def test_bar(tmp_path):
         load_task(settings(tmp_path, "bar", bad_files="skip", reverse=True))
 
 
+def test_ensemble_bar(tmp_path):
+    """Conflicting images of the wanted share alone; nobody said where they were taken, only that it is elsewhere."""
+    root = photos.ensemble_bar(tmp_path / "in" / "bar")
+    task = load_task(settings(tmp_path, "ensemble_bar", skew=0.05))
+    assert (len(task.train), len(task.test), task.n_targets, task.n_biases) == (60, 12, 6, 7)
+    assert task.train.bias is not None and task.test.bias is not None and task.valid is None
+    away = task.train.bias == 6
+    assert [str(path).count("/conflict/5pct/") for path in task.files] == away.int().tolist() and away.sum() == 12
+    assert torch.equal(task.train.bias[~away], task.train.target[~away])
+    assert (task.test.bias == 6).all()
+    assert (
+        task.ties is not None
+        and task.ties[:, 6].tolist() == [-1] * 6
+        and task.ties[:, :6].diagonal().tolist() == [1] * 6
+    )
+    assert task.augment == "crop_flip" and task.bias_names[6] == "another place"
+    other = load_task(settings(tmp_path, "ensemble_bar", skew=0.01, own_valid=True))
+    assert len(other.train) == 54 and other.valid is not None and len(other.valid) == 12 and other.key != task.key
+    with pytest.raises(UserError, match=r"skew=0.02: .* has no folder 2pct; .*: skew=0.01, skew=0.05"):
+        load_task(settings(tmp_path, "ensemble_bar", skew=0.02))
+    (root / "train" / "align" / "4").rename(root / "train" / "align" / "Racing")
+    assert len(load_task(settings(tmp_path, "ensemble_bar", skew=0.05)).train) == 60
+    photos.save(root / "train" / "align" / "7" / "bar_7_1.jpg", 0, 0, 1)
+    with pytest.raises(UserError, match=r"bar_7_1.jpg: not an image in a folder 0 to 5 or climbing"):
+        load_task(settings(tmp_path, "ensemble_bar", skew=0.05))
+
+
 @pytest.mark.parametrize("dataset", [spec.name for spec in imagesets.SPECS if spec.name != "own_images"])
 def test_nothing_there(tmp_path, monkeypatch, dataset):
     monkeypatch.delenv("DATA_DIR", raising=False)
