@@ -187,11 +187,15 @@ def test_any_two_named_configs_go_together(configured):
 
 
 def test_all_combinations_of_what_defaults_depend_on():
-    """Data set, method and budget, with one of every other kind on top: the checks that a run makes."""
+    """Data set, method and budget, and one of every other kind with each data set and each method: a run's checks."""
     others = [[*names.values()][-1] for kind, names in NAMED_CONFIGS.items() if kind not in ("data set", "method")]
-    for dataset, method, quick in itertools.product([None, *DATASETS], [None, *RECIPES], [False, True]):
+    pairs = {(dataset, method): [{}] for dataset in (None, *DATASETS) for method in (None, *RECIPES)}
+    for pair in pairs:
+        if None in pair:
+            pairs[pair] = [{}, *others]
+    for ((dataset, method), extras), quick in itertools.product(pairs.items(), [False, True]):
         given = {"quick": quick} | ({"dataset": dataset} if dataset else {}) | ({"method": method} if method else {})
-        for extra in [{}, *others]:
+        for extra in extras:
             checked = check_settings(Defaults()(fixed={**extra, **given}))
             assert checked["dataset"] == (dataset or RUN_SETTINGS["dataset"].default)
             assert checked["method"] == (method or RUN_SETTINGS["method"].default)

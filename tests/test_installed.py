@@ -78,6 +78,7 @@ def test_the_other_program_and_the_module_answer(installed: Path, tmp_path: Path
 
 def test_the_class_is_loaded_only_when_it_is_asked_for(installed: Path, tmp_path: Path) -> None:
     code = "import sys, debias; assert 'torch' not in sys.modules; debias.Study; assert 'torch' in sys.modules"
+    code += "; import debias.main; assert 'matplotlib' not in sys.modules"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -21,8 +21,7 @@ from debias.diagnosis.look import STAGES_USED, Diagnosis, adapted, look, parts
 from debias.diagnosis.prepare import prepared
 from debias.diagnosis.verdict import UNSPECIFIC
 from debias.stages.recipes import RECIPES, STAGES
-from debias.tracking.pictures.suspects import write_suspects
-from debias.tracking.pictures.transfer import plot_moves, plot_places, plot_rates
+from debias.tracking import pictures as draw
 from debias.tracking.report.diagnosis import HEADS, SHOWN, percent, remarks, table_rows, write_diagnosis
 from debias.training.machine import device_name, pick_device
 from debias.training.store import Store
@@ -186,17 +185,19 @@ def _leave(run: Run, found: Diagnosis, commands: list[str]) -> None:
         pictures: dict[str, Path] = {}
         if found.moved and found.pairs is not None:
             title = f"{found.task.name}: what moves the answers"
-            path = plot_rates(found.moved, title=title, path=folder / "rates.png", named=found.verdict.operator)
+            path = draw.plot_rates(found.moved, title=title, path=folder / "rates.png", named=found.verdict.operator)
             pictures["Rates"] = path
-            places = plot_places(images, found.moved, title=f"{found.task.name}: where", path=folder / "places.png")
+            places = draw.plot_places(
+                images, found.moved, title=f"{found.task.name}: where", path=folder / "places.png"
+            )
             if places is not None:
                 pictures["Places"] = places
             for one in _shown(found):
                 name = one.operator.name
-                pictures[f"Examples of {name}"] = plot_moves(
+                pictures[f"Examples of {name}"] = draw.plot_moves(
                     one, found.network, images, found.pairs, found.task.target_names, path=folder / f"move-{name}.png"
                 )
-        paths = [*pictures.values(), *write_suspects(folder, found.task, found.suspects)]
+        paths = [*pictures.values(), *draw.write_suspects(folder, found.task, found.suspects)]
         paths.append(write_diagnosis(folder / "diagnosis.html", found, pictures, commands))
         for path in paths:
             run.add_artifact(path)

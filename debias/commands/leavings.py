@@ -16,11 +16,7 @@ from debias.models.checkpoint import save_weights
 from debias.stages.common.scores import ranks_for
 from debias.stages.mining.property import ShortcutProperties
 from debias.study.looks import looks_record, where_they_look
-from debias.tracking.pictures.heat import plot_heat
-from debias.tracking.pictures.information import plot_information
-from debias.tracking.pictures.matrices import plot_confusion, plot_matrix
-from debias.tracking.pictures.plots import plot_curves, plot_images
-from debias.tracking.pictures.suspects import write_suspects
+from debias.tracking import pictures as draw
 from debias.training.artifacts import ConflictScore, TrainedBranches, TrainedModel, take
 from debias.training.machine import pick_device
 from debias.training.walk import Outcome
@@ -46,7 +42,7 @@ def leave(run: Run, outcome: Outcome, task: Task, pictures: bool = True) -> None
         found = outcome.artifacts
         if "conflict_score" in found:
             score = take(found, "conflict_score", ConflictScore)
-            for path in write_suspects(folder, task, score, sheet=pictures):
+            for path in draw.write_suspects(folder, task, score, sheet=pictures):
                 run.add_artifact(path)
         branches = take(found, "branches", TrainedBranches) if "branches" in found else None
         model = take(found, "model", TrainedModel) if "model" in found else None
@@ -60,13 +56,13 @@ def _leave_pictures(run: Run, folder: Path, outcome: Outcome, task: Task) -> Non
         report = about.report
         if report.history:
             _leave_curves(run, folder, stage, report.history)
-            for path in plot_information(folder, stage, report.history):
+            for path in draw.plot_information(folder, stage, report.history):
                 run.add_artifact(path)
         for name, pair in report.matrices.get("last", {}).items():
             leave_matrix(run, folder, task, name, f"{stage}, last", GroupMatrix.from_counts(pair, task.ties))
             _leave_confusion(run, folder, task, name, stage, report.predictions["last"][name])
     chosen = examples(task, task.train)
-    plot_images(
+    draw.plot_images(
         task.train.shown[chosen],
         [task.target_names[i] for i in task.train.target[chosen].tolist()],
         title=f"{task.name}: training images"
@@ -89,7 +85,7 @@ def _leave_heat(run: Run, folder: Path, outcome: Outcome, task: Task) -> None:
     run.info["heat"] = looks_record(looks)
     if looks.heat:
         path = folder / "heat.png"
-        plot_heat(looks, task.target_names, title=f"{task.name}: where the models look", path=path)
+        draw.plot_heat(looks, task.target_names, title=f"{task.name}: where the models look", path=path)
         run.add_artifact(path)
 
 
@@ -128,7 +124,7 @@ def _leave_curves(run: Run, folder: Path, stage: str, history: Sequence[Mapping[
     accuracy = accuracy_series(history)
     if accuracy:
         path = folder / f"{stage}-accuracy.png"
-        plot_curves(accuracy, title=f"{stage}: accuracy on each set", ylabel="%", path=path)
+        draw.plot_curves(accuracy, title=f"{stage}: accuracy on each set", ylabel="%", path=path)
         run.add_artifact(path)
     for figure in ("unbiased", "conflicting", "aligned", "average"):
         series = {
@@ -138,7 +134,7 @@ def _leave_curves(run: Run, folder: Path, stage: str, history: Sequence[Mapping[
         }
         if series and not (figure == "average" and any(name.endswith("/unbiased") for name in history[-1])):
             path = folder / f"{stage}-{figure}.png"
-            plot_curves(series, title=f"{stage}: {figure} test accuracy", ylabel="%", path=path, reference=None)
+            draw.plot_curves(series, title=f"{stage}: {figure} test accuracy", ylabel="%", path=path, reference=None)
             run.add_artifact(path)
 
 
@@ -157,7 +153,7 @@ def _leave_confusion(run: Run, folder: Path, task: Task, read_out: str, stage: s
     if task.n_targets > MOST_DRAWN:
         return
     coloured = task.bias_colours is not None and len(task.bias_colours) == task.n_targets
-    path = plot_confusion(
+    path = draw.plot_confusion(
         predictions.sum(dim=1).numpy(),
         class_names=task.target_names,
         class_colours=task.bias_colours.numpy() if coloured and task.bias_colours is not None else None,
@@ -176,7 +172,7 @@ def leave_matrix(run: Run, folder: Path, task: Task, read_out: str, what: str, m
     if max(matrix.counts.shape) > MOST_DRAWN:
         return
     path = folder / f"matrix-{what.split(',')[0]}-{read_out}.png"
-    plot_matrix(
+    draw.plot_matrix(
         matrix,
         target_names=task.target_names,
         bias_names=task.bias_names if task.bias_names and matrix.has_bias else ("all",),

@@ -14,8 +14,8 @@ from debias.commands.console import say, show
 from debias.commands.leavings import MOST_SHOWN, any_conflicting, examples
 from debias.data.mapped import in_memory
 from debias.data.split import Split, Task
+from debias.tracking import pictures as draw
 from debias.tracking.observers import check_kept
-from debias.tracking.pictures.plots import plot_images
 
 # A colour that travels beside an image is shown below it, in a strip of the image's height over this number.
 STRIP = 7
@@ -51,7 +51,7 @@ def sample_sheets(task: Task, folder: Path) -> Iterator[Path]:
             continue
         each = min(10, int(torch.unique(split.target, return_counts=True)[1].min()))
         chosen = examples(task, split, each) if part == "train" else in_turn(split, each)
-        yield plot_images(
+        yield draw.plot_images(
             shown(split.subset(chosen)),
             captions(task, split.subset(chosen)),
             title=f"{task.name}: {_TITLES.get(part, f'test images, {part}')}"

@@ -27,11 +27,8 @@ from debias.stages.recipes import RECIPES, stages_of
 from debias.study.candidates import PLAIN, WHERE_NAMED
 from debias.study.findings import Findings, find, shortcut_properties
 from debias.study.looks import Looks, look_lines, looks_record, where_they_look
+from debias.tracking import pictures as draw
 from debias.tracking.overview import overview
-from debias.tracking.pictures.heat import plot_heat
-from debias.tracking.pictures.plots import plot_images
-from debias.tracking.pictures.suspects import write_suspects
-from debias.tracking.pictures.transfer import plot_rates
 from debias.tracking.report.study import (
     all_images,
     choice_line,
@@ -206,9 +203,9 @@ def _leave(run: Run, found: Findings, looks: Looks, commands: list[tuple[str, st
         folder = Path(temporary)
         pictures: dict[str, Path] = {}
 
-        def draw(caption: str, file: str, images: Tensor, captions: list[str], columns: int = 10) -> None:
+        def sheet(caption: str, file: str, images: Tensor, captions: list[str], columns: int = 10) -> None:
             title = f"{task.name}: {caption}"
-            pictures[caption] = plot_images(images, captions, title=title, path=folder / file, columns=columns)
+            pictures[caption] = draw.plot_images(images, captions, title=title, path=folder / file, columns=columns)
 
         def of(places: Tensor) -> Tensor:
             return in_memory(task.train.shown[places]).cpu()
@@ -216,11 +213,11 @@ def _leave(run: Run, found: Findings, looks: Looks, commands: list[tuple[str, st
         targets = task.train.target.cpu()
         if len(found.first):
             captions = [names[int(targets[i])] for i in found.first]
-            draw("Look at these first", "first.png", of(found.first), captions)
+            sheet("Look at these first", "first.png", of(found.first), captions)
         if labels is not None and len(labels.order):
             some = labels.order[:40]
             captions = [f"{names[int(targets[i])]}\nlike {names[int(labels.other[i])]}" for i in some]
-            draw("Labels that look wrong", "labels.png", of(some), captions)
+            sheet("Labels that look wrong", "labels.png", of(some), captions)
         every = all_images(task)
         if found.clusters:
             rest = torch.cat([in_memory(part).cpu() for part in every[1:]])
@@ -230,19 +227,19 @@ def _leave(run: Run, found: Findings, looks: Looks, commands: list[tuple[str, st
                 for number, one in enumerate(one for one in found.clusters[:_DRAWN] if len(one.images) >= _EACH)
                 for place in range(_EACH)
             ]
-            draw("Groups, a row each", "groups.png", rest[torch.cat(rows)], captions)
+            sheet("Groups, a row each", "groups.png", rest[torch.cat(rows)], captions)
         if found.pairs:
             whole = torch.cat([in_memory(part).cpu() for part in every])
             places = torch.tensor([place for pair in pairs_shown(found) for place in pair])
             target = torch.cat([part.target.cpu() for part in (task.train, task.valid, task.test) if part is not None])
-            draw("Near duplicates, pair by pair", "pairs.png", whole[places], [names[int(target[i])] for i in places])
+            sheet("Near duplicates, pair by pair", "pairs.png", whole[places], [names[int(target[i])] for i in places])
         if found.diagnosis.moved:
-            pictures["Evidence: what moves the answers"] = plot_rates(
+            pictures["Evidence: what moves the answers"] = draw.plot_rates(
                 found.diagnosis.moved, title=f"{task.name}: what moves the answers", path=folder / "rates.png",
                 named=found.verdict.operator,
             )  # fmt: skip
         if looks.heat:
-            pictures["Where the models look"] = plot_heat(
+            pictures["Where the models look"] = draw.plot_heat(
                 looks, names, title=f"{task.name}: where the models look", path=folder / "heat.png"
             )
         more: dict[str, list[str]] = {}
@@ -257,7 +254,7 @@ def _leave(run: Run, found: Findings, looks: Looks, commands: list[tuple[str, st
                 names[other] if wrong else ""
                 for wrong, other in zip(labels.wrong.tolist(), labels.other.tolist(), strict=True)
             ]
-        paths = [*pictures.values(), *write_suspects(folder, task, found.suspects, more=more)]
+        paths = [*pictures.values(), *draw.write_suspects(folder, task, found.suspects, more=more)]
         weights = folder / "weights.safetensors"
         about = about_weights(run, task) | {"method": found.chosen}
         save_weights(weights, None, found.candidates[found.chosen].model, about=about)

@@ -44,7 +44,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from debias.tracking.report.document import write_report  # draws, and loads what drawing needs
+    from debias.tracking.report.document import write_report
 
     runs = some_runs(options)
     rest = unfinished(runs)

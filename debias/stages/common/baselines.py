@@ -8,7 +8,7 @@ SECOND_DIVISION = Setting(
     "divide an MLP's inputs by 255 once more, after they are in [0, 1], as LfF's released program does; other networks "
     "take them as they are",
 )
-_DIVIDED = {name: f"{name}_divided" for name in ("mlp3", "mlp4", "mlp5")}
+_DIVIDED = {"mlp3": "mlp3_divided", "mlp4": "mlp4_divided", "mlp5": "mlp5_divided"}
 
 
 def network_of(ctx: Context) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from debias.redaction import redact
+from debias.tracking import pictures as draw
 from debias.tracking.curves import final_curves
 from debias.tracking.folders import RunRecord, read_json
-from debias.tracking.pictures.plots import plot_curves
 from debias.tracking.results.records import settings_of
 from debias.tracking.results.summary import data_of
 from debias.tracking.results.tables import NOTHING, Table, plain, write
@@ -94,7 +94,7 @@ def _curves(records: Sequence[RunRecord]) -> str:
                 if figure not in series or (figure == "average" and "unbiased" in series):
                     continue
                 name = f"{runs[0].config['dataset']}: {figure} test accuracy of the final model"
-                path = plot_curves(series[figure], title=name, ylabel="%", path=Path(folder) / "chart.png")
+                path = draw.plot_curves(series[figure], title=name, ylabel="%", path=Path(folder) / "chart.png")
                 charts.append(picture(path, name))
             parts.append(f'<div class="pictures">{"".join(charts)}</div>' if charts else "")
     return "".join(parts) or '<p class="note">No run here has curves: they are read from run folders.</p>'
