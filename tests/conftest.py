@@ -63,8 +63,8 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _empty_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Pictures of runs stay empty but for a test that asks for `pages`."""
-    with contextlib.nullcontext() if "pages" in request.fixturenames else empty_pictures():
+    """Pictures of runs stay empty but for a test that asks for `canvases`."""
+    with contextlib.nullcontext() if "canvases" in request.fixturenames else empty_pictures():
         yield
 
 
@@ -168,7 +168,7 @@ def no_network() -> Iterator[None]:
 
 
 @pytest.fixture
-def pages(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+def canvases(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are drawn into files, in order."""
     drawn: list[Figure] = []
     draw = FigureCanvasAgg.print_png

@@ -41,7 +41,7 @@ def test_the_picture_shows_aligned_and_conflicting_digits(cache_dir: Path) -> No
     assert hits == [10, 0, 2]
 
 
-def test_the_committed_picture_is_what_the_command_draws(cache_dir: Path, tmp_path: Path, pages: list) -> None:
+def test_the_committed_picture_is_what_the_command_draws(cache_dir: Path, tmp_path: Path, canvases: list) -> None:
     drawn = np.asarray(Image.open(draw(chosen(cache_dir), tmp_path / "bias.png")).convert("RGB"), dtype=int)
     committed = np.asarray(Image.open(ROOT / "docs" / "bias.png").convert("RGB"), dtype=int)
     assert drawn.shape == committed.shape

@@ -42,12 +42,12 @@ def test_a_colour_beside_an_image_is_a_strip_below_it():
 
 
 @pytest.mark.parametrize("held_out", [True, False])
-def test_a_sheet_for_every_part_with_a_row_for_every_class(task, tmp_path, pages, held_out):
+def test_a_sheet_for_every_part_with_a_row_for_every_class(task, tmp_path, canvases, held_out):
     task = replace(task, valid=task.valid if held_out else None, extra_tests={"grey": task.test.without_bias()})
     paths = list(sample_sheets(task, tmp_path))
     expected = ["train", *(["valid"] if held_out else []), "test", "grey"]
     assert [path.name for path in paths] == [f"samples-{part}.png" for part in expected]
-    drawn = dict(zip(expected, map(sheet_on, pages), strict=True))
+    drawn = dict(zip(expected, map(sheet_on, canvases), strict=True))
     # The rarest class among the 100 test images decides how many stand in a row.
     rarest = int(torch.bincount(task.test.target).min())
     assert rarest < 10
@@ -63,8 +63,8 @@ def test_the_command(command, tmp_path):
 
 
 @pytest.mark.parametrize("conflicting", [True, False])
-def test_conflicting_images_are_named_only_where_there_are_any(task, tmp_path, pages, conflicting):
+def test_conflicting_images_are_named_only_where_there_are_any(task, tmp_path, canvases, conflicting):
     """Jittered colours, for one, always go with their digit in training."""
     train = task.train if conflicting else replace(task.train, bias=task.train.target)
     next(sample_sheets(replace(task, train=train), tmp_path))
-    assert ("conflicting" in sheet_on(pages[0]).title) == conflicting
+    assert ("conflicting" in sheet_on(canvases[0]).title) == conflicting

@@ -165,17 +165,17 @@ def test_lost_weights_cost_no_study(on_features):
     assert not looks.heat and "which are not on this machine" in look_lines(looks)[0]
 
 
-def test_the_picture(task, models, tmp_path, pages):
+def test_the_picture(task, models, tmp_path, canvases):
     long = {f"{name} with a name of many words": model for name, model in models.items()}
     for number, (shown, first) in enumerate(((models, 8), (long, 3), ({"erm": models["biased"]}, 8))):
         looks = where_they_look(shown, task, torch.arange(first), (CORNER,), SETTINGS, CPU)
         path = plot_heat(looks, ("dark", "bright"), title="Where they look", path=tmp_path / f"{number}.png")
         assert path.exists()
-        assert_tidy(pages[-1])
-        assert len(pages[-1].images) == (1 + len(shown)) * len(looks.images)
-        width, height = pages[-1].get_size_inches()
+        assert_tidy(canvases[-1])
+        assert len(canvases[-1].images) == (1 + len(shown)) * len(looks.images)
+        width, height = canvases[-1].get_size_inches()
         assert width <= 6.1 and height <= 9
-        words = [text.get_text() for text in pages[-1].texts]
+        words = [text.get_text() for text in canvases[-1].texts]
         assert "go against the shortcut most" in words and ("answered differently" in words) == (len(shown) == 2)
 
 

@@ -1,4 +1,4 @@
-"""A page of a picture: laid out in inches from the bottom left, every text measured before it is placed.
+"""The canvas of a picture: laid out in inches from the bottom left, every text measured before it is placed.
 
 So labels of any length fit. Names are drawn as they are written: no mathtext, no special meaning of a leading
 underscore.
@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
 DPI = 150
-WIDTH, MARGIN, LINE = 6.0, 0.14, 0.19  # inches: page, its edge, a line of small text
+WIDTH, MARGIN, LINE = 6.0, 0.14, 0.19  # inches: canvas, its edge, a line of small text
 SMALL, TITLE = 9.5, 12.5  # points
 
 INK, GREY, LIGHT, OUTLINE = "#222222", "#666666", "#DDDDDD", "#D55E00"
@@ -47,13 +47,13 @@ def fit(text: str, width: float, size: float = SMALL, weight: str = "normal") ->
 
 
 def start(figure: Figure, width: float, top: float, title: str, subtitle: str) -> float:
-    """Size the page, its body reaching up to `top`, and write title and subtitle above; returns the page's height."""
+    """Size the canvas, its body reaching up to `top`, and write title and subtitle above; returns its height."""
     heads: list[tuple[str, dict[str, Any]]] = []
     for text, size, weight, colour in ((title, TITLE, "bold", INK), (subtitle, SMALL, "normal", GREY)):
         look: dict[str, Any] = {"fontsize": size, "fontweight": weight, "color": colour}
         heads += [(line, look) for line in wrap(text, width - 2 * MARGIN, size, weight)]
     height = top + 0.12 + sum(look["fontsize"] for _, look in heads) * 1.35 / 72 + MARGIN - 0.05
-    # Whole pixels, as an image placed on the page must not be resampled.
+    # Whole pixels, as an image placed on the canvas must not be resampled.
     figure.set_size_inches(round(width * DPI) / DPI, round(height * DPI) / DPI)
     depth = MARGIN - 0.05
     for line, look in heads:
@@ -85,7 +85,7 @@ def box(figure: Figure, x: float, y: float, width: float, height: float, **look:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the page, and the folder it goes into; returns `path`."""
+    """Write the picture, and the folder it goes into; returns `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
     return path

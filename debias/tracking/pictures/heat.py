@@ -34,7 +34,7 @@ def plot_heat(looks: Looks, names: tuple[str, ...], *, title: str, path: Path) -
     kinds = [one for one, block in zip((SUSPECT, DIFFER), blocks, strict=True) if block]
     blocks = [block for block in blocks if block]
     if len(blocks) == 1:
-        # One block alone would leave half of the page empty.
+        # One block alone would leave half of the canvas empty.
         half = -(-len(blocks[0]) // 2)
         blocks, kinds = [blocks[0][:half], blocks[0][half:]], [*kinds, ""]
     models = list(looks.heat)

@@ -77,7 +77,7 @@ def _plot_cells(
     row_colours: NDArray[np.floating] | None = None,
     column_colours: NDArray[np.floating] | None = None,
 ) -> Path:
-    """A page with a matrix, its names along two axes, and swatches beside those that have colours."""
+    """A canvas with a matrix, its names along two axes, and swatches beside those that have colours."""
     rows, columns = matrix.counts.shape
     for axis, number, names, colours in (
         (axes[0], rows, row_names, row_colours),

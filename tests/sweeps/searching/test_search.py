@@ -28,7 +28,7 @@ from tests.sweeps.small import GIVEN, HOPELESS, RATES
 
 
 @pytest.mark.recipe
-def test_a_search_goes_on_and_goes_by_held_out_images(tmp_path, write_file, pages, capfd):
+def test_a_search_goes_on_and_goes_by_held_out_images(tmp_path, write_file, canvases, capfd):
     file = write_file(GIVEN)
     assert sweep.main([str(file)]) == 0
     out = capfd.readouterr().out

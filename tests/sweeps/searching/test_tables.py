@@ -57,7 +57,7 @@ def show(capsys, *words):
     return status, printed.out, printed.err
 
 
-def test_the_table(study_of, tmp_path, pages, capsys):
+def test_the_table(study_of, tmp_path, canvases, capsys):
     study_of()
     status, out, _ = show(capsys, "mine", "--store", str(tmp_path))
     assert status == 0

@@ -13,10 +13,10 @@ from tests.data.sources.test_cifar import write_tree
 from tests.sheets import sheet_on
 
 
-def test_every_corruption_at_every_level(tmp_path, pages):
+def test_every_corruption_at_every_level(tmp_path, canvases):
     plain = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     path = corruptions.picture(plain, 1, tmp_path / "all.png")
-    sheet = sheet_on(pages[0])
+    sheet = sheet_on(canvases[0])
     assert len(sheet.tiles) == 20 * 6 and sheet.columns == 6
     for row, name in enumerate(CORRUPTIONS):
         assert sheet.captions[6 * row : 6 * row + 6] == [name, *(f"level {level}" for level in range(1, 6))]
@@ -28,11 +28,11 @@ def test_every_corruption_at_every_level(tmp_path, pages):
     assert abs(width - 6 * DPI) <= 1 and height > 20 * 100
 
 
-def test_the_command(tmp_path, pages, capsys):
+def test_the_command(tmp_path, canvases, capsys):
     write_tree(tmp_path / "in", test=2)
     words = [str(tmp_path / "new" / "all.png"), "--data-dir", str(tmp_path / "in"), "--cache-dir", str(tmp_path)]
     assert corruptions.main(words) == 0
-    assert len(pages[0].images) == 20 * 6 and Path(words[0]).read_bytes().startswith(b"\x89PNG")
+    assert len(canvases[0].images) == 20 * 6 and Path(words[0]).read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out.strip() == words[0]
 
 

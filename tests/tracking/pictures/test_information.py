@@ -21,9 +21,9 @@ def test_three_pictures(tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
-def test_the_share_is_that_of_the_information(tmp_path, pages):
+def test_the_share_is_that_of_the_information(tmp_path, canvases):
     list(plot_information(tmp_path, "fisher", HISTORY))
-    information, share, _ = (sorted(line.get_xydata().tolist() for line in page.axes[0].get_lines()) for page in pages)
+    information, share, _ = (sorted(line.get_xydata().tolist() for line in one.axes[0].get_lines()) for one in canvases)
     assert information == [[[1, 1], [2, 9]], [[1, 3], [2, 1]]]
     assert np.ravel(share) == pytest.approx([1, 25, 2, 90, 1, 75, 2, 10])
 

@@ -21,7 +21,7 @@ BLUE, ORANGE, HATCH = (0, 114, 178), (213, 94, 0), (170, 170, 170)
 
 
 def pixels(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3] of a PNG no larger than a page."""
+    """uint8 [H, W, 3] of a PNG no larger than a canvas."""
     assert path.read_bytes().startswith(b"\x89PNG")
     image = np.round(imread(path)[..., :3] * 255).astype(np.uint8)
     assert 100 < image.shape[0] < 3000
@@ -39,7 +39,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def assert_tidy(figure: Figure) -> None:
-    """No text leaves the page, and no two level texts overlap."""
+    """No text leaves the canvas, and no two level texts overlap."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     shown = [text for text in figure.texts if text.get_text()]
     for axes in figure.axes:
@@ -80,34 +80,34 @@ def names(n: int, word: str = "") -> list[str]:
     return [f"{word}{index}" for index in range(n)]
 
 
-def test_lines_are_named_at_their_ends(tmp_path, pages):
+def test_lines_are_named_at_their_ends(tmp_path, canvases):
     series = {"ERM": [(1, 10.0), (2, 40.0)], "LfF": [(1, 12.0), (2, 80.0)]}
     path = tmp_path / "new" / "a.png"
     assert plot_curves(series, title="T", ylabel="accuracy", path=path, reference={"paper": 84.0}) == path
     image = pixels(path)
     assert min(count(image, BLUE), count(image, ORANGE)) > 300
-    placed = {text.get_text(): text.get_position() for text in pages[0].texts}
+    placed = {text.get_text(): text.get_position() for text in canvases[0].texts}
     assert len({placed[name][0] for name in ("ERM", "LfF", "paper")}) == 1
     assert placed["ERM"][1] < placed["LfF"][1] < placed["paper"][1]
-    assert_tidy(pages[0])
+    assert_tidy(canvases[0])
 
 
 @pytest.mark.parametrize(
     "ends", [[(9, 50.0)] * 4, [(9, 10.0), (5, 90.0)], [(9, 10.0), (9, float("nan"))]], ids=["close", "early", "nan"]
 )
-def test_a_legend_where_ends_cannot_be_named(tmp_path, pages, ends):
+def test_a_legend_where_ends_cannot_be_named(tmp_path, canvases, ends):
     series = {f"method {index}": [(1, 5.0), end] for index, end in enumerate(ends)}
     pixels(plot_curves(series, title="T", ylabel="y", path=tmp_path / "a.png"))
-    x_of_names = [text.get_position()[0] for text in pages[0].texts if text.get_text().startswith("method")]
+    x_of_names = [text.get_position()[0] for text in canvases[0].texts if text.get_text().startswith("method")]
     assert len(x_of_names) == len(ends)
     assert min(x_of_names) < 1.0
-    assert_tidy(pages[0])
+    assert_tidy(canvases[0])
 
 
-def test_many_lines_fit_the_page(tmp_path, pages):
+def test_many_lines_fit_the_canvas(tmp_path, canvases):
     series = {f"method number {index}": [(1, float(index)), (2, 50.0 + index / 9)] for index in range(23)}
     pixels(plot_curves(series, title="title " * 40, ylabel="y", path=tmp_path / "a.png", reference={"paper": 50.0}))
-    assert_tidy(pages[0])
+    assert_tidy(canvases[0])
 
 
 def test_a_single_point_is_seen(tmp_path):
@@ -119,61 +119,62 @@ def test_a_single_point_is_seen(tmp_path):
 
 
 @pytest.mark.parametrize("series", [{}, {"a": []}, {"a": [(1, float("nan")), (2, float("inf"))]}])
-def test_no_points_says_so(tmp_path, pages, series):
+def test_no_points_says_so(tmp_path, canvases, series):
     pixels(plot_curves(series, title="T", ylabel="y", path=tmp_path / "a.png", reference={"r": float("nan")}))
-    assert "no points" in texts(pages[0])
+    assert "no points" in texts(canvases[0])
 
 
-def test_points_are_joined_in_order_of_epoch(tmp_path, pages):
+def test_points_are_joined_in_order_of_epoch(tmp_path, canvases):
     plot_curves({"a": [(3, 1.0), (1, 2.0), (2, 3.0)]}, title="T", ylabel="y", path=tmp_path / "a.png")
-    assert pages[0].axes[0].get_lines()[0].get_xydata().tolist() == [[1, 2], [2, 3], [3, 1]]
+    assert canvases[0].axes[0].get_lines()[0].get_xydata().tolist() == [[1, 2], [2, 3], [3, 1]]
 
 
 @pytest.mark.parametrize(("n_targets", "n_biases"), [(2, 2), (10, 10), (10, 1), (3, 5)])
 @pytest.mark.parametrize("word", ["", "a rather long name "])
-def test_every_cell_is_numbered_and_nothing_overlaps(tmp_path, pages, n_targets, n_biases, word):
+def test_every_cell_is_numbered_and_nothing_overlaps(tmp_path, canvases, n_targets, n_biases, word):
     m = matrix(n_targets, n_biases)
     image = pixels(draw(m, tmp_path / "a.png", word))
-    assert {f"{value:.1f}" for value in m.accuracy.flat if value < 100} | {"100"} <= set(texts(pages[0]))
+    assert {f"{value:.1f}" for value in m.accuracy.flat if value < 100} | {"100"} <= set(texts(canvases[0]))
     assert (count(image, ORANGE) > 0) == (n_biases > 1)
-    assert_tidy(pages[0])
+    assert_tidy(canvases[0])
 
 
-def test_the_figures_stand_under_the_title(tmp_path, pages):
+def test_the_figures_stand_under_the_title(tmp_path, canvases):
     m = GroupMatrix(np.array([[9, 1], [0, 3]]), np.array([[10, 4], [0, 4]]))
     draw(m, tmp_path / "a.png")
-    assert texts(pages[0])[:2] == ["T", "unbiased 63.3 · average 72.2 · aligned 82.5 · conflicting 25.0 · worst 25.0"]
+    figures = "unbiased 63.3 · average 72.2 · aligned 82.5 · conflicting 25.0 · worst 25.0"
+    assert texts(canvases[0])[:2] == ["T", figures]
     off = GroupMatrix(np.array([[0, 1], [3, 0]]), np.array([[0, 4], [4, 0]]))
     draw(off, tmp_path / "b.png")
-    assert "aligned - ·" in texts(pages[1])[1]
+    assert "aligned - ·" in texts(canvases[1])[1]
 
 
-def test_an_empty_cell_is_hatched(tmp_path, pages):
+def test_an_empty_cell_is_hatched(tmp_path, canvases):
     full = pixels(draw(matrix(2, 2), tmp_path / "a.png"))
     holed = pixels(draw(matrix(2, 2, empty=(0, 1)), tmp_path / "b.png"))
-    assert texts(pages[0]).count("-") == 0
-    assert texts(pages[1]).count("-") == 1
-    # Inside the cell, away from its edge: the upper right one of a page 900 wide.
+    assert texts(canvases[0]).count("-") == 0
+    assert texts(canvases[1]).count("-") == 1
+    # Inside the cell, away from its edge: the upper right one of a canvas 900 wide.
     cell = (slice(115, 165), slice(560, 680))
     assert count(full[cell], HATCH) == 0
     assert count(holed[cell], HATCH) > 100
 
 
-def test_numbers_can_be_read_on_their_cells(tmp_path, pages):
+def test_numbers_can_be_read_on_their_cells(tmp_path, canvases):
     draw(matrix(2, 2), tmp_path / "a.png")
-    colours = {text.get_text(): text.get_color() for text in pages[0].texts}
+    colours = {text.get_text(): text.get_color() for text in canvases[0].texts}
     assert (colours["0.0"], colours["100"]) == ("black", "white")
 
 
-def test_swatches_show_the_bias_colours(tmp_path, pages):
+def test_swatches_show_the_bias_colours(tmp_path, canvases):
     colours = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     image = pixels(draw(matrix(2, 2), tmp_path / "a.png", bias_colours=colours))
     first, second = (np.nonzero((image == np.uint8(255 * colour)).all(-1))[1] for colour in colours)
     assert len(first) > 500 and len(second) > 500
     assert first.max() < second.min()
     swatch_bottom = len(image) - np.nonzero((image == (255, 0, 255)).all(-1))[0].max()
-    renderer = FigureCanvasAgg(pages[0]).get_renderer()
-    label = max((t for t in pages[0].texts if t.get_text() == "0"), key=lambda text: text.get_position()[0])
+    renderer = FigureCanvasAgg(canvases[0]).get_renderer()
+    label = max((t for t in canvases[0].texts if t.get_text() == "0"), key=lambda text: text.get_position()[0])
     assert label.get_window_extent(renderer).y1 < swatch_bottom
 
 
@@ -184,13 +185,13 @@ def test_names_and_colours_must_fit_the_matrix(tmp_path):
         draw(matrix(2, 2), tmp_path / "a.png", bias_colours=np.zeros((3, 3)))
 
 
-def test_confusion_is_shares_of_a_row_with_the_classes_colours_along_both_axes(tmp_path, pages):
+def test_confusion_is_shares_of_a_row_with_the_classes_colours_along_both_axes(tmp_path, canvases):
     counts = np.array([[6, 2, 0], [0, 0, 0], [1, 0, 3]])
     colours = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     path = plot_confusion(
         counts, class_names=["cat", "dog", "owl"], class_colours=colours, title="T", path=tmp_path / "a.png"
     )
-    written = texts(pages[0])
+    written = texts(canvases[0])
     assert [text for text in written if re.fullmatch(r"[\d.]+|-", text)] == [
         "75.0", "25.0", "0.0", "-", "-", "-", "25.0", "0.0", "75.0",
     ]  # fmt: skip
@@ -203,7 +204,7 @@ def test_confusion_is_shares_of_a_row_with_the_classes_colours_along_both_axes(t
     assert spots[0][:, 0].min() < spots[1][:, 0].min() < spots[2][:, 0].min()
     assert spots[0][:, 1].max() < spots[1][:, 1].max() < spots[2][:, 1].max()
     assert len({int(spot[:, 1].min()) for spot in spots}) == len({int(spot[:, 0].max()) for spot in spots}) == 1
-    assert_tidy(pages[0])
+    assert_tidy(canvases[0])
     plain = plot_confusion(counts, class_names=["cat", "dog", "owl"], title="T", path=tmp_path / "b.png")
     assert count(pixels(plain), (255, 0, 0)) == 0
     with pytest.raises(ValueError, match="target_colours must be"):
@@ -229,24 +230,24 @@ def test_grey_and_large_images(tmp_path):
     assert 100 * 50 < area < 200 * 100
 
 
-def test_captions_stand_under_their_images(tmp_path, pages):
+def test_captions_stand_under_their_images(tmp_path, canvases):
     images = torch.full((13, 1, 28, 28), 77, dtype=torch.uint8)
     captions = [f"{index}\nbias" for index in range(12)] + ["a caption that is much too long"]
     pixels(plot_images(images, captions, title="T", path=tmp_path / "a.png"))
-    assert_tidy(pages[0])
-    placed = {text.get_text(): text.get_position() for text in pages[0].texts}
+    assert_tidy(canvases[0])
+    placed = {text.get_text(): text.get_position() for text in canvases[0].texts}
     assert placed["0"][1] == placed["9"][1] > placed["10"][1]
     assert placed["0"][0] == placed["10"][0] < placed["1"][0]
-    assert texts(pages[0])[-1].endswith("…")
+    assert texts(canvases[0])[-1].endswith("…")
 
 
-def test_no_images_and_too_many_say_so(tmp_path, pages):
+def test_no_images_and_too_many_say_so(tmp_path, canvases):
     pixels(plot_images(torch.empty(0, 3, 28, 28, dtype=torch.uint8), [], title="T", path=tmp_path / "a.png"))
-    assert texts(pages[0]) == ["T", "no images"]
+    assert texts(canvases[0]) == ["T", "no images"]
     many = torch.zeros(plots.MAX_IMAGES + 1, 1, 4, 4, dtype=torch.uint8)
     plot_images(many, title="T", path=tmp_path / "b.png", columns=40)
-    assert texts(pages[1]) == ["T", "the first 600 of 601 images"]
-    assert len(pages[1].images) == 600
+    assert texts(canvases[1]) == ["T", "the first 600 of 601 images"]
+    assert len(canvases[1].images) == 600
 
 
 @pytest.mark.parametrize("shape", [(2, 28, 28), (2, 2, 28, 28)])
@@ -259,13 +260,13 @@ def test_images_of_another_shape_are_refused(tmp_path, shape):
 
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("text", HOSTILE)
-def test_names_are_drawn_as_they_are_written(tmp_path, pages, text):
+def test_names_are_drawn_as_they_are_written(tmp_path, canvases, text):
     other = {"fine": [(1, 30.0), (2, 60.0)]}
     plot_curves({text: [(1, 1.0), (2, 5.0)], **other}, title=text, ylabel=text, path=tmp_path / "a.png")
     plot_curves({text: [(1, 1.0)], **other}, title=text, ylabel=text, path=tmp_path / "b.png", reference={text: 2})
     draw(matrix(2, 2), tmp_path / "c.png", target_names=[text, "a"], bias_names=[text, "b"], title=text)
     plot_images(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), [text, "a"], title=text, path=tmp_path / "d.png")
-    for figure, name in zip(pages, "abcd", strict=True):
+    for figure, name in zip(canvases, "abcd", strict=True):
         pixels(tmp_path / f"{name}.png")
         assert_tidy(figure)
         assert not any(part.get_parse_math() for part in figure.texts)

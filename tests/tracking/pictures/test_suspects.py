@@ -54,10 +54,10 @@ def test_a_score_at_the_threshold_is_no_suspect(small, tmp_path):
         assert [row["id"] for row in csv.DictReader(handle) if row["suspect"] == "1"] == ["50", "20", "30"]
 
 
-def test_the_sheet(small, tmp_path, pages):
+def test_the_sheet(small, tmp_path, canvases):
     _, sheet = write_suspects(tmp_path, small, shuffled(), each=2)
     assert sheet == tmp_path / "suspects.png" and sheet.read_bytes().startswith(b"\x89PNG")
-    shown = sheet_on(pages[0])
+    shown = sheet_on(canvases[0])
     assert [int(tile[0, 0, 0]) for tile in shown.tiles] == [1, 5, 2, 6]
     assert shown.captions == ["cat\n0.900", "cat\n0.900", "dog\n0.950", "dog\n0.600"]
     assert shown.columns == 2

@@ -53,7 +53,7 @@ def fill(folder: Path, value: float) -> None:
 
 
 @pytest.fixture
-def report(add_run, tmp_path, pages):
+def report(add_run, tmp_path, canvases):
     """The page of three runs, one of which has a hostile text wherever the user may write one."""
     for seed, method in enumerate(("erm", "erm", HOSTILE)):
         config = {"seed": seed, "note": HOSTILE, HOSTILE: HOSTILE, "mongo_url": "mongodb://me:s3cret@host:1/db"}
