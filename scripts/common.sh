@@ -70,7 +70,9 @@ install() {
         "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check uv 2>/dev/null || true
     fi
     if [[ -x .venv/bin/uv ]]; then
-        .venv/bin/uv pip install --quiet --python "$VENV_PYTHON" "${args[@]}" && return
+        # Compiled as pip does it: where Python may not write bytecode, as in many containers, each start would compile
+        # all of torch, which takes as long as everything else that a start does.
+        .venv/bin/uv pip install --quiet --compile-bytecode --python "$VENV_PYTHON" "${args[@]}" && return
         say "uv did not succeed, trying pip"
     else
         say "uv is not available, using pip (slower)"

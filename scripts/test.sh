@@ -11,6 +11,8 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 set_up requirements.txt requirements-test.txt
+# Tests start some two hundred processes; without bytecode each compiles the project again.
+unset PYTHONDONTWRITEBYTECODE
 
 # mypy stops at a name that is missing or a folder without Python files.
 typed=()
