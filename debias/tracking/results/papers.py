@@ -88,8 +88,8 @@ def _ours(
             commands.append(command)
         return f"[{commands.index(command) + 1}]"
     # The line nearest to the program's own settings; of equals the one with most seeds.
-    line = min(fitting, key=lambda line: (len(_unusual(line, paper, row)), -len(line.runs)))
-    odd = _unusual(line, paper, row)
+    line = min(fitting, key=lambda line: (len(_unusual(line, paper, row, column)), -len(line.runs)))
+    odd = _unusual(line, paper, row, column)
     mark = ""
     if odd:
         note = f"{row} at {column.name} was run with {', '.join(odd)}"
@@ -124,10 +124,10 @@ def _why_not(column: Column) -> str:
     return ""
 
 
-def _unusual(line: Line, paper: Paper, row: str) -> list[str]:
-    """Settings of a line that are neither the program's defaults nor what the paper's row asks for."""
+def _unusual(line: Line, paper: Paper, row: str, column: Column) -> list[str]:
+    """Settings of a line that are neither the program's defaults nor what the paper's row or column asks for."""
     record = line.runs[0]
-    asked = {*flatten(paper.settings.get(row, {})), "dataset", "method", "skew", "seed"}
+    asked = {*flatten(paper.settings.get(row, {})), *(column.config or {}), "dataset", "method", "skew", "seed"}
     known = known_settings()
     odd = []
     for name, value in settings_of(record).items():
