@@ -263,6 +263,8 @@ RECIPES: dict[str, Recipe] = {
         "SelecMix: images mixed with those that contradict the bias, found by a contrastive network",
         paper="Hwang et al., NeurIPS 2022",
         link="https://arxiv.org/abs/2211.02291",
+        cost="7 minutes on a busy core",
+        expected="Colored MNIST, oracle: 75.8 at 1 % (n = 1)",
         on={
             "photographs": On(values={"selecmix.batch_size": 64, "selecmix.learning_rate": 1e-4}),
             # A linear network has no features of its own to choose by.
