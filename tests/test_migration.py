@@ -52,7 +52,9 @@ def test_options_of_other_programs(title: str) -> None:
         "data_split use_pretrain train_baseline random_seed num_workers cudnn_benchmark cuda debug is_train",
         "Functional Fisher's options": "gpu data_dir batch_size epochs lr lambda_image lambda_color n_samples norm "
         "optim_method estimation knn_value std patience",
-        "ReBias's options": "root batch_size train_correlation n_confusing_labels lr optim n_epochs lr_step_size",
+        "ReBias's options": "root batch_size train_correlation n_confusing_labels lr optim n_epochs lr_step_size "
+        "n_f_pretrain_epochs n_g_pretrain_epochs f_lambda_outer g_lambda_inner n_g_update outer_criterion "
+        "inner_criterion rbf_sigma_x rbf_sigma_y hsic_alg feature_pos n_g_nets f_kernel_size g_kernel_size save_dir",
     }[title].split()
     assert {name.removeprefix("--") for name in options} >= set(wanted)
 

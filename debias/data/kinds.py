@@ -25,7 +25,12 @@ BIASED = Kind(
     "biased",
     settings=("n_confusing_labels", "validation"),
     defaults={"network": "end_cnn", "skew": 0.003, "valid_fraction": 0.1},
-    quick={"network": "end_cnn_small", **_QUICK_END},
+    quick={
+        "network": "end_cnn_small",
+        "rebias.network": "rebias_cnn_small",
+        "rebias.biased": "rebias_cnn_1x1_small",
+        **_QUICK_END,
+    },
 )
 
 # Colours near the one a class is tied to (LNTL).

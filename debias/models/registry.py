@@ -33,6 +33,10 @@ BACKBONES: dict[str, Callable[[tuple[int, int, int]], Backbone]] = {
     "end_cnn": lambda shape: SimpleConv(shape[0]),
     "end_cnn_small": lambda shape: SimpleConv(shape[0], kernel=3, stride=2, widths=(8, 16, 32, 64)),
     "rebias_cnn": lambda shape: SimpleConv(shape[0], unit=False),
+    "rebias_cnn_small": lambda shape: SimpleConv(shape[0], kernel=3, stride=2, unit=False, widths=(8, 16, 32, 64)),
+    # These see single pixels: colours and no shapes.
+    "rebias_cnn_1x1": lambda shape: SimpleConv(shape[0], kernel=1, unit=False),
+    "rebias_cnn_1x1_small": lambda shape: SimpleConv(shape[0], kernel=1, stride=2, unit=False, widths=(8, 16, 32, 64)),
     "resnet20": lambda shape: CifarResNet(shape[0]),
     "shallow_cifar": ShallowCifar,
     "shallow_faces": ShallowFaces,

@@ -258,6 +258,42 @@ RECIPES: dict[str, Recipe] = {
         cost="7 minutes on a busy core",
         expected="Colored MNIST, oracle: 79.4 at 1 % (n = 1)",
     ),
+    "selecmix": Recipe(
+        ("selecmix",),
+        "SelecMix: images mixed with those that contradict the bias, found by a contrastive network",
+        paper="Hwang et al., NeurIPS 2022",
+        link="https://arxiv.org/abs/2211.02291",
+        cost="7 minutes on a busy core",
+        expected="Colored MNIST, oracle: 75.8 at 1 % (n = 1)",
+        on={
+            "photographs": On(values={"selecmix.batch_size": 64, "selecmix.learning_rate": 1e-4}),
+            # A linear network has no features of its own to choose by.
+            "features": On(
+                values={"selecmix.network": "mlp_features", "selecmix.weight_decay": 0.3, "selecmix.epochs": 30}
+            ),
+        },
+    ),
+    "rebias": Recipe(
+        ("rebias",),
+        "ReBias: features independent, by HSIC, of those of a network that sees single pixels",
+        paper="Bahng et al., ICML 2020",
+        link="https://arxiv.org/abs/1910.02806",
+        data="biased_mnist rho997",
+        cost="hours on a CPU",
+        expected="Biased MNIST, published: 22.7, 64.2, 76.0 and 88.1 at rho .999, .997, .995 and .990",
+        values={"rebias.biased": "rebias_cnn_1x1_small"},
+        on={
+            # Its paper's own data and networks.
+            "biased": On(values={"rebias.network": "rebias_cnn", "rebias.biased": "rebias_cnn_1x1"}),
+            "photographs": On(
+                values={
+                    "rebias.biased": "rebias_cnn_small",
+                    "rebias.batch_size": 64,
+                    "rebias.learning_rate": 1e-4,
+                }
+            ),
+        },
+    ),
     "lntl": Recipe(
         ("lntl",),
         "Learning Not to Learn: features that do not reveal the colour",

@@ -27,6 +27,8 @@ MODULES = (
     "debias.stages.lff",
     "debias.stages.lc",
     "debias.stages.dfa",
+    "debias.stages.selecmix",
+    "debias.stages.rebias",
     "debias.stages.biaslabels",
     "debias.stages.resample",
     "debias.stages.afr",

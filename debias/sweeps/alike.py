@@ -23,6 +23,8 @@ ONE_BY_ONE = frozenset(
         "lff",
         "lc",
         "dfa",
+        "selecmix",
+        "rebias",
         "afr",
         "dfr",
         "group_dro",

@@ -56,6 +56,7 @@ def newest(place: Path) -> Path:
         "lff",
         "lc",
         "dfa",
+        "selecmix",
         "dcwp",
         "mrm",
         "denetdm",
@@ -134,6 +135,7 @@ def test_a_model_on_features_from_training_to_another_program(place, capfd):
     [
         (["gce_transfer"], "the stage transfer acts on images, and features are set: set features=none"),
         (["lntl"], "the stage lntl acts on images"),
+        (["rebias"], "the stage rebias acts on images"),
         (["erm", "pretrain.network=cnn"], "pretrain.network=cnn is for images, and features are set: choose mlp3"),
         (["erm", "augment=crop_flip"], "augment=crop_flip changes images"),
     ],

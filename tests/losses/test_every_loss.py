@@ -9,9 +9,12 @@ from debias.losses.disentangle import disentangling
 from debias.losses.end import entangle_disentangle
 from debias.losses.gce import confident_cross_entropy, gce, gce_lff
 from debias.losses.group import group_dro, group_losses
+from debias.losses.hsic import dependence
 from debias.losses.logit_correction import class_means, corrected_cross_entropy, minority_partners, moved_prior
 from debias.losses.poe import distillation
 from debias.losses.reweight import bias_balanced, class_members, class_normalised, ema_update_, relative_difficulty
+from debias.losses.selective_mixing import contradicting_partners, generalised_contrastive
+from debias.losses.unit import unit_rows
 
 TARGET = [0, 1, 2, 0, 1, 2]
 BIAS = [0, 1, 2, 1, 1, 0]
@@ -40,6 +43,13 @@ def logit_correction(x: Tensor, target: Tensor, bias: Tensor) -> Tensor:
     return corrected_cross_entropy(x, target, share + share[minority_partners(target, bias != target, draws)] / 2)
 
 
+def selective_mixing(x: Tensor, target: Tensor, bias: Tensor, q: float) -> Tensor:
+    features = unit_rows(x)
+    cosines = features @ features.T
+    partner = contradicting_partners(cosines.detach(), target, target[0] == bias[0])
+    return generalised_contrastive(cosines, target, 0.2, q) + torch.nn.functional.cross_entropy(x, target[partner])
+
+
 LOSSES = {
     "distillation": lambda x, y, b: distillation(x, x.detach().flip(0), 2.0),
     "gce": lambda x, y, b: gce(x, y),
@@ -53,6 +63,9 @@ LOSSES = {
     "group_dro": group_robust,
     "lff": learning_from_failure,
     "logit_correction": logit_correction,
+    "selecmix": lambda x, y, b: selective_mixing(x, y, b, 0.7),
+    "selecmix, unweighted": lambda x, y, b: selective_mixing(x, y, b, 0.0),
+    "hsic": lambda x, y, b: dependence(x, torch.nn.functional.one_hot(b, 3).to(x.dtype)),
     "disentangling": lambda x, y, b: disentangling(x, x + 1, y, b, torch.full_like(x[:, 0], 0.3), 2.0, 0.7),
 }
 WITHOUT_DETACHED_FACTOR = [
@@ -65,6 +78,8 @@ WITHOUT_DETACHED_FACTOR = [
     "end_all",
     "end_half",
     "logit_correction",
+    "selecmix, unweighted",
+    "hsic",
 ]
 
 

@@ -44,6 +44,18 @@ def test_unit_features_have_length_one_and_both_signs():
     assert bool((plain >= 0).all()) and not torch.allclose(plain.norm(dim=1), torch.ones(6))
 
 
+@pytest.mark.parametrize("name", ["rebias_cnn_1x1", "rebias_cnn"])
+def test_kernels_of_one_pixel_see_no_shapes(name):
+    """The same pixels in any order have the same features there, and others with kernels of seven."""
+    network = seeded(lambda: build_classifier({"backbone": name, "shape": [3, 28, 28], "classes": 10}), 0).eval()
+    images = torch.rand(4, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(28 * 28, generator=torch.Generator().manual_seed(1))
+    mixed = images.flatten(2)[:, :, order].view_as(images)
+    with torch.no_grad():
+        one, other = network.features(images), network.features(mixed)
+    assert torch.allclose(one, other, atol=1e-5) is (name == "rebias_cnn_1x1")
+
+
 def test_features_by_hand():
     """Kernels that pass one channel on leave its mean; normalisation divides by sqrt(1 + eps) four times."""
     network = SimpleConv(1, kernel=1, unit=False, widths=(1, 1, 1, 1)).eval()

@@ -119,11 +119,14 @@ EDITS: list[tuple[str, Callable[[ast.Module], None], set[str]]] = [
     ("debias/losses/group.py", computes_more("group_dro"), {"group_dro"}),
     ("debias/losses/logit_correction.py", computes_more("moved_prior"), {"lc"}),
     ("debias/losses/disentangle.py", computes_more("disentangling"), {"dfa"}),
+    ("debias/losses/selective_mixing.py", computes_more("contradicting_partners"), {"selecmix"}),
+    ("debias/losses/hsic.py", computes_more("unbiased_hsic"), {"rebias"}),
     # networks
     ("debias/models/lenet.py", computes_more("LeNet.forward"), set()),
     ("debias/models/lntl.py", computes_more("ConvNet.forward"), {"lntl"}),
     # Which of its networks it builds two of is written in its code.
     ("debias/models/resnet.py", computes_more("ResNet18.forward"), {"dfa"}),
+    ("debias/models/simpleconv.py", computes_more("SimpleConv.forward"), {"rebias", "shortcut"}),
     ("debias/models/mlp.py", computes_more("MLP.forward"), ON_MLP | {"mine_depth"}),
     ("debias/models/divided.py", computes_more("Divided.forward"), {"pretrain", "lff", "lc", "dfa", "group_dro"}),
     ("debias/models/gates.py", computes_more("add_gates"), {"prune"}),

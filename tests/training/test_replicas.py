@@ -29,6 +29,8 @@ NOT_AT_ONCE = {
     "lff": "keeps averages",
     "lc": "keeps averages",
     "dfa": "keeps averages",
+    "selecmix": "draws at random",
+    "rebias": "more than one update",
     "group_dro": "keeps averages",
     "lntl": "more than one update",
     "fisher": "keeps averages",

@@ -120,9 +120,9 @@ def _why_not(column: Column) -> str:
 
 
 def _unusual(line: Line, paper: Paper, row: str, column: Column) -> list[str]:
-    """Settings of a line that are neither the program's defaults nor what the paper's row asks for."""
+    """Settings of a line that are neither the program's defaults nor what the paper's row or column asks for."""
     record = line.runs[0]
-    asked = {*flatten(paper.settings.get(row, {})), "dataset", "method", "skew", "seed"}
+    asked = {*flatten(paper.settings.get(row, {})), *(column.config or {}), "dataset", "method", "skew", "seed"}
     known, dataset = known_settings(), str(record.config["dataset"])
     odd = [f"dataset={dataset}"] if column.config and dataset != column.config["dataset"] else []
     for name, value in settings_of(record).items():

@@ -104,6 +104,21 @@ def test_a_row_of_another_read_out(record):
     assert table["branches only"]["accuracy ours"].startswith("60.00 (1)")
 
 
+def test_rebias_completes_the_table_of_biased_digits(record):
+    """Beside its published figures at every skew, those of its own runs, of the epoch that the table's rule selects."""
+    summary = {"model/unbiased/valid_overlapping": 60.0, "model/unbiased/last": 50.0, "biased/unbiased/last": 10.0}
+    config = {"dataset": "biased_mnist", "validation": "overlapping"}
+    runs = [record("rebias", summary=summary, skew=skew, rho=None, **config) for skew in (0.001, 0.003, 0.005)]
+    row = cells(paper_table(papers()["end-table1"], runs))["rebias"]
+    names = ("rho .999", "rho .997", "rho .995", "rho .990")
+    assert [row[name] for name in names] == ["22.70", "64.20", "76.00", "88.10"]
+    assert [row[f"{name} ours"] for name in names[:3]] == [
+        f"60.00 (1), {verdict}" for verdict in ("above", "below", "below")
+    ]
+    (command,) = (note for note in paper_table(papers()["end-table1"], runs).notes if "method=rebias" in note)
+    assert row["rho .990 ours"] == command.split()[0] and "skew=0.01 validation=overlapping" in command
+
+
 def test_names():
     assert [paper.key for paper in find_papers("denetdm-table1")] == [
         "denetdm-table1-cmnist",
