@@ -410,9 +410,20 @@ RECIPES: dict[str, Recipe] = {
             "transfer.network": "mlp3",
             "transfer.epochs": 8,
         },
-        on=dict.fromkeys(
-            ("cifar", "photographs"), On(values={"branches.restarts": 0, "transfer.network": "resnet18_imagenet"})
-        ),
+        on={
+            **dict.fromkeys(
+                ("cifar", "photographs"), On(values={"branches.restarts": 0, "transfer.network": "resnet18_imagenet"})
+            ),
+            # Where most of an image has its class's colour, or no image conflicts, the deep branch learns nothing: the
+            # shallow one has said everything before it begins.
+            **dict.fromkeys(
+                ("biased", "jitter"),
+                On(
+                    stages=("shortcut", "transfer"),
+                    values={"shortcut.epochs": 2, "shortcut.batch_size": 128, "transfer.epochs": 20},
+                ),
+            ),
+        },
     ),
     "gce_transfer": Recipe(("mine_gce", "transfer"), "the same with a network biased on purpose by GCE"),
     "property_moved": Recipe(

@@ -163,7 +163,13 @@ OWN = {"operator": "chosen", "share": 0.0, "loss": "chosen", "least": 40.0, "mos
         ({"border": (90, 0, 90), "noise": (80, 0, 90), "mix": (85, 0, 90)}, {"most": 1}, ["border"]),
         ({"border": (90, 0, 90), "noise": (80, 0, 90)}, {"operator": "noise"}, ["noise"]),
         # What tells the class by itself, however little moves with it; settings go before it.
-        ({"border": (90, 0, 90), "blur": (20, 70, 90)}, {"named": "blur"}, ["blur"]),
+        ({"border": (90, 0, 90), "blur": (20, 70, 90)}, {"named": "blur"}, ["blur", "border"]),
+        ({"border": (90, 0, 90), "blur": (89, 5, 90)}, {"named": "blur"}, ["blur"]),
+        (
+            {"border": (90, 0, 90), "mix": (95, 0, 90), "blur": (20, 70, 90)},
+            {"named": "blur", "most": 1},
+            ["blur", "mix"],
+        ),
         ({"border": (90, 0, 90), "blur": (20, 70, 90)}, {"named": "blur", "operator": "noise"}, ["noise"]),
     ],
 )

@@ -34,6 +34,13 @@ OPERATORS: dict[str, Operator] = {
         ),
         Operator("histogram", "the values of every channel, by rank", "the colours", colours.histogram, True),
         Operator(
+            "backdrop",
+            "the colour that fills most of the image",
+            "the colour of the background",
+            colours.backdrop,
+            colour=True,
+        ),
+        Operator(
             "amplitude_low",
             "the coarse part of the spectrum",
             "the coarse layout",

@@ -5,6 +5,8 @@ from torch import Tensor
 
 # Below what a display can show of 256 steps: a channel without spread has no direction to stretch into.
 _LEAST = 1e-4
+# How far from the colour of most of an image, in units of full scale, a colour still follows it.
+_NEAR = 0.2
 
 
 def nothing(x: Tensor, z: Tensor) -> Tensor:
@@ -54,6 +56,17 @@ def histogram(x: Tensor, z: Tensor) -> Tensor:
     first, last = torch.searchsorted(ranks, own), torch.searchsorted(ranks, own, right=True) - 1
     # Mixed precision or a NaN aside, both are places within the channel.
     return order.gather(2, ((first + last) // 2).clamp(0, order.shape[2] - 1)).view_as(x)
+
+
+def backdrop(x: Tensor, z: Tensor) -> Tensor:
+    """x with the colour that fills most of z in place of its own, which is the median of each channel.
+
+    Colours follow by how near they are to that one, so that what stands before a plain background stays as it is and
+    its edges have no rim.
+    """
+    own, other = (part.flatten(2).sort(dim=2).values[..., part[0, 0].numel() // 2, None, None] for part in (x, z))
+    near = (x - own).square().sum(1, keepdim=True).div(-2 * _NEAR**2).exp()
+    return (x + near * (other - own)).clamp(0, 1)
 
 
 def _scaled(x: Tensor, z: Tensor, over: tuple[int, ...]) -> Tensor:

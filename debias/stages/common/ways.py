@@ -72,17 +72,15 @@ class Decision:
 def ways_to_try(rates: Mapping[str, Rates], own: Mapping[str, Any], named: str = "") -> list[Way]:
     """The ways among which trials choose: at least one, the last of them the fallback unless settings name an operator.
 
-    Where a property alone tells the class, it is what is to be moved, and its operator alone is tried. Else operators
-    that move less than they leave, or than `least` percent, are left out. The others come by what they move and keep,
-    of each property of images one: of those that do about the same the first in the list of operators, which is the
-    simplest.
+    Operators that move less than they leave, or than `least` percent, are left out. The others come by what they move
+    and keep, of each property of images one: of those that do about the same the first in the list of operators, which
+    is the simplest. Where a property alone tells the class, its operator comes first, whatever it moves, and of the
+    others those that move more: a border may tell the class where all of the background is coloured.
 
     rates : of every operator, as `rates_of` gives them; named : operator of the property that tells the class, or ""
     """
     if own["operator"] != "chosen":
         names = [own["operator"]]
-    elif named:
-        names = [named]
     else:
         moving = {
             name: rate.transferred * (1 if rate.kept is None else rate.kept / 100)
@@ -98,8 +96,12 @@ def ways_to_try(rates: Mapping[str, Rates], own: Mapping[str, Any], named: str =
                 for name in OPERATORS
                 if name in moving and OPERATORS[name].where == place and moving[name] >= moving[first] - ALIKE
             )
-            for place, first in list(best.items())[: own["most"]]
+            for place, first in best.items()
         ]
+        if named:
+            enough = rates[named].transferred + ALIKE if named in rates else 0.0
+            names = [name for name in names if name != named and rates[name].transferred > enough]
+        names = [*([named] if named else []), *names[: own["most"]]]
     ways = [
         Way(name, own["share"] or share, loss if own["loss"] == "chosen" else own["loss"])
         for name in names
