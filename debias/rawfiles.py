@@ -56,7 +56,8 @@ def check_regular(path: Path) -> None:
 @contextlib.contextmanager
 def replaced_whole(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, which takes its place when all is written; what is there stays otherwise."""
-    # Two threads of a run may write the same file at the same moment.
+    # Of a link, what it leads to. Two threads of a run may write the same file at the same moment.
+    path = Path(os.path.realpath(path))
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         yield partial
