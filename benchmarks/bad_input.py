@@ -40,7 +40,8 @@ def run_case(case: BadInput, folder: Path, seconds: int) -> tuple[str, str]:
     began = time.monotonic()
     status: object = None
     temporary = folder.parent / "tmp"
-    temporary.mkdir(mode=0o777, exist_ok=True)
+    temporary.mkdir(exist_ok=True)
+    temporary.chmod(0o777)
     with _inside(folder, case.environment, temporary), _captured(out), _alarm(seconds):
         try:
             status = case.call()

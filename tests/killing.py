@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from sacred.arg_parser import get_config_updates
+from safetensors.torch import load_file
 
 from debias import main
 from debias.config import build_experiment, resolve
@@ -108,6 +109,25 @@ def run_seeds(words: Sequence[str], store: str, output: str, record: str, die_at
             say=lambda line: print(line, file=said, flush=True), progress=False,
         )  # fmt: skip
     sys.exit(any(failures))
+
+
+def results_of(store: Path) -> dict[str, Any]:
+    """What every stage of a store has given, but for the seconds it took."""
+    return {path.parent.name: torch.load(path, weights_only=True) for path in sorted(store.glob("stages/*/result.pt"))}
+
+
+def record_of(store: Path) -> dict[str, Any]:
+    """Of the newest run: its values by metric, its figures and its weights."""
+    folder = max((path for path in store.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    run, info, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("run", "info", "metrics"))
+    assert run["status"] == "COMPLETED"
+    values = {name: (own["steps"], own["values"]) for name, own in metrics.items() if not name.endswith("/seconds")}
+    return {"values": values, "summary": info["summary"], "weights": load_file(folder / "weights.safetensors")}
+
+
+def left_over(store: Path) -> list[str]:
+    """Files of finished stages that belong to none."""
+    return [path.name for path in store.glob("stages/*/*") if path.name not in ("done.json", "result.pt", "lock")]
 
 
 def fill_disks(words: Sequence[str], folder: str, output: str, every: int, once: bool) -> None:

@@ -7,10 +7,9 @@ import re
 import pytest
 
 from debias import main
-from tests.killing import fill_disks
+from tests.killing import fill_disks, record_of, results_of
 from tests.photos import class_folders
 from tests.pipeline import same, short
-from tests.test_kills import record, results
 
 PHOTOS = ["own_images", "image_size=16", "features=none", "device=cpu", "threads=1", "progress=False"]
 PLACES = ["store={place}/runs", "cache_dir={place}/cache"]
@@ -76,9 +75,9 @@ def test_training(full, photos, once):
     words = ["with", *PHOTOS, f"data_dir={photos}", *short("jtt"), "checkpoint_seconds=0"]
     # Every fifth of the files, others for each of both.
     for whole, other in full(words, 5, once):
-        found, wanted = results(other / "runs"), results(whole / "runs")
+        found, wanted = results_of(other / "runs"), results_of(whole / "runs")
         same(found, wanted)
-        same(record(other / "runs"), record(whole / "runs"))
+        same(record_of(other / "runs"), record_of(whole / "runs"))
 
 
 @pytest.mark.recipe
