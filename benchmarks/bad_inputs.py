@@ -7,10 +7,18 @@ from pathlib import Path
 from benchmarks.bad_data import data_case
 from benchmarks.bad_kit import BadInput, Kit
 from benchmarks.bad_stored import of_places, of_stored
+from benchmarks.bad_sweeps import of_sweeps
 from benchmarks.bad_weights import of_weights
 from benchmarks.bad_words import words_case
 
-KINDS = {"w_": of_weights, "store_": of_stored, "data_": data_case, "t_": of_places, "cli_": words_case}
+KINDS = {
+    "w_": of_weights,
+    "store_": of_stored,
+    "data_": data_case,
+    "t_": of_places,
+    "cli_": words_case,
+    "s_": of_sweeps,
+}
 
 
 def bad_input(name: str, command: str, kit: Kit, folder: Path) -> BadInput | None:

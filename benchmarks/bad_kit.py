@@ -2,9 +2,11 @@
 
 import debias.waiting  # noqa: F401 - before torch
 
+import contextlib
 import functools
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,20 @@ from PIL import Image
 DIGITS = ["with", "colored_digits", "erm", "quick", "limit=60", "pretrain.epochs=1", "threads=1", "progress=False"]
 EVALUATE = ["evaluate", "with", "colored_digits", "limit=60", "threads=1", "progress=False"]
 PHOTOS = ["samples", "with", "own_images", "image_size=32", "progress=False", "threads=1"]
+_NOBODY = 65534
 HOSTILE = "\x1b[31mred\x1b]0;title\x07"
 
 
 @dataclass
 class BadInput:
-    """call : runs the command and gives its status; said : what must be in the output where the status is 0"""
+    """call : runs the command and gives its status; said : what must be in the output where the status is 0; named :
+    what must be in it whatever the status, such as the file that is at fault
+    """
 
     call: Callable[[], Any]
     said: str = ""
     fine: bool = False
+    named: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
     def judge(self, status: object, said: str, folder: Path) -> str:
@@ -38,6 +44,10 @@ class BadInput:
         left = [path for path in folder.rglob("run.json") if '"RUNNING"' in path.read_text(errors="replace")]
         if left:
             return f"LEFT {left[0].name} of a run as running"
+        if parts := [path.name for pattern in ("*.partial", ".*.pt.*") for path in folder.rglob(pattern)]:
+            return f"LEFT half-written {parts[0]}"
+        if self.named not in said:
+            return f"does not mention {self.named}"
         if status == 2:
             return "" if re.search(r"^error: ", said, re.MULTILINE) else "status 2 without a line"
         if status != 0:
@@ -86,6 +96,23 @@ def plain(kit: Kit, folder: Path, words: list[str], **more: Any) -> BadInput:
 
 def deep() -> str:
     return "[" * 200_000 + "]" * 200_000
+
+
+@contextlib.contextmanager
+def without_rights(*writable: Path) -> Iterator[None]:
+    """As somebody whom rights bind, where this process is an administrator's; `writable` are made everybody's."""
+    for path in writable:
+        path.mkdir(parents=True, exist_ok=True)
+        for own in (path, *path.rglob("*")):
+            own.chmod(own.stat().st_mode | 0o777)
+    administrator = os.geteuid() == 0
+    if administrator:
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        if administrator:
+            os.seteuid(0)
 
 
 def results_command(words: list[str]) -> int:

@@ -76,7 +76,7 @@ def of_stored(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput |
         (store / "1²").mkdir()
         if name.endswith("sync"):
             return BadInput(lambda: kit.main(["sync", "with", f"store={store}", "mongo_url=mongodb://127.0.0.1:1/x"]))
-        return BadInput(lambda: results_command([str(store)]), fine=True)
+        return BadInput(lambda: results_command(["--store", str(store)]), said="colored_digits")
     if name.startswith("store_runs_"):
         run()
         path = store / "1" / re.sub(r"store_runs_(\w+\.json).*", r"\1", name)

@@ -3,15 +3,13 @@
 import debias.waiting  # noqa: F401 - before torch
 
 import contextlib
-import os
 import resource
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bad_kit import PHOTOS, BadInput, Kit
+from benchmarks.bad_kit import PHOTOS, BadInput, Kit, without_rights
 
 # Of command lines that may run, what must be said.
 SAID = {
@@ -19,7 +17,7 @@ SAID = {
     "cli_edge": "diverged", "cli_contra_seed_twice": "of which the last counts",
 }  # fmt: skip
 # Answered by training as asked for.
-FINE = ("cli_compile_on", "cli_replicas_compile", "cli_ro_output_export")
+FINE = ("cli_compile_on", "cli_replicas_compile")
 # Disks: bytes that a file may have (the limit of the process), as a folder of a size cannot be made without rights.
 SIZES = {"16k": 16, "64k": 64, "200k": 200, "256k": 256, "1200k": 1200}
 
@@ -70,14 +68,10 @@ def _disk(name: str, words: list[str], kit: Kit, folder: Path) -> BadInput | Non
         (store / "_sources").write_text("x")
         return BadInput(lambda: kit.main([*base, f"store={store}"]))
     if name == "cli_ro_output_export":
-        return BadInput(
-            lambda: kit.main(["export", "with", f"checkpoint={weights}", f"output={store}", f"store={store}"]),
-            fine=True,
-        )
+        words = ["export", "with", f"checkpoint={weights}", f"output={store}", f"store={folder / 'runs'}"]
+        return _read_only(store, words, kit, folder)
     if name == "cli_ro_store":
-        # Rights do not bind an administrator: a file in the place of the folder does.
-        (folder / "ro").write_text("x")
-        return BadInput(lambda: kit.main([*base, f"store={folder / 'ro'}"]))
+        return _read_only(store, [*base, f"store={store}"], kit, folder)
     limit = next((size for text, size in SIZES.items() if name.endswith(text)), 20)
     if name == "cli_disk_export":
         words = ["export", "with", f"checkpoint={weights}", f"output={store}", f"store={folder / 'runs'}"]
@@ -116,9 +110,20 @@ def _files_of(most: int) -> Iterator[None]:
 
 def _unreadable(kit: Kit, folder: Path) -> BadInput | None:
     root = kit.photos(folder.parent / "photos", ("cat", "dog", "bird"))
-    shutil.rmtree(root / "bird")
-    (root / "bird").mkdir()
-    if os.geteuid() == 0:
-        return None  # an administrator can read any folder
     (root / "bird").chmod(0)
-    return BadInput(lambda: kit.main(kit.words([*PHOTOS, f"data_dir={root}"], folder)))
+
+    def call() -> Any:
+        with without_rights(folder / "runs", kit.cache):
+            return kit.main(kit.words([*PHOTOS, f"data_dir={root}"], folder))
+
+    return BadInput(call, named="bird")
+
+
+def _read_only(place: Path, words: list[str], kit: Kit, folder: Path) -> BadInput:
+    place.chmod(0o555)
+
+    def call() -> Any:
+        with without_rights(folder / "runs", kit.cache):
+            return kit.main(words)
+
+    return BadInput(call, named=str(place))

@@ -20,7 +20,7 @@ from debias.features.loading import AUTO, NONE
 from debias.settings import nearest
 from debias.stages.recipes import RECIPES, STAGES, stages_of
 from debias.tracking.mongo.address import Address
-from debias.tracking.observers import kept_output, observers_of, quiet_logger, take_address
+from debias.tracking.observers import check_kept, kept_output, observers_of, quiet_logger, take_address
 from debias.training.optimisers import OPTIMISERS
 from debias.training.walk import check_features
 
@@ -169,6 +169,13 @@ class DebiasExperiment(Experiment):
         run = super()._create_run(command_name, updates, named_configs, info, meta, options)
         if not run.unobserved:
             run.observers += observers_of(run.config, self.database)
+        return run
+
+    def run_commandline(self, argv: Sequence[str] | None = None) -> Run | None:
+        """As Sacred's; a run of which files could not be written is a failed one, also when it is over."""
+        run = super().run_commandline(argv)
+        if run is not None:
+            check_kept(run)
         return run
 
 

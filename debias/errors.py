@@ -1,6 +1,7 @@
 """Exceptions that end a run without a traceback: one is meant for users, one says that a run was pruned."""
 
 import errno
+import tempfile
 
 # What disks and folders refuse; anything else is an error of the program.
 _OF_DISKS = {
@@ -26,7 +27,8 @@ def told_of_system(error: OSError) -> str | None:
     """One line for a fault of a disk or a folder, which the user can fix; None for any other."""
     if error.errno not in _OF_DISKS:
         return None
-    place = error.filename2 or error.filename or "a file"
+    # A write that fails does not say of which file.
+    place = error.filename2 or error.filename or f"a file (of the run, or of the folder {tempfile.gettempdir()})"
     return f"{place} cannot be used: {_OF_DISKS[error.errno]}; fix that and repeat the command"
 
 

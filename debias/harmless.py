@@ -1,6 +1,8 @@
 """Texts from outside, made harmless where they are shown or kept: names of files and classes may hold anything."""
 
+import io
 import re
+import sys
 
 # Control characters, among them those that terminals obey, marks that turn the direction of writing, and halves of
 # pairs, which stand for bytes of a name that are not UTF-8. Line breaks and tabs are kept.
@@ -24,3 +26,10 @@ def cell(text: str) -> str:
 def uncell(text: str) -> str:
     """What `cell` was given, but for the control characters it wrote out."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text[1:]) else text
+
+
+def let_streams_print_any_name() -> None:
+    """Standard output and error write out what they cannot encode: names of files need not be text in any encoding."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

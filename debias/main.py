@@ -18,7 +18,6 @@ python main.py help                                          data sets, methods,
 
 import debias.waiting  # noqa: F401 - before torch
 
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -30,16 +29,13 @@ from debias.commands import console
 from debias.commands.experiment import build, check_words, run_words
 from debias.commands.review import review_run
 from debias.errors import UserError, told_of_system
-from debias.harmless import plain
+from debias.harmless import let_streams_print_any_name, plain
 from debias.redaction import redact
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; the exit status (0 done, 1 an error of the program, 2 a user error, 130 interrupted)."""
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names of files need not be text in any encoding.
-            stream.reconfigure(errors="backslashreplace")
+    let_streams_print_any_name()
     experiment = build()
     words = list(arguments)
     try:

@@ -1,11 +1,16 @@
-"""Files and tables from outside, opened with care: only regular files of a sane size, only rows that can be read."""
+"""Files and tables from outside, opened with care: only regular files of a sane size, only rows that can be read; and
+files that are replaced whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
 import os
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from debias.errors import UserError
@@ -34,6 +39,36 @@ def read_regular(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
         if about.st_size > most:
             raise ValueError(f"{about.st_size} bytes, more than {most // 2**20} MiB")
         return file.read()
+
+
+def check_regular(path: Path) -> None:
+    """Look at a file before something else opens it: a pipe would be waited for, a device may never end.
+
+    Raises
+    ------
+    OSError
+        It is not there, or is something else.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
+@contextlib.contextmanager
+def replaced_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which takes its place when all is written; what is there stays otherwise."""
+    # Of a link, what it leads to. Two threads of a run may write the same file at the same moment.
+    path = Path(os.path.realpath(path))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, os.fspath(partial)):
+            # A write that fails does not say of which file, and nobody knows the temporary name.
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
 
 
 def read_text(path: Path, what: str) -> str:

@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from debias.commands.results import files, storage, tables
 from debias.commands.results.command import Program
-from debias.errors import UserError
+from debias.errors import UserError, told_of_system
+from debias.harmless import let_streams_print_any_name, plain
 from debias.redaction import redact
 from debias.sweeps.searching.listed import SEARCH
 
@@ -33,14 +34,21 @@ PROGRAM = Program(
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; the exit status (0 done, 1 a document is out of date, 2 a user error)."""
+    let_streams_print_any_name()
     try:
         return PROGRAM.main(arguments)
     except UserError as error:
-        print(f"error: {redact(str(error))}", file=sys.stderr)
+        print(f"error: {plain(redact(str(error)))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        told = told_of_system(error)
+        if told is None:
+            raise
+        print(f"error: {plain(redact(told))}", file=sys.stderr)
+        return 2
 
 
 def run() -> NoReturn:

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import multiprocessing
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import wraps
+from itertools import count
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -141,6 +143,25 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
+
+
+@pytest.fixture
+def child(processes: ForkServerContext, tmp_path: Path) -> Callable[..., list[str]]:
+    """child(function, arguments, store, die_at) -> exit status and events of a process that may be killed at one."""
+    number = count()
+
+    def run(function: Callable[..., None], arguments: list[str], store: Path, die_at: str = "") -> list[str]:
+        record, output = (tmp_path / f"{what}-{next(number)}.txt" for what in ("events", "output"))
+        process = processes.Process(
+            target=function, args=(arguments, str(store), str(output), str(record), die_at), daemon=True
+        )
+        process.start()
+        process.join(300)
+        wanted = (-signal.SIGKILL,) if die_at else (0,)
+        assert process.exitcode in wanted, f"{die_at}: {process.exitcode} {output.read_text()}"
+        return record.read_text().splitlines()
+
+    return run
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from debias.errors import UserError
-from debias.rawfiles import read_regular, read_text, table_rows
+from debias.rawfiles import check_regular, read_regular, read_text, replaced_whole, table_rows
 
 
 def special(path, kind):
@@ -31,6 +31,9 @@ def test_special_files_are_refused_at_once(tmp_path, kind):
         read_regular(tmp_path / "x")
     with pytest.raises(UserError, match="^labels=x cannot be read"):
         read_text(tmp_path / "x", "labels=x")
+    if kind != "sparse":
+        with pytest.raises(OSError):
+            check_regular(tmp_path / "x")
 
 
 def test_regular_files_are_read(tmp_path):
@@ -43,6 +46,16 @@ def test_regular_files_are_read(tmp_path):
         read_text(tmp_path / "c", "c")
     with pytest.raises(ValueError, match="more than"):
         read_regular(tmp_path / "a", most=3)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x"
+    with replaced_whole(path) as partial:
+        partial.write_text("one")
+    with pytest.raises(KeyError), replaced_whole(path) as partial:
+        partial.write_text("half")
+        raise KeyError
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("x", "one")]
 
 
 def test_rows_and_their_lines():

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from debias.digests import digest_of
 from debias.errors import UserError
+from debias.rawfiles import read_regular
 
 Arrays = dict[str, np.ndarray]
 _noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
@@ -170,7 +171,7 @@ def _open(folder: Path, key: str, check: Callable[[Arrays], str | None]) -> Arra
     if not folder.exists():
         return None
     try:
-        meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta: dict[str, Any] = json.loads(read_regular(folder / "meta.json"))
         if meta["key"] != key:
             return "meta.json holds another key"
         arrays = {}

@@ -32,6 +32,7 @@ from debias.data.mapped import MappedImages
 from debias.errors import UserError
 from debias.features.source import Source
 from debias.models.embedders import Embedding
+from debias.rawfiles import check_regular
 
 # 1: float16 rows of single views, by the digest of the image.
 VERSION = 1
@@ -143,6 +144,7 @@ class Rows:
         for file in sorted(self.folder.glob("*.safetensors")):
             wrong = None
             try:
+                check_regular(file)
                 with file.open("rb") as handle:
                     intact = hashlib.file_digest(handle, "sha256").hexdigest()[:32] == file.stem
                 held = load_file(file) if intact else {}

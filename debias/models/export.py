@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from debias.models.description import NETWORKS, check_spec, read_json
 from debias.models.embedders import Embedding, fresh
 from debias.models.onnxfile import PACKAGES, Unsupported, missing, run_onnx, write_onnx
 from debias.models.registry import Classifier, build_classifier
+from debias.rawfiles import check_regular, read_regular
 
 FORMAT = "debias-model-1"
 # In front of the names of the pretrained network's tensors, in the file of a model that takes features.
@@ -267,10 +269,11 @@ def load_model(folder: Path) -> Deployed:
         Files that are missing or not of this kind.
     """
     try:
-        description = read_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = read_json(read_regular(folder / DESCRIPTION).decode("utf-8"))
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise UserError(f"{folder / DESCRIPTION}: not written by this program (no format {FORMAT})")
         network = build_classifier(check_spec(description["network"], NETWORKS["model"]))
+        check_regular(folder / WEIGHTS)
         state, embedding = load_file(folder / WEIGHTS), None
         if "features" in description:
             body, channels, _ = fresh(str(description["features"]["network"]), int(description["input"]["size"]))
@@ -278,6 +281,6 @@ def load_model(folder: Path) -> Deployed:
             body.load_state_dict({name.removeprefix(EMBEDDING): value for name, value in own.items()})
             state, embedding = {name: state[name] for name in state.keys() - own.keys()}, Embedding(body, channels)
         network.load_state_dict(state)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        return Deployed(network, description, embedding).eval()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: its {WEIGHTS} and {DESCRIPTION} cannot be read ({error})") from error
-    return Deployed(network, description, embedding).eval()

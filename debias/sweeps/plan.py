@@ -15,6 +15,7 @@ from debias.catalogue import RUN_SETTINGS, decides, known_settings
 from debias.config import NAMED_CONFIGS, DebiasExperiment, resolve
 from debias.digests import digest
 from debias.errors import UserError
+from debias.rawfiles import read_regular
 from debias.settings import nearest
 from debias.stages.recipes import stages_of
 from debias.sweeps.alike import alike_of
@@ -94,10 +95,15 @@ def read_plan(experiment: DebiasExperiment, path: Path, words: Sequence[str] = (
 def read_document(path: Path) -> Mapping[str, Any]:
     """A sweep's YAML file with keys that are known."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: no sweep can be read from it ({error})") from error
-    except yaml.YAMLError as error:
+    try:
+        document = yaml.safe_load(text)
+    except RecursionError as error:
+        raise UserError(f"{path}: not YAML of a sane depth") from error
+    # A date that is none is a ValueError of Python's.
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(document, Mapping):
         raise UserError(f"{path}: a sweep has the keys {', '.join(KEYS)}")

@@ -96,15 +96,22 @@ def main_figure(summary: Mapping[str, float], read_out: str) -> float | None:
     return None
 
 
-def read_runs(store: Path) -> Iterator[RunRecord]:
-    """The runs of a store, oldest first. A folder that is not a run, or whose files are damaged, is skipped."""
+def read_runs(store: Path, damaged: list[Path] | None = None) -> Iterator[RunRecord]:
+    """The runs of a store, oldest first. A folder that is not a run, or whose files are damaged, is skipped.
+
+    damaged : takes the folders whose files are there, and cannot be read as a run's
+    """
     numbers = sorted((int(path.name), path) for path in store.glob("[0-9]*") if is_run_name(path.name))
     for _, folder in numbers:
         try:
             run, config = read_json(folder / "run.json"), read_json(folder / "config.json")
             info = read_json(folder / "info.json") if (folder / "info.json").exists() else {}
             record = make_record(folder, run, config, info)
+        except FileNotFoundError:
+            continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            if damaged is not None:
+                damaged.append(folder)
             continue
         if record is not None:
             yield record
@@ -134,10 +141,11 @@ def make_record(
 ) -> RunRecord | None:
     """A record of what Sacred writes about a run; None when it is a run of something else.
 
-    Raises KeyError, TypeError or AttributeError for what is not a record at all.
+    Raises KeyError, TypeError, AttributeError or ValueError for what is not a record at all.
     """
     if not {"dataset", "method"} <= config.keys():
         return None
+    _check_form(config, info)
     return RunRecord(
         folder,
         run["command"],
@@ -149,6 +157,32 @@ def make_record(
         device=str(info.get("device", "")),
         info=info,
     )
+
+
+def _check_form(config: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+    """Raise ValueError for what no run writes into its record: who reads it must not have to look at each value."""
+    method, data, final = config["method"], info.get("data", {}), info.get("final") or {"read_out": ""}
+    said, numbers = info.get("settings", {}), (int, float, type(None))
+    right = isinstance(config["dataset"], str) and (isinstance(method, str) or _are_texts(method)) and method
+    right = right and all(map(_is_setting, config.values())) and not isinstance(config.get("seed"), list | Mapping)
+    right = right and isinstance(final, Mapping) and isinstance(final["read_out"], str)
+    right = right and isinstance(data, Mapping) and isinstance(data.get("conflicting"), numbers)
+    right = right and all(isinstance(data.get(name, ""), str | None) for name in ("content", "folder", "weights"))
+    right = right and isinstance(said, Mapping) and all(map(_are_texts, said.values()))
+    if not right or not isinstance(info.get("stages", {}), Mapping):
+        raise ValueError("not the record of a run")
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_setting(value: Any) -> bool:
+    """A value or a list of values, or a group of settings."""
+    if isinstance(value, Mapping):
+        return all(map(_is_setting, value.values()))
+    values = value if isinstance(value, list) else [value]
+    return not any(isinstance(one, list | Mapping) for one in values)
 
 
 def run_uid(run: Mapping[str, Any]) -> str:

@@ -1,19 +1,17 @@
 """What a store of runs and a cache hold, by kind, and what of it nothing refers to."""
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from debias.errors import UserError
-from debias.tracking.folders import read_runs
+from debias.tracking.folders import read_json, read_runs
 from debias.training.store import StageFolder
 
 RUN = "runs"
@@ -183,7 +181,7 @@ def _kind_of(folder: StageFolder, references: References) -> str:
 
 def _of_another_program(folder: Path) -> bool:
     try:
-        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and not {"dataset", "method"} <= config.keys()

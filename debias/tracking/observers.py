@@ -3,9 +3,7 @@
 import contextlib
 import json
 import logging
-import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from sacred.run import Run
 from sacred.serializer import flatten
 
 from debias.errors import UserError
+from debias.rawfiles import replaced_whole
 from debias.redaction import redact
 from debias.tracking.mongo.address import Address, from_environment, parse_address
 
@@ -25,17 +24,44 @@ _CUT = "\n(the output beyond 1 MB is not kept)\n"
 
 
 class RunFiles(FileStorageObserver):
-    """Sacred's observer of run folders; on a full disk no half-written file takes the place of a whole one."""
+    """Sacred's observer of run folders; on a full disk no half-written file takes the place of a whole one.
+
+    lost : whether anything could not be written; Sacred goes on then (`check_kept`), and of how a run ended it would
+        print a traceback
+    """
+
+    lost = False
 
     def save_json(self, obj: Any, filename: str) -> None:
         path = Path(str(self.dir)) / filename
-        with _whole(path) as partial:
+        with self._noted(), replaced_whole(path) as partial:
             partial.write_text(json.dumps(flatten(obj), sort_keys=True, indent=2), encoding="utf-8")
+
+    def save_file(self, filename: str, target_name: str | None = None) -> None:
+        """An artifact: nobody must take half of the weights for all of them."""
+        path = Path(str(self.dir)) / (target_name or Path(filename).name)
+        if path.exists() and path.samefile(filename):
+            return
+        with self._noted(), replaced_whole(path) as partial:
+            shutil.copyfile(filename, partial)
 
     def save_cout(self) -> None:
         # A name that is not a text can stand in the output.
         self.cout = self.cout.encode("utf-8", "backslashreplace").decode("utf-8")
-        super().save_cout()
+        with self._noted():
+            super().save_cout()
+
+    def completed_event(self, *about: Any, **more: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().completed_event(*about, **more)
+
+    def interrupted_event(self, *about: Any, **more: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().interrupted_event(*about, **more)
+
+    def failed_event(self, *about: Any, **more: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().failed_event(*about, **more)
 
     def find_or_save(self, filename: str, store_dir: Path) -> Path:
         """A source file under a name with its digest; what stands there is trusted, so it is put there whole."""
@@ -43,33 +69,31 @@ class RunFiles(FileStorageObserver):
         store_dir.mkdir(parents=True, exist_ok=True)
         path = store_dir / f"{source.stem}_{get_digest(filename)}{source.suffix}"
         if not path.exists():
-            with _whole(path) as partial:
+            with replaced_whole(path) as partial:
                 shutil.copyfile(filename, partial)
         return path
 
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which takes its place when all is written."""
-    # Sacred's heartbeat and the run itself may write the same file at the same moment, from two threads.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self.lost = True
+            raise
 
 
 def check_kept(run: Run) -> None:
     """End a run whose files could not be written as a failed one: Sacred would go on without them, and say completed.
 
+    Also of one that is over: what is written last may be what found no room. Its record is changed where there is some.
+
     Raises
     ------
     UserError
     """
-    lost = [observer for observer in run._failed_observers if isinstance(observer, FileStorageObserver)]
+    lost = [observer for observer in run.observers if isinstance(observer, RunFiles) and observer.lost]
+    for files in lost if run.status == "COMPLETED" else ():
+        files.failed_event(run.stop_time, ["files of the run could not be written"])
     if lost:
         raise UserError(
             f"{lost[0].dir}: the run's files could not be written; is the disk full? When there is room, the same "
@@ -158,7 +182,10 @@ def quiet_logger() -> logging.Logger:
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     # The program ends failed runs with a line of its own, and checks types itself. The filter is the handler's, as a
     # logger does not filter what comes from its children.
-    said = ("Failed after", "Aborted after", "Changed type", "Traceback (most recent call last)")
+    said = (
+        "Failed after", "Aborted after", "Changed type", "Traceback (most recent call last)",
+        f"The observer '<{__name__}.RunFiles",
+    )  # fmt: skip
     handler.addFilter(lambda record: not str(record.msg).startswith(said))
     logger.handlers[:] = [handler]
     return logger

@@ -4,9 +4,10 @@ A stage that gives a new kind of artifact declares it in its own file, as a froz
 """
 
 import dataclasses
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -227,7 +228,7 @@ def from_plain(plain: Mapping[str, Any]) -> Artifact:
     Raises
     ------
     ValueError, TypeError
-        It is of an unknown kind, or has other fields than that kind has today.
+        It is of an unknown kind, or has other fields than that kind has today, or something else in them.
     """
     if not isinstance(plain, Mapping) or plain.get(_KIND) not in Artifact.kinds:
         raise ValueError("plain data of no known kind of artifact")
@@ -235,7 +236,26 @@ def from_plain(plain: Mapping[str, Any]) -> Artifact:
     kind = Artifact.kinds[plain[_KIND]]
     if set(given) != {one.name for one in dataclasses.fields(kind)}:
         raise ValueError(f"a {kind.__name__} with other fields")
+    for name, hint in get_type_hints(kind).items():
+        if name in given and not _fits(given[name], hint):
+            raise ValueError(f"{name} of a {kind.__name__} is something else than {hint}")
     return kind(**given)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is what a field is declared to be, down to what is inside of it."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in inside)
+    if origin is not None and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(
+            _fits(name, inside[0]) and _fits(own, inside[1]) for name, own in value.items()
+        )
+    if origin is not None and issubclass(origin, Sequence):
+        return isinstance(value, list | tuple) and all(_fits(own, inside[0]) for own in value)
+    if hint in (int, float):
+        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, hint)
 
 
 def _made(value: Any) -> Any:

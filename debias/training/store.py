@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from debias.digests import digest_of_file
 from debias.errors import UserError
+from debias.rawfiles import check_regular, read_regular
 from debias.training.artifacts import Artifact, Checkpoint, Report, from_plain, take, to_plain
 
 T = TypeVar("T")
@@ -39,20 +40,25 @@ class StageFolder:
         """
         if not (self.path / "done.json").exists():
             return None
+        path = self.path / "result.pt"
         try:
-            about = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
-            intact = digest_of_file(self.path / "result.pt") == about["sha256"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            about = json.loads(read_regular(self.path / "done.json"))
+            check_regular(path)
+            # Of another size it need not be read. Older stores do not say it.
+            intact = path.stat().st_size == about.get("bytes", path.stat().st_size)
+            intact = intact and digest_of_file(path) == about["sha256"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             intact = False
         if not intact:
-            warnings.warn(f"{self.path / 'result.pt'} is lost or damaged and is not used", stacklevel=2)
+            warnings.warn(f"{path} is lost or damaged and is not used", stacklevel=2)
             return None
         return self._load("result.pt", lambda stored: _result(stored, gives))
 
     def save_result(self, result: Mapping[str, Artifact], about: Mapping[str, Any]) -> None:
         """Store a finished stage and drop its checkpoint."""
         self._save("result.pt", {name: to_plain(artifact) for name, artifact in result.items()})
-        about = {**about, "sha256": digest_of_file(self.path / "result.pt")}
+        path = self.path / "result.pt"
+        about = {**about, "sha256": digest_of_file(path), "bytes": path.stat().st_size}
         _write_atomically(self.path / "done.json", json.dumps(about, indent=1, default=str).encode())
         self.drop_checkpoint()
 

@@ -1,5 +1,6 @@
 """The final model of a checkpoint alone: which one it is, what it is written as, and that it is read back."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -273,4 +274,13 @@ def test_folders_that_are_no_model(tmp_path):
     about = json.loads((tmp_path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps(about | {"format": "other"}))
     with pytest.raises(UserError, match="no format debias-model-1"):
+        load_model(tmp_path)
+    for name in ("classes", "input", "network", "normalise"):
+        for odd in (None, 3, "x", [], {}):
+            (tmp_path / "model.json").write_text(json.dumps(about | {name: odd}))
+            with contextlib.suppress(UserError):
+                load_model(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot be read"):
         load_model(tmp_path)

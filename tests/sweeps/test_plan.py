@@ -107,6 +107,9 @@ def test_other_folders_of_own_images_are_other_trials(experiment):
         ("- seed", "a sweep has the keys with, grid, search"),
         ("with: {seed: 1}", "`with` is a list of words"),
         ("grid: [", "not YAML"),
+        ("with: " + "[" * 5000, "not YAML of a sane depth"),
+        ("with: [2024-13-45]", "not YAML (month must be in 1..12)"),
+        ("with: !!python/object/apply:os.getcwd []", "not YAML"),
     ],
 )
 def test_what_is_refused(experiment, tmp_path, text, says):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from debias import results
 from debias.tracking.folders import read_runs
 
 CONFIG = {"dataset": "colored_digits", "method": "erm", "skew": 0.01, "seed": 1}
@@ -56,6 +57,32 @@ def test_a_damaged_folder_hides_no_other_run(tmp_path, name, content):
     # An info file without a summary is that of a run that has just begun.
     assert set(records) == ({"1", "2", "3"} if (name, content) == ("info.json", "{}") else {"1", "3"})
     assert all(record.method == "erm" for record in records.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [("config.json", "dataset", value) for value in (None, 3, [], {}, ["x"])]
+    + [("config.json", "method", value) for value in (None, 3, [], {}, [1])]
+    + [("config.json", "seed", value) for value in ([], {})]
+    + [("config.json", "skew", value) for value in ([[1]], [{}])]
+    + [("info.json", "final", value) for value in (3, "x", [1], {"stage": "x"}, {"read_out": None})]
+    + [("info.json", "data", value) for value in (None, 3, "x", [], {"conflicting": "x"}, {"content": []})]
+    + [("info.json", "settings", value) for value in (None, 3, [], {"data": None}, {"data": "x"}, {"told": [[]]})]
+    + [("info.json", "stages", value) for value in (None, 3, "x", [])]
+    + [("info.json", "summary", value) for value in (None, 3, "x", [])],
+)
+def test_a_record_of_another_form_hides_no_other_run(tmp_path, name, field, value, capsys):
+    """In no table, and in no file of records."""
+    for number in (1, 2):
+        write_run(tmp_path, number, summary={"model/unbiased/last": 1.0})
+    path = tmp_path / "2" / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    assert [record.folder.name for record in read_runs(tmp_path)] == ["1"]
+    for words in (["table"], ["list"], ["record", str(tmp_path / "records.csv")]):
+        assert results.main([*words, "--store", str(tmp_path)]) == 0
+        assert f"left out, as their files are damaged: {tmp_path / '2'}\n" in capsys.readouterr().err
+    for words in (["disk"], ["clean"]):
+        assert results.main([*words, "--store", str(tmp_path), "--cache-dir", str(tmp_path / "no")]) == 0
 
 
 def test_what_is_no_run_folder(tmp_path):

@@ -1,5 +1,6 @@
 """Checkpoints of the training loop: when they are written, and that going on from one changes nothing."""
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -169,13 +170,26 @@ def _changed(state: dict[str, Any], fault: str) -> Any:
         "no selections": {**state, "selected": {}},
         "other selections": {**state, "selected": {"last": {"state": {}}}},
         "texts": {**state, "mean": "x"},
+        "a figure that is a text": {**state, "history": [{**state["history"][0], "loss": "x"}]},
+        "a number in place of a moment": _with_optimiser(state, "state", 0, "exp_avg", 3),
+        "a moment of another shape": _with_optimiser(state, "state", 0, "exp_avg", torch.zeros(3)),
+        "a moment that is not finite": _with_optimiser(state, "state", 0, "step", torch.tensor(float("nan"))),
+        "a learning rate that is a list": _with_optimiser(state, "param_groups", 0, "lr", []),
     }[fault]
+
+
+def _with_optimiser(state, part, place, name, value):
+    """The state of a training whose first optimiser has another value somewhere."""
+    changed = copy.deepcopy(state["optimisers"])
+    changed[0][part][place][name] = value
+    return {**state, "optimisers": changed}
 
 
 FAULTS = (
     "a list", "a tensor", "nothing", "no history", "too long a history", "a history of something else",
     "more optimisers", "an optimiser of nothing", "other names", "another shape", "not finite", "no selections",
-    "other selections", "texts",
+    "other selections", "texts", "a figure that is a text", "a number in place of a moment",
+    "a moment of another shape", "a moment that is not finite", "a learning rate that is a list",
 )  # fmt: skip
 
 

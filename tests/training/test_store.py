@@ -293,6 +293,11 @@ SCORE = to_plain(ConflictScore(ids=torch.arange(2), score=torch.zeros(2), thresh
     [{}, [1], None, torch.zeros(2), {"report": REPORT}, {"conflict_score": SCORE}]
     + [{"conflict_score": 1, "report": REPORT}]
     + [{"conflict_score": SCORE, "report": {**REPORT, "history": history}} for history in ([1], [{}], 3, None)]
+    + [{"conflict_score": SCORE, "report": {**REPORT, field: value}}
+       for field in ("summary", "matrices", "predictions", "epochs", "sparsity")
+       for value in (None, 3, [], {"last": "x"}, {"last": None}, {"last": {"model": "x"}})]
+    + [{"conflict_score": SCORE, "report": {**REPORT, "history": [{"epoch": 1.0, "loss": value}]}}
+       for value in (None, "x", [], torch.zeros(3))]
     + [{"conflict_score": SCORE, "report": {name: value for name, value in REPORT.items() if name != left}}
        for left in REPORT],
 )  # fmt: skip

@@ -8,6 +8,7 @@ from debias.commands.results.command import Command
 from debias.commands.results.sources import FILTERS, add_sources, runs_of, some_runs
 from debias.commands.results.tables import add_figure
 from debias.errors import UserError
+from debias.rawfiles import read_text, replaced_whole
 from debias.tracking.results.docs import rewritten
 from debias.tracking.results.published import beside
 from debias.tracking.results.records import write_records
@@ -75,10 +76,11 @@ def docs_command(markdown: Callable[[Sequence[str]], str]) -> Command:
         stale = []
         for document in options.files or map(Path, DOCUMENTS):
             text = rewritten(document, markdown)
-            if text != document.read_text(encoding="utf-8"):
+            if text != read_text(document, f"{document}:"):
                 stale.append(document)
                 if not options.check:
-                    document.write_text(text, encoding="utf-8")
+                    with replaced_whole(document) as partial:
+                        partial.write_text(text, encoding="utf-8")
         said = "out of date; run python results.py docs" if options.check else "rewritten"
         for document in stale:
             print(f"{document}: {said}")

@@ -5,9 +5,13 @@ import sys
 from pathlib import Path
 
 from debias.errors import UserError
+from debias.harmless import plain
 from debias.tracking.folders import RunRecord
 from debias.tracking.mongo.address import from_environment, parse_address
 from debias.tracking.results.gather import Filter, choose, gather
+
+# Folders that are named.
+_SHOWN = 5
 
 FILTERS = """A FILTER is NAME, a sign and a value, where NAME is a setting, or status, command, run, started or device:
   method=erm,lff   "skew<=0.02"   distill.teacher=oracle   status!=FAILED
@@ -42,7 +46,13 @@ def runs_of(options: argparse.Namespace) -> list[RunRecord]:
     """
     conditions = [Filter.parse(word) for word in options.filters]
     stores = options.store or ([] if options.records else [Path("runs")])
-    return choose(gather(stores, options.records, _database(options)), conditions)
+    damaged: list[Path] = []
+    found = gather(stores, options.records, _database(options), damaged)
+    if damaged:
+        more = f" and {len(damaged) - _SHOWN} more" if len(damaged) > _SHOWN else ""
+        named = plain(", ".join(map(str, damaged[:_SHOWN])))
+        print(f"left out, as their files are damaged: {named}{more}", file=sys.stderr)
+    return choose(found, conditions)
 
 
 def some_runs(options: argparse.Namespace) -> list[RunRecord]:

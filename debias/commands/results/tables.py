@@ -2,11 +2,13 @@
 
 import argparse
 import csv
+import io
 from pathlib import Path
 
 from debias.commands.results.command import SIGNS, Command
 from debias.commands.results.sources import FILTERS, add_places, add_sources, runs_of, some_runs
 from debias.errors import UserError
+from debias.rawfiles import read_text
 from debias.tracking.results import listing
 from debias.tracking.results.gather import Filter
 from debias.tracking.results.published import beside, find_papers, papers
@@ -117,9 +119,8 @@ def _show(options: argparse.Namespace) -> list[Table]:
 
 def _read_table(path: Path) -> Table:
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            head, *rows = [row for row in csv.reader(handle) if row]
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        head, *rows = [row for row in csv.reader(io.StringIO(read_text(path, str(path)))) if row]
+    except (csv.Error, ValueError) as error:
         raise UserError(f"{path}: no table can be read from it ({error})") from error
     if any(len(row) != len(head) for row in rows):
         raise UserError(f"{path}: every line must have {len(head)} values, as its head has")

@@ -1,7 +1,6 @@
 """Search of settings by Optuna: runs trials, tells the study how each ended, and survives whatever stops it."""
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -31,7 +30,7 @@ from debias.sweeps.searching.study import (
     words_of,
 )
 from debias.sweeps.work import Assignment, Ending
-from debias.tracking.folders import RunRecord
+from debias.tracking.folders import RunRecord, read_json
 
 
 def run_search(experiment: DebiasExperiment, search: Search, engine: Engine, say: Callable[[str], None]) -> list[State]:
@@ -245,7 +244,7 @@ def tested_of(record: RunRecord, objective: str) -> float | None:
 
 def _curves(record: RunRecord) -> dict[str, list[float]]:
     try:
-        metrics = json.loads((record.folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(record.folder / "metrics.json")
         return {name: [float(value) for value in curve["values"]] for name, curve in metrics.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

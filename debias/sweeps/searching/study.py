@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from debias.errors import UserError
+from debias.rawfiles import check_regular
 from debias.redaction import redact
 
 INSTALL = "a search needs Optuna: pip install 'optuna>=5,<6'"
@@ -106,6 +107,8 @@ def is_address(place: str) -> bool:
 def _storage(place: str) -> Any:
     storages = load_optuna().storages
     if not is_address(place):
+        if Path(place).exists():
+            check_regular(Path(place))
         return storages.JournalStorage(storages.journal.JournalFileBackend(place))
     # Several processes write: one waits for another.
     waiting = {"connect_args": {"timeout": 60}} if place.lower().startswith("sqlite") else {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from debias.errors import UserError
+from debias.rawfiles import read_text
 from debias.settings import nearest
 from debias.sweeps.searching.study import (
     ADDRESS,
@@ -28,7 +29,7 @@ def searches_of(store: Path) -> dict[str, str]:
     folder = store / "sweeps"
     found = {path.stem: str(journal_of(store, path.stem)) for path in sorted(folder.glob("*.journal"))}
     for path in sorted(folder.glob(f"*{ADDRESS}")):
-        found[path.stem] = path.read_text(encoding="utf-8").strip()
+        found[path.stem] = read_text(path, f"{path}:").strip()
     return found
 
 

@@ -20,6 +20,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from debias.digests import digest_of, digest_of_file
+from debias.rawfiles import read_regular
 from debias.tracking.curves import final_curves
 from debias.tracking.folders import is_run_name, read_json, run_uid
 
@@ -212,13 +213,17 @@ def _read(path: Path, missing: Document | None = None) -> Document:
 
 
 def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    return read_regular(path).decode("utf-8", "replace") if path.exists() else ""
 
 
 def _inside(folder: Path, name: str) -> Path | None:
     """A file of a folder; None for what is missing or lies elsewhere, whatever the record says."""
-    path = (folder / name).resolve()
-    return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
+    try:
+        path = (folder / name).resolve()
+        return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
+    except (OSError, RuntimeError):
+        # Links that lead in a circle, or a name that is too long.
+        return None
 
 
 def _encodable(value: Any) -> Any:

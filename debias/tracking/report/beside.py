@@ -1,6 +1,5 @@
 """What lies beside a file of weights: the record of its run, and what was found about a shortcut in its images."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,8 +53,8 @@ def look_beside(checkpoint: Path, description: Mapping[str, Any]) -> Beside:
             )
         )
     try:
-        matrices = json.loads((folder / "matrices.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        matrices = read_json(folder / "matrices.json")
+    except (OSError, ValueError):
         matrices = {}
     diagnosis, by = _diagnosis(record)
     return Beside(record, matrices if isinstance(matrices, dict) else {}, diagnosis, by)

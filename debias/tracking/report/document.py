@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from debias.rawfiles import read_regular, replaced_whole
 from debias.redaction import redact
 from debias.tracking import pictures as draw
 from debias.tracking.curves import final_curves
@@ -73,7 +74,8 @@ def write_report(
     text = DOCUMENT.format(title=escaped(title), style=style, body="\n".join(body))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whatever a record holds, no address with a password leaves in a report.
-    return path.write_text(redact(text), encoding="utf-8")
+    with replaced_whole(path) as partial:
+        return partial.write_text(redact(text), encoding="utf-8")
 
 
 def _curves(records: Sequence[RunRecord]) -> str:
@@ -193,10 +195,10 @@ def _number(record: RunRecord) -> str:
 def picture(path: Path, caption: str) -> str:
     """The picture inside the document; nothing for what is not a picture or too large."""
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = read_regular(path, MAX_PICTURE)
+    except (OSError, ValueError):
         return ""
-    if not content.startswith(b"\x89PNG\r\n\x1a\n") or len(content) > MAX_PICTURE:
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
         return ""
     data = base64.b64encode(content).decode("ascii")
     text = escaped(caption)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from debias.errors import UserError
+from debias.rawfiles import read_text
 
 _BLOCK = re.compile(r"<!-- (python results\.py [^\n]*?) -->\n(.*?)<!-- end -->", re.DOTALL)
 _OPENING = re.compile(r"^<!-- python results\.py", re.MULTILINE)
@@ -28,10 +29,7 @@ def rewritten(document: Path, make: Callable[[Sequence[str]], str]) -> str:
     UserError
         When the file cannot be read, or a mark has no end.
     """
-    try:
-        text = document.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{document}: cannot be read ({error.strerror})") from error
+    text = read_text(document, f"{document}:")
     found = _BLOCK.findall(text)
     if len(_OPENING.findall(text)) != len(found) or any("<!-- python results.py" in body for _, body in found):
         raise UserError(f"{document}: a table that begins with <!-- python results.py … --> has no <!-- end -->")

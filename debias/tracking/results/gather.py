@@ -16,13 +16,21 @@ _OWN = ("status", "command", "method", "run", "started", "device")
 _FILTER = re.compile(r"([\w.]+)\s*(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 
 
-def gather(stores: Sequence[Path], records: Sequence[Path], others: Iterable[RunRecord] = ()) -> list[RunRecord]:
-    """Runs of folders, CSV records and `others` (a database), the oldest first; of copies of a run the first counts."""
+def gather(
+    stores: Sequence[Path],
+    records: Sequence[Path],
+    others: Iterable[RunRecord] = (),
+    damaged: list[Path] | None = None,
+) -> list[RunRecord]:
+    """Runs of folders, CSV records and `others` (a database), the oldest first; of copies of a run the first counts.
+
+    damaged : as of `read_runs`
+    """
     found: dict[str, RunRecord] = {}
 
     def every() -> Iterator[RunRecord]:
         for store in stores:
-            yield from read_runs(store)
+            yield from read_runs(store, damaged)
         for path in records:
             yield from read_records(path)
         yield from others

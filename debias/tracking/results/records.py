@@ -1,12 +1,14 @@
 """Runs as rows of a CSV file that can be committed: settings, figures, and where they were measured."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from debias.errors import UserError
+from debias.rawfiles import read_text, replaced_whole
 from debias.tracking.folders import RunRecord
 from debias.tracking.results.roles import roles_of
 
@@ -46,7 +48,7 @@ def write_records(records: Iterable[RunRecord], path: Path) -> int:
     figures = [name for name in names if "/" in name]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as handle:
+        with replaced_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(
                 handle,
                 [*ABOUT, *(name for name in FACTS if name in names), *settings, *figures],
@@ -117,13 +119,12 @@ def _info_of(row: Mapping[str, str]) -> dict[str, Any]:
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            reader = csv.DictReader(handle, restval="")
-            missing = set(ABOUT) - set(reader.fieldnames or ())
-            if missing:
-                raise UserError(f"{path}: no record of runs, as it has no column {', '.join(sorted(missing))}")
-            return [{name: text for name, text in row.items() if name is not None} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(read_text(path, f"{path}:")), restval="")
+        missing = set(ABOUT) - set(reader.fieldnames or ())
+        if missing:
+            raise UserError(f"{path}: no record of runs, as it has no column {', '.join(sorted(missing))}")
+        return [{name: text for name, text in row.items() if name is not None} for row in reader]
+    except csv.Error as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
 
 

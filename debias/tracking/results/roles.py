@@ -13,7 +13,7 @@ def roles_of(record: RunRecord) -> dict[str, str]:
     """By name of a run's setting, of those that decide its figures: `data`, or `method`."""
     said: Mapping[str, Any] = record.info.get("settings", {})
     if said:
-        return {name: role for role in ("data", "method") for name in said.get(role, ())}
+        return {"dataset": "data"} | {name: role for role in ("data", "method") for name in said.get(role, ())}
     names = [name for name, value in record.config.items() if not isinstance(value, Mapping)]
     if set(names) <= set(_PLAIN):
         return {name: _PLAIN[name] for name in names}
