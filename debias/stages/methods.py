@@ -420,7 +420,7 @@ RECIPES: dict[str, Recipe] = {
                 ("biased", "jitter"),
                 On(
                     stages=("shortcut", "transfer"),
-                    values={"shortcut.epochs": 2, "shortcut.batch_size": 128, "transfer.epochs": 20},
+                    values={"shortcut.epochs": 2, "shortcut.batch_size": 128, "transfer.epochs": 12},
                 ),
             ),
         },

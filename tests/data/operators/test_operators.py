@@ -80,6 +80,18 @@ def test_histogram_gives_values_by_rank_and_keeps_equal_pixels_equal() -> None:
     assert torch.allclose(moved("histogram", x, z), torch.tensor([[0, 0, 0, 0.5], [0, 0, 0.6, 0.7]])[None, None])
 
 
+def test_a_plain_backdrop_is_painted_over_and_what_stands_before_it_stays() -> None:
+    """Two colours that are far apart: the one of most pixels becomes the donor's, the other one stays."""
+    blue, red, white = (torch.tensor(rgb).view(3, 1, 1) for rgb in ((0.1, 0.2, 0.8), (0.9, 0.1, 0.1), (1.0, 1.0, 1.0)))
+    ink = torch.zeros(1, 8, 8, dtype=torch.bool)
+    ink[:, 2:6, 3:5] = True
+    x, z = torch.where(ink, white, blue)[None], torch.where(ink.transpose(1, 2), white, red)[None]
+    assert torch.allclose(moved("backdrop", x, z)[0], torch.where(ink, white, red), atol=1e-4)
+    # Black stays black behind digits of any colour, so there it moves nothing.
+    x, z = torch.where(ink, blue, torch.zeros(3, 1, 1))[None], torch.where(ink, red, torch.zeros(3, 1, 1))[None]
+    assert torch.equal(moved("backdrop", x, z), x)
+
+
 def test_bands_of_the_spectrum_take_the_waves_of_the_donor() -> None:
     place = torch.arange(32) / 32
 
