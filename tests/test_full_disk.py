@@ -3,10 +3,14 @@ command again, with room, gives what it gives without."""
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 
 from debias import main
+from debias.training.code import ROOT
 from tests.killing import fill_disks, record_of, results_of
 from tests.photos import class_folders
 from tests.pipeline import same, short
@@ -92,3 +96,59 @@ def test_files_that_are_asked_for(full, photos, weights, command, once):
         assert {path.name for path in (other / "out").iterdir()} == names
         same_table = (whole / "out" / "predictions.csv", other / "out" / "predictions.csv")
         assert command == "export" or same_table[0].read_bytes() == same_table[1].read_bytes()
+
+
+# Mounts a disk of half the room that a run needs, which only these processes see, and gives it room afterwards.
+ON_A_SMALL_DISK = """
+set -e
+place=$1 size=$2 kept=$3
+shift 3
+mkdir -p "$place"
+mount -t tmpfs -o "size=$size" tmpfs "$place"
+status=0
+"$@" || status=$?
+df -k --output=avail "$place" | tail -n 1
+mount -o "remount,size=1g" "$place"
+"$@"
+cp -r "$place/runs" "$kept"
+echo "first status $status"
+"""
+
+
+@pytest.mark.recipe
+def test_a_real_disk_that_is_too_small(photos, tmp_path):
+    """Not a limit on files but a full file system, mounted for the purpose; then the same disk with room."""
+    apart = next((way for way in (["-m"], ["-rm"]) if _may(["unshare", *way, "true"])), None)
+    if apart is None:
+        pytest.skip("neither root nor user namespaces: no disk can be mounted")
+    small, whole, kept = tmp_path / "small", tmp_path / "whole", tmp_path / "kept"
+    words = [
+        sys.executable,
+        str(ROOT / "main.py"),
+        "with",
+        *PHOTOS,
+        f"data_dir={photos}",
+        *short("erm"),
+        "pictures=False",
+    ]
+
+    def on(place):
+        return [*words, "pictures=False", f"store={place}/runs", f"cache_dir={place}/cache"]
+
+    subprocess.run(on(whole), check=True, capture_output=True, cwd=tmp_path)
+    needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
+    done = subprocess.run(
+        ["unshare", *apart, "sh", "-c", ON_A_SMALL_DISK, "sh", str(small), str(needed // 2), str(kept), *on(small)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("first status 2"), done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert str(small) in line and re.search("disk full|No space left", line) and "Traceback" not in done.stderr
+    same(results_of(kept), results_of(whole / "runs"))
+
+
+def _may(words):
+    return (
+        shutil.which(words[0]) is not None and subprocess.run(words, capture_output=True, check=False).returncode == 0
+    )

@@ -133,7 +133,12 @@ def test_the_old_file_format(draw: Callable[..., Tensor], tmp_path: Path) -> Non
         (lambda s: s.update({"classifier.weight": torch.zeros(9, 100)}), "made for 9 classes"),
         (lambda s: s.update({"debias_branch.c1.weight": torch.zeros(100, 12)}), "12 values.* has 60"),
         (lambda s: s.update({"debias_branch.c1.weight": torch.zeros(50, 60)}), "do not fit"),
-        (lambda s: s.update({"debias_branch.s1.hidden_layers.1.weight": torch.zeros(100, 100)}), "3 linear layers"),
+        (
+            lambda s: s.update(
+                {f"debias_branch.s1.hidden_layers.{i}.weight": torch.zeros(100, 100) for i in (1, 2, 3)}
+            ),
+            "5 linear layers",
+        ),
         (lambda s: s.update({"debias_branch.s1.hidden_layers.1.bias": torch.zeros(100)}), "do not fit"),
         (lambda s: s.pop("classifier.bias"), "classifier.bias missing"),
         (lambda s: s.pop("debias_branch.c1.weight"), "debias_branch has no first layer"),

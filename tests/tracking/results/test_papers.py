@@ -58,16 +58,32 @@ def test_only_rows_of_the_methods_that_are_asked_for():
 
 
 BASE = {"placement": "blocks", "severity": 4, "limit": None}
+# The published baselines' network, as the rows of DeNetDM's table ask for it.
+BASELINE = {"network": "mlp4", "batch_size": 256, "second_division": True}
 
 
 def test_ours_stands_beside_theirs(record):
     runs = [
-        record("erm", summary={"model/unbiased/oracle": value, "model/unbiased/last": 1.0}, seed=seed, **BASE)
+        record(
+            "erm",
+            pretrain=BASELINE,
+            summary={"model/unbiased/oracle": value, "model/unbiased/last": 1.0},
+            seed=seed,
+            **BASE,
+        )
         for seed, value in enumerate((50.0, 52.0))
     ]
-    runs.append(record("erm", summary={"model/unbiased/oracle": 99.0}, seed=3, status="FAILED", **BASE))
-    runs.append(record("erm", summary={"model/unbiased/oracle": 99.0}, seed=4, **{**BASE, "placement": "last"}))
-    runs.append(record("erm", summary={"model/unbiased/oracle": 99.0}, seed=5, **{**BASE, "limit": 600}))
+    runs.append(
+        record("erm", pretrain=BASELINE, summary={"model/unbiased/oracle": 99.0}, seed=3, status="FAILED", **BASE)
+    )
+    runs.append(
+        record(
+            "erm", pretrain=BASELINE, summary={"model/unbiased/oracle": 99.0}, seed=4, **{**BASE, "placement": "last"}
+        )
+    )
+    runs.append(
+        record("erm", pretrain=BASELINE, summary={"model/unbiased/oracle": 99.0}, seed=5, **{**BASE, "limit": 600})
+    )
     table = paper_table(papers()["denetdm-table1-cmnist"], runs)
     assert cells(table)["erm"]["1 % ours"] == "51.00 ± 1.41 (2), agrees"
     assert cells(table)["erm"]["5 % ours"].startswith("[")
@@ -87,11 +103,11 @@ def test_a_row_asks_for_its_protocol(record):
 
 def test_unusual_settings_are_named(record):
     summary = {"model/unbiased/oracle": 50.0}
-    short = record("erm", summary=summary, pretrain={"epochs": 3}, **BASE)
+    short = record("erm", summary=summary, pretrain={**BASELINE, "epochs": 3}, **BASE)
     table = paper_table(papers()["denetdm-table1-cmnist"], [short])
     assert cells(table)["erm"]["1 % ours"] == "50.00 (1)*, agrees"
     assert "* erm at 1 % was run with pretrain.epochs=3" in table.notes
-    whole = record("erm", summary=summary, pretrain={"epochs": 100}, seed=2, **BASE)
+    whole = record("erm", summary=summary, pretrain={**BASELINE, "epochs": 100}, seed=2, **BASE)
     table = paper_table(papers()["denetdm-table1-cmnist"], [short, whole])
     assert cells(table)["erm"]["1 % ours"] == "50.00 (1), agrees"
 
@@ -132,7 +148,15 @@ def test_names():
 
 def test_runs_on_the_authors_files_stand_in_the_papers_columns_and_say_so(record):
     runs = [
-        record("lc", summary={"model/unbiased/oracle": value}, seed=seed, dataset="lff_mnist", severity=4, limit=None)
+        record(
+            "lc",
+            lc=BASELINE,
+            summary={"model/unbiased/oracle": value},
+            seed=seed,
+            dataset="lff_mnist",
+            severity=4,
+            limit=None,
+        )
         for seed, value in enumerate((78.0, 79.0))
     ]
     table = paper_table(papers()["denetdm-table1-cmnist"], runs)
@@ -140,7 +164,11 @@ def test_runs_on_the_authors_files_stand_in_the_papers_columns_and_say_so(record
     assert row["1 % ours"].startswith("78.50 ± 0.71 (2)*, agrees")
     assert any("lc at 1 % was run with dataset=lff_mnist" in note for note in table.notes)
     # DisEnt's archive is other images: its runs never do.
-    other = [record("lc", summary={"model/unbiased/oracle": 80.0}, dataset="disent_mnist", severity=4, limit=None)]
+    other = [
+        record(
+            "lc", lc=BASELINE, summary={"model/unbiased/oracle": 80.0}, dataset="disent_mnist", severity=4, limit=None
+        )
+    ]
     table = paper_table(papers()["denetdm-table1-cmnist"], other)
     assert not any("80.00" in cell for row in table.rows for cell in row)
 
@@ -148,10 +176,9 @@ def test_runs_on_the_authors_files_stand_in_the_papers_columns_and_say_so(record
 def test_each_published_figure_has_a_row_with_its_verdict(record):
     """Colored MNIST at 1 %: erm 50.34 ± 0.16, lff 74.01 ± 2.21, so 51.50 and 76.22 are the last ones that agree."""
     values = {"lff": 70.0, "lc": 79.0}
-    protocol = {"network": "mlp4", "batch_size": 256, "second_division": True}
-    runs = [record("erm", summary={"model/unbiased/oracle": 52.0}, pretrain=protocol, **BASE)]
+    runs = [record("erm", summary={"model/unbiased/oracle": 52.0}, pretrain=BASELINE, **BASE)]
     runs += [
-        record(method, summary={"model/unbiased/oracle": value}, **{method: protocol}, **BASE)
+        record(method, summary={"model/unbiased/oracle": value}, **{method: BASELINE}, **BASE)
         for method, value in values.items()
     ]
     paper = papers()["denetdm-table1-cmnist"]
@@ -192,12 +219,12 @@ def test_reasons_stand_beside_the_cells_they_are_about(record, tmp_path):
         "denetdm-table1-cmnist,lc,,another ramp\n"
         "denetdm-table6,,,elsewhere\n"
     )
-    runs = [record("lc", summary={"model/unbiased/oracle": 79.0}, **BASE)]
+    runs = [record("lc", lc=BASELINE, summary={"model/unbiased/oracle": 79.0}, **BASE)]
     table = cells_table(papers()["denetdm-table1-cmnist"], runs, None, read_reasons(path))
     said = {(row[0], row[1]): row[-1] for row in table.rows}
     assert said["lc", "1 %"].startswith("another ramp") and said["lc", "2 %"].startswith("another ramp; [")
     assert said["erm", "1 %"].startswith("[")
-    runs = [record("lc", summary={"model/unbiased/oracle": 70.0}, **BASE)]
+    runs = [record("lc", lc=BASELINE, summary={"model/unbiased/oracle": 70.0}, **BASE)]
     table = cells_table(papers()["denetdm-table1-cmnist"], runs, None, read_reasons(path))
     assert {(row[0], row[1]): row[-1] for row in table.rows}["lc", "1 %"].startswith("too short")
     path.write_text("table,why\nx,y\n")
