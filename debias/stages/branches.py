@@ -21,6 +21,9 @@ from debias.training.job import Fitted, Job, Update
 from debias.training.loop import fit
 from debias.training.stage import Artifact, Context, Stage
 
+# Times chance: a deep branch that gets fewer training images right than so has learnt nothing.
+LEARNT = 1.5
+
 
 class BranchesStage(Stage):
     """Cross-entropy of the shared classifier on the sum of both branches' features.
@@ -89,7 +92,14 @@ class BranchesStage(Stage):
             ctx.folder.drop_checkpoint()
             attempt += 1
             ctx.say(f"{self.name}: the branches have not parted; start {attempt + 1} of {own['restarts'] + 1}")
-        report = replace(fitted.report().with_figures(separation(model, fitted, ctx)), starts=attempt + 1)
+        figures = separation(model, fitted, ctx)
+        if figures["separation/deep/train"] < LEARNT * 100 / task.n_targets:
+            ctx.say(
+                f"{self.name}: the deep branch has learnt nothing ({figures['separation/deep/train']:.1f} % of the "
+                "training images), so its mistakes are no suspects; a method with a network biased on purpose may find "
+                "them, as gce_transfer has"
+            )
+        report = replace(fitted.report().with_figures(figures), starts=attempt + 1)
         branches = TrainedBranches(spec, fitted.states())
         return {"branches": branches, "model": shallow_model(branches), "report": report}
 
@@ -131,12 +141,15 @@ class BranchesStage(Stage):
 def separation(model: Branches, fitted: Fitted, ctx: Context) -> dict[str, float]:
     """Whether the branches have parted, in percent, at the last epoch.
 
-    `separation/corrected/last` and `separation/independent/last` need no bias labels (see `corrected`, `independent`).
+    `separation/corrected/last` and `separation/independent/last` need no bias labels (see `corrected`, `independent`);
+    nor does `separation/deep/train`, how many training images the deep branch gets right. Where that is next to none
+    the others say nothing: its mistakes are no suspects.
     `separation/conflicting/last` needs them: how far the shallow branch is ahead of the deep one on conflicting test
     images.
     """
     figures: dict[str, float] = {}
-    share = corrected(model, ctx)
+    right = _right(model, ctx)
+    share, figures["separation/deep/train"] = _corrected(right), 100.0 * float(right[:, 1].double().mean())
     if share is not None:
         figures["separation/corrected/last"] = share
     apart = independent(model, ctx)
@@ -154,13 +167,21 @@ def corrected(model: Branches, ctx: Context) -> float | None:
     None when the deep branch gets none wrong.
     """
 
+    return _corrected(_right(model, ctx))
+
+
+def _right(model: Branches, ctx: Context) -> Tensor:
+    """Which training images the shallow and the deep branch get right, bool [N, 2]."""
+
     def hits(images: Tensor) -> Tensor:
         read: Mapping[str, Tensor] = model.read_outs(images)
         return torch.stack([read["shallow"].argmax(1), read["deep"].argmax(1)], dim=1)
 
     model.eval()
-    train = ctx.train
-    right = map_images(hits, ctx.task, train) == train.target[:, None]
+    return map_images(hits, ctx.task, ctx.train) == ctx.train.target[:, None]
+
+
+def _corrected(right: Tensor) -> float | None:
     missed = ~right[:, 1]
     if not bool(missed.any()):
         return None

@@ -140,7 +140,7 @@ def test_separation(task, shallow, deep, corrected):
     reading: Any = Reading(shallow, deep, four.target)
     figures = module.separation(reading, Fitted(history, {}), surroundings)
     figures.pop("separation/independent/last", None)
-    expected: dict[str, Any] = {"separation/conflicting/last": 57.5}
+    expected: dict[str, Any] = {"separation/conflicting/last": 57.5, "separation/deep/train": 25.0 * sum(deep)}
     if corrected is not None:
         expected["separation/corrected/last"] = pytest.approx(corrected)
     assert figures == expected
@@ -152,7 +152,7 @@ def test_separation_without_bias_labels(task):
     reading: Any = Reading([True] * 4, [False] * 4, four.target)
     figures = module.separation(reading, Fitted([{"shallow/average": 1.0}], {}), surroundings)
     figures.pop("separation/independent/last", None)
-    assert figures == {"separation/corrected/last": 100.0}
+    assert figures == {"separation/corrected/last": 100.0, "separation/deep/train": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -204,3 +204,13 @@ def test_branches_that_err_together_start_anew(run_tiny, task):
     assert at_ease.stages["branches"].report.starts == 1
     first, second = (o.artifacts["branches"].states["last"] for o in (at_ease, again))
     assert not all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("words", [("branches.weight_decay=1",), ()])
+def test_a_deep_branch_that_learns_nothing_is_said(run_tiny, words):
+    """Its mistakes look like suspects, all of them: a decay that leaves no weights shows it."""
+    said: list[str] = []
+    outcome = run_tiny(*short("[branches]", 8), *words, say=said.append)
+    told = [line for line in said if "the deep branch has learnt nothing" in line]
+    learnt = outcome.stages["branches"].report.summary["separation/deep/train"]
+    assert (len(told) == 1) == bool(words) == (learnt < 15), (learnt, said)
