@@ -160,6 +160,28 @@ def test_help_of_a_method_is_its_recipe(capfd):
     assert "method lff: Learning from Failure" in out and "lff.q:" in out
 
 
+def test_help_of_a_data_set_and_of_an_operator(capfd):
+    assert main.main(["help", "ensemble_bar", "jitter_released", "backdrop"]) == 0
+    out = words_of(capfd.readouterr().out)
+    for part in (
+        f"data set ensemble_bar: {DATASETS['ensemble_bar'].summary}", "kind: photographs", "skew=0.01",
+        "changed by: crop_flip", "image_size: side of the images", "variance: variance sigma^2", "changed by: nothing",
+        "operator backdrop: the colour that fills most of the image",
+    ):  # fmt: skip
+        assert part in out, part
+    # It has one share of conflicting images, which no setting chooses.
+    assert (
+        "skew: share" in out.partition("jitter_released")[0]
+        and "skew: share" not in out.partition("jitter_released")[2]
+    )
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_data_set_has_help(capfd, name):
+    assert main.main(["help", name]) == 0
+    assert f"data set {name}:" in words_of(capfd.readouterr().out)
+
+
 @pytest.mark.parametrize("method", RECIPES)
 def test_the_command_of_a_method_is_accepted_and_trains_it(configured, method):
     words = command_of(method).removeprefix("python main.py with ").split()

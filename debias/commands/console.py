@@ -13,6 +13,7 @@ from sacred import Experiment
 
 from debias.catalogue import documentation
 from debias.config import NAMED_CONFIGS
+from debias.data.operators import OPERATORS
 from debias.data.registry import DATASETS
 from debias.errors import UserError
 from debias.harmless import plain
@@ -97,6 +98,20 @@ def show(*parts: Any) -> None:
         console.print(part)
 
 
+def _about_data_set(name: str, docs: Mapping[str, str]) -> list[str]:
+    """Lines about a data set: what it is, its own settings, and the values that it brings."""
+    spec = DATASETS[name]
+    brought = {**spec.kind.defaults, **spec.defaults}
+    own = [*(["skew"] if spec.has_skew else []), *dict.fromkeys((*spec.settings, *spec.kind.settings))]
+    return [
+        f"data set {name}: {spec.summary}",
+        f"  kind: {spec.kind.name}",
+        f"  training images are changed by: {spec.augment or 'nothing'}",
+        *([f"  sets: {', '.join(f'{path}={value}' for path, value in brought.items())}"] if brought else []),
+        *(f"  {setting}: {docs[setting]}" for setting in own),
+    ]
+
+
 def _about_method(name: str) -> Iterator[str]:
     """What a recipe says of itself, a fact a line."""
     recipe = RECIPES[name]
@@ -114,20 +129,25 @@ def _about_method(name: str) -> Iterator[str]:
 
 
 def show_help(experiment: Experiment, usage: str, words: Sequence[str]) -> None:
-    """Commands, data sets, methods, named configs; or, for the name of one command or setting, what it is."""
+    """Commands, data sets, methods, named configs; or, for the name of one of these, or of an operator, what it is."""
     docs = documentation()
     commands = dict(experiment.gather_commands())
     for word in words:
         if word in RECIPES:
             show(*(Text(line) for line in _about_method(word)))
+        if word in DATASETS:
+            show(*(Text(line) for line in _about_data_set(word, docs)))
+        if word in OPERATORS:
+            show(Text(f"operator {word}: {OPERATORS[word].summary}"))
         if word in docs or word in commands:
             text = docs.get(word) or (commands[word].__doc__ or "").strip()
             show(Text(f"{word}: {text}"))
             for path, line in docs.items():
                 if path.startswith(f"{word}."):
                     show(Text(f"  {path}: {line}"))
-        elif word not in RECIPES:
-            raise UserError(f"{word!r} is unknown{nearest(word, [*docs, *commands, *RECIPES])}")
+        elif not any(word in names for names in (RECIPES, DATASETS, OPERATORS)):
+            known = [*docs, *commands, *RECIPES, *DATASETS, *OPERATORS]
+            raise UserError(f"{word!r} is unknown{nearest(word, known)}")
     if words:
         return
     show(Text(usage.strip()))
