@@ -157,6 +157,12 @@ OWN = {"operator": "chosen", "share": 0.0, "loss": "chosen", "least": 40.0, "mos
         ({"noise": (45, 50, 90)}, {}, []),
         # By what is moved and kept.
         ({"amplitude_all": (100, 0, 60), "channel_stats": (95, 0, 90)}, {}, ["channel_stats", "amplitude_all"]),
+        # A narrow one before one that takes all along, where both move about as much.
+        (
+            {"amplitude_all": (99, 0, None), "channel_stats": (98, 0, None), "backdrop": (97.5, 0, None)},
+            {},
+            ["channel_stats", "backdrop"],
+        ),
         # Of one property the simplest that does about the same.
         ({"channel_means": (89, 0, None), "channel_stats": (90, 0, None)}, {}, ["channel_means"]),
         ({"channel_means": (80, 0, None), "channel_stats": (90, 0, None)}, {}, ["channel_stats"]),

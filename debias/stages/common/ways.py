@@ -88,7 +88,8 @@ def ways_to_try(rates: Mapping[str, Rates], own: Mapping[str, Any], named: str =
             if name != CONTROL and rate.transferred >= own["least"] and rate.transferred > rate.stays
         }
         best: dict[str, str] = {}
-        for name in sorted(moving, key=lambda name: -moving[name]):
+        # What takes several properties along comes after a narrower one that moves about as much.
+        for name in sorted(moving, key=lambda name: ALIKE * OPERATORS[name].general - moving[name]):
             best.setdefault(OPERATORS[name].where, name)
         names = [
             next(
