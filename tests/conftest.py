@@ -30,7 +30,9 @@ from debias.training.walk import Outcome, Walk
 from tests import scheduling
 from tests.pipeline import TINY, empty_pictures
 
-PRELOADED = ["tests.warm", "tests.pipeline", "tests.killing", "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet"]
+PRELOADED = [
+    "tests.warm", "tests.pipeline", "tests.killing", "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet"
+]  # fmt: skip
 
 
 @pytest.hookimpl(optionalhook=True)

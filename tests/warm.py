@@ -2,11 +2,11 @@
 the project's code taken apart for the keys of stages, and what draws pictures. Half of the time of a small run.
 """
 
-import debias.tracking.pictures.heat  # noqa: F401 - as are the others
-import debias.tracking.pictures.information  # noqa: F401
-import debias.tracking.pictures.matrices  # noqa: F401
-import debias.tracking.pictures.plots  # noqa: F401
-import debias.tracking.pictures.suspects  # noqa: F401
+import debias.tracking.pictures.heat
+import debias.tracking.pictures.information
+import debias.tracking.pictures.matrices
+import debias.tracking.pictures.plots
+import debias.tracking.pictures.suspects
 import debias.tracking.pictures.transfer  # noqa: F401
 from debias.stages.recipes import STAGES
 from debias.training.code import code_digest
