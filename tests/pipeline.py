@@ -32,6 +32,8 @@ def short(method: str, epochs: int = 2) -> list[str]:
         if method == "lntl_pretrained":
             del sizes["network"]  # its second stage goes on with the network of its papers alone
             words.append("pretrain.network=convnet")
+        if stage.name == "lntl":
+            words.append("limit=240")  # that network takes twenty times as long as the others
         words += [f"{stage.name}.{name}={value}" for name, value in sizes.items() if name in stage.settings]
     return words
 
