@@ -28,7 +28,7 @@ PLACED: dict[str, tuple[int, int]] = {
     "sweeps": (730, 640),
     "stages/recipes.py": (490, 420),
     "stages": (490, 420),
-    "stages/methods.py": (845, 240),
+    "stages/methods": (845, 240),
     "stages/common": (410, 380),
     "training": (310, 580),
     "metrics.py": (115, 190),

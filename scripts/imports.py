@@ -62,7 +62,14 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
     ),
     (_room("stages/recipes.py", "the stages and the methods by name, checked"),),
     (_room("stages", "the steps of recipes, and nothing else"),),
-    (_room("stages/methods.py", "the methods: their stages and what they set"),),
+    (
+        _room(
+            "stages/methods",
+            "the methods: their stages and what they set",
+            "stages/methods.py",
+            "stages/recipe.py",
+        ),
+    ),
     (_room("stages/common", "what steps share: classifiers, budgets, scores"),),
     (_room("features", "features of pretrained networks in place of photographs"),),
     (_room("training", "the engine, which knows no method: loop, walk through stages, store, optimisers, speed"),),

@@ -8,7 +8,7 @@ from types import ModuleType
 from debias.errors import UserError
 from debias.settings import nearest
 from debias.stages.methods import RECIPES as PUBLISHED
-from debias.stages.methods import Recipe
+from debias.stages.recipe import Recipe
 from debias.training.stage import Stage
 
 # Their stages come in this order in help. A module may bring recipes of its own: `RECIPES`, by name.
