@@ -18,7 +18,6 @@ python main.py help                                          data sets, methods,
 
 import debias.waiting  # noqa: F401 - before torch
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -28,43 +27,28 @@ from docopt import DocoptExit
 from debias.commands import console
 from debias.commands.experiment import build, check_words, run_words
 from debias.commands.review import review_run
-from debias.errors import UserError, told_of_system
-from debias.harmless import let_streams_print_any_name, plain
-from debias.redaction import redact
+from debias.endings import status_of
+from debias.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; the exit status (0 done, 1 an error of the program, 2 a user error, 130 interrupted)."""
-    let_streams_print_any_name()
+    return status_of(lambda: _run(list(arguments)))
+
+
+def _run(words: list[str]) -> int:
     experiment = build()
-    words = list(arguments)
+    if any(word in ("help", "-h", "--help") for word in words[:1]):
+        console.show_help(experiment, __doc__ or "", words[1:])
+        return 0
+    if words[:1] == ["review"]:
+        # Of a run that is there: it makes none.
+        return review_run(words[1:])
     try:
-        if any(word in ("help", "-h", "--help") for word in words[:1]):
-            console.show_help(experiment, __doc__ or "", words[1:])
-            return 0
-        if words[:1] == ["review"]:
-            # Of a run that is there: it makes none.
-            return review_run(words[1:])
         check_words(experiment, words)
         run_words(experiment, words)
-    except UserError as error:
-        print(f"error: {plain(redact(str(error)))}", file=sys.stderr)
-        return 2
-    except DocoptExit:
-        print(f"error: cannot make sense of {redact(' '.join(words))}; see `python main.py help`", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; repeat the command to continue where it stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        told = told_of_system(error)
-        if told is None:
-            raise
-        print(f"error: {plain(redact(told))}", file=sys.stderr)
-        return 2
+    except DocoptExit as error:
+        raise UserError(f"cannot make sense of {' '.join(words)}; see `python main.py help`") from error
     return 0
 
 

@@ -13,9 +13,7 @@ from typing import NoReturn
 
 from debias.commands.results import files, storage, tables
 from debias.commands.results.command import Program
-from debias.errors import UserError, told_of_system
-from debias.harmless import let_streams_print_any_name, plain
-from debias.redaction import redact
+from debias.endings import status_of
 from debias.sweeps.searching.listed import SEARCH
 
 ABOUT = "Tables of results beside published figures, reports, records of runs, and what a store holds."
@@ -34,21 +32,7 @@ PROGRAM = Program(
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; the exit status (0 done, 1 a document is out of date, 2 a user error)."""
-    let_streams_print_any_name()
-    try:
-        return PROGRAM.main(arguments)
-    except UserError as error:
-        print(f"error: {plain(redact(str(error)))}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except OSError as error:
-        told = told_of_system(error)
-        if told is None:
-            raise
-        print(f"error: {plain(redact(told))}", file=sys.stderr)
-        return 2
+    return status_of(lambda: PROGRAM.main(arguments))
 
 
 def run() -> NoReturn:

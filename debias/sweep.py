@@ -33,8 +33,8 @@ from typing import NoReturn
 
 from debias.commands import experiment as program
 from debias.commands.console import say
-from debias.errors import UserError, told_of_system
-from debias.harmless import let_streams_print_any_name, plain
+from debias.endings import status_of
+from debias.errors import UserError
 from debias.redaction import redact
 from debias.sweeps.drive import progress_table, records_of, run_sweep, states_of
 from debias.sweeps.engines.base import Engine
@@ -54,21 +54,7 @@ from debias.tracking.results.tables import write
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; the exit status (0 all trials finished, 1 some failed, 2 a user error)."""
-    let_streams_print_any_name()
-    try:
-        return _run(arguments)
-    except UserError as error:
-        print(f"error: {plain(redact(str(error)))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; repeat the command to continue where it stopped", file=sys.stderr)
-        return 130
-    except OSError as error:
-        told = told_of_system(error)
-        if told is None:
-            raise
-        print(f"error: {plain(redact(told))}", file=sys.stderr)
-        return 2
+    return status_of(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -103,6 +103,7 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
             "waiting.py",
             "digests.py",
             "downloads.py",
+            "endings.py",
             "harmless.py",
             "rawfiles.py",
         ),

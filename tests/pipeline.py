@@ -33,7 +33,9 @@ def short(method: str, epochs: int = 2) -> list[str]:
             del sizes["network"]  # its second stage goes on with the network of its papers alone
             words.append("pretrain.network=convnet")
         if stage.name == "lntl":
-            words.append("limit=240")  # that network takes twenty times as long as the others
+            # That network takes twenty times as long as the others.
+            words.append("limit=240")
+            sizes["batch_size"] = 48
         words += [f"{stage.name}.{name}={value}" for name, value in sizes.items() if name in stage.settings]
     return words
 
