@@ -16,7 +16,9 @@ def status_of(work: Callable[[], int]) -> int:
     """
     let_streams_print_any_name()
     try:
-        return work()
+        status = work()
+        sys.stdout.flush()
+        return status
     except UserError as error:
         return _refused(str(error))
     except KeyboardInterrupt:
