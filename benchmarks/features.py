@@ -11,6 +11,7 @@ import debias.waiting  # noqa: F401 - before torch
 
 import argparse
 import csv
+import os
 import sys
 import tempfile
 import time
@@ -143,7 +144,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--summary", type=Path, help="CSV file for means over seeds")
-    parser.add_argument("--data-dir")
+    parser.add_argument("--data-dir", default=os.environ.get("DATA_DIR"))
     parser.add_argument("--cache-dir", default=".cache")
     options = parser.parse_args(arguments)
     prepare_cpu(1)

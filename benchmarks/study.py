@@ -13,6 +13,7 @@ import debias.waiting  # noqa: F401 - before torch
 import argparse
 import csv
 import json
+import os
 import sys
 import tempfile
 import time
@@ -125,7 +126,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--wrong", type=float, default=0.0, help="share of wrong labels")
     parser.add_argument("--copies", type=int, default=0, help="near duplicates")
     parser.add_argument("--record", type=Path, required=True)
-    parser.add_argument("--data-dir")
+    parser.add_argument("--data-dir", default=os.environ.get("DATA_DIR"))
     parser.add_argument("--cache-dir", default=".cache")
     options = parser.parse_args(arguments)
     prepare_cpu(None)
