@@ -29,9 +29,23 @@ from debias.stages.common.classifier import (
     stored_classifier,
     training_settings,
 )
-from debias.stages.common.moving import Mover, Rates, rates_of
+from debias.stages.common.moving import Mover, Rates, rates_of, right_under
 from debias.stages.common.scores import labels_for
-from debias.stages.common.ways import Decision, Way, first_of_the_best, margin_of, packed, told, unpacked, ways_to_try
+from debias.stages.common.ways import (
+    ALIKE,
+    FALLBACK,
+    Decision,
+    Trial,
+    Way,
+    asked_about,
+    first_of_the_best,
+    margin_of,
+    packed,
+    told,
+    unpacked,
+    variants,
+    ways_to_try,
+)
 from debias.training.artifacts import BiasLabels, TrainedBranches, TrainedModel, take
 from debias.training.job import Fitted, Loss
 from debias.training.stage import Artifact, Context, Stage
@@ -39,6 +53,7 @@ from debias.training.store import StageFolder
 
 SOME = 5.0  # percent of the answers, more than where nothing is moved
 LOOKED_AT = 4000  # images in which a property that tells the class is looked for
+ASKED = 2000  # images, at most, that a trial is asked about under each operator
 
 
 class Transfer(Stage):
@@ -47,9 +62,10 @@ class Transfer(Stage):
     Where one property of the images alone tells the class, T is the operator that moves it. Else it is chosen by what a
     network that has learnt the shortcut answers on T(x, z): where its answers move along with z the shortcut is in that
     property. Of those that move it, and of training with nothing moved by the bias-balanced loss, short trials on a
-    part of the training images choose: by balanced accuracy on the other part, over cells of target and pseudo bias
-    label, and only where one is better by more than chance. No bias label and no test image is read. Where nothing
-    moved does better, that is what is done.
+    part of the training images choose: by what they get right of the other part, over cells of target and pseudo bias
+    label, and under every operator that moves the shortcut and nothing else. The least of these counts, as a network
+    without the shortcut does not mind what moves it; and only where one is better by more than chance. No bias label
+    and no test image is read. Where nothing moved does better, that is what is done.
     """
 
     name = "transfer"
@@ -70,7 +86,7 @@ class Transfer(Stage):
         ),
         pairs=Setting(1000, "pairs of images on which operators are measured", low=1),
         least=Setting(40.0, "operators are tried that move at least this share (%) of the answers", low=0, high=100),
-        most=Setting(2, "how many operators are tried, each of another property of images", low=1),
+        most=Setting(4, "how many operators are tried, each of another property of images", low=1),
         trial_epochs=Setting(
             1, "passes of a trial over its part of the training images; a quarter of `epochs` where that is more", low=1
         ),
@@ -105,11 +121,12 @@ class Transfer(Stage):
         rates = rates_of(OPERATORS, shortcut, reader, labels, own["pairs"], ctx)
         named = telling(ctx, rates)
         ways = ways_to_try(rates, own, "" if named is None else DESCRIPTORS[named.name].operator)
-        if len(ways) == 1:
+        if ways == [FALLBACK] or len(ways) == 1 == len(variants(ways[0].operator, own)):
             decision = Decision(ways[0], rates, {})
         else:
-            tried, margin = tried_out(ways, labels, ctx)
-            decision = Decision(first_of_the_best(tried, margin), rates, tried, margin)
+            trials = Trials(labels, asked_about(rates, own["least"]), ctx)
+            tried = compared(ways, trials, own)
+            decision = Decision(first_of_the_best(tried, trials.margin), rates, tried, trials.margin)
         for line in told(decision, own["least"], named):
             ctx.say(f"{self.name}: {line}")
         return decision
@@ -143,47 +160,78 @@ def trial_passes(own: Mapping[str, Any]) -> int:
     return max(own["trial_epochs"], own["epochs"] // 4)
 
 
-def tried_out(ways: Sequence[Way], labels: Tensor, ctx: Context) -> tuple[dict[Way, float], float]:
-    """Balanced accuracy (%) of each way on training images that its trial leaves out, over target and pseudo label.
-
-    And its standard error, for as many images as cells have.
+class Trials:
+    """Short trainings on a part of the training images, compared by the others.
 
     All start from the same weights and see images in the same order.
+
+    Parameters
+    ----------
+    labels
+        Pseudo bias label of every training image, int64 [N].
+    asked
+        Operators under which the others are asked about, besides as they are.
+    ctx
+        The running stage's surroundings.
     """
-    own, train_split, task = ctx.own, ctx.train, ctx.task
-    cell = (train_split.target * task.n_targets + labels).cpu()
-    left_out = stratified_choice(cell, own["trial_fraction"], stream(ctx.seed, f"{ctx.stage}/trials"))
-    seen, unseen = (torch.nonzero(mask).flatten().to(ctx.device) for mask in (~left_out, left_out))
-    # In the order of the data neighbours may be of one class.
-    order = torch.randperm(len(seen), generator=stream(ctx.seed, f"{ctx.stage}/trial images"))
-    seen = seen[order[: own["trial_images"]].to(ctx.device)]
-    held_out: Split = replace(train_split.subset(unseen), bias=labels[unseen])
-    # What a trial takes for its test set is what it leaves out, and its bias is the pseudo label.
-    trial_task = replace(
-        task,
-        train=train_split.subset(seen),
-        test=held_out,
-        valid=None,
-        extra_tests={},
-        bias_names=tuple(map(str, range(task.n_targets))),
-    )
-    settings = {**own, "epochs": trial_passes(own), "steps": 0}
-    found = {}
-    for number, way in enumerate(ways):
+
+    def __init__(self, labels: Tensor, asked: Sequence[str], ctx: Context) -> None:
+        own, train_split, task = ctx.own, ctx.train, ctx.task
+        cell = (train_split.target * task.n_targets + labels).cpu()
+        left_out = stratified_choice(cell, own["trial_fraction"], stream(ctx.seed, f"{ctx.stage}/trials"))
+        seen, unseen = (torch.nonzero(mask).flatten().to(ctx.device) for mask in (~left_out, left_out))
+        # In the order of the data neighbours may be of one class.
+        order = torch.randperm(len(seen), generator=stream(ctx.seed, f"{ctx.stage}/trial images"))
+        seen = seen[order[: own["trial_images"]].to(ctx.device)]
+        held_out: Split = replace(train_split.subset(unseen), bias=labels[unseen])
+        # What a trial takes for its test set is what it leaves out, and its bias is the pseudo label.
+        self._task = replace(
+            task,
+            train=train_split.subset(seen),
+            test=held_out,
+            valid=None,
+            extra_tests={},
+            bias_names=tuple(map(str, range(task.n_targets))),
+        )
+        order = torch.randperm(len(unseen), generator=stream(ctx.seed, f"{ctx.stage}/asked images"))
+        self._asked_images = train_split.subset(unseen[order[:ASKED].to(ctx.device)])
+        self._asked = {name: OPERATORS[name] for name in asked}
+        self._labels, self._ctx, self._begun = labels[seen], ctx, 0
+        # Where no cell is small, chance is not the only reason for small differences.
+        self.margin = max(margin_of(torch.bincount(cell[left_out])), ALIKE)
+
+    def of(self, way: Way) -> Trial:
+        """The trial of one way."""
+        ctx = self._ctx
+        settings = {**ctx.own, "epochs": trial_passes(ctx.own), "steps": 0}
         trial = replace(
             ctx,
-            task=trial_task,
+            task=self._task,
             settings={**ctx.settings, ctx.stage: settings},
-            folder=StageFolder(ctx.folder.path / f"trial{number}"),
+            folder=StageFolder(ctx.folder.path / f"trial{self._begun}"),
             log=lambda name, value, epoch: None,
             progress=False,
             checkpoint_seconds=float("inf"),  # short, and done again after an interruption
             held_out_bias=None,
             together=None,
         )
-        fitted, _ = train(way, labels[seen], trial)
-        found[way] = fitted.history[-1]["model/unbiased"]
-    return found, margin_of(torch.bincount(cell[left_out]))
+        self._begun += 1
+        fitted, spec = train(way, self._labels, trial)
+        model = stored_classifier(ctx, model_artifact(spec, fitted, "model", ctx.stage))
+        return Trial(fitted.history[-1]["model/unbiased"], right_under(self._asked, model, self._asked_images, ctx))
+
+
+def compared(ways: Sequence[Way], trials: Trials, own: Mapping[str, Any]) -> dict[Way, Trial]:
+    """The trials of all ways, and after the best of those with an operator also of its other variants."""
+    tried = {way: trials.of(way) for way in ways}
+    moved = {way: trial for way, trial in tried.items() if way != FALLBACK}
+    if not moved:
+        return tried
+    best = first_of_the_best(moved, trials.margin)
+    further = {way: trials.of(way) for way in variants(best.operator, own)[1:]}
+    return {
+        each: trial for way in ways for each, trial in ({way: tried[way]} | (further if way == best else {})).items()
+    }
 
 
 def train(

@@ -13,20 +13,23 @@ from debias.data.operators import CONTROL, OPERATORS, Operator
 from debias.data.split import Split, Task
 from debias.losses.reweight import log_prior
 from debias.models.registry import build_classifier
-from debias.stages.common.moving import Mover, Rates, rates_of
+from debias.stages.common.moving import Mover, Rates, rates_of, right_under
 from debias.stages.common.ways import (
     FALLBACK,
     Decision,
+    Trial,
     Way,
+    asked_about,
     first_of_the_best,
     margin_of,
     packed,
     told,
     unpacked,
+    variants,
     ways_to_try,
 )
 from debias.stages.recipes import STAGES
-from debias.stages.transfer import Transfer, trial_passes
+from debias.stages.transfer import Transfer, compared, trial_passes
 from debias.training.artifacts import BiasLabels, TrainedModel
 from debias.training.stage import Context
 from tests.pipeline import short
@@ -182,8 +185,46 @@ OWN = {"operator": "chosen", "share": 0.0, "loss": "chosen", "least": 40.0, "mos
 def test_the_ways_that_are_tried(rates, changed, operators):
     own = OWN | changed
     ways = ways_to_try({name: Rates(*rate) for name, rate in rates.items()}, own, changed.get("named", ""))
-    expected = [Way(name, share, loss) for name in operators for share, loss in ((1.0, "plain"), (0.5, "balanced"))]
+    expected = [Way(name, 1.0, "plain") for name in operators]
     assert ways == [*expected, *([FALLBACK] if own["operator"] == "chosen" else [])]
+
+
+def test_of_the_best_operator_half_of_the_images_is_tried_too():
+    """Every way is tried, and of the operator that does best, by its least accuracy, the other variant."""
+    border, blur = Way("border", 1.0, "plain"), Way("blur", 1.0, "plain")
+    half = Way("blur", 0.5, "balanced")
+    known = {
+        border: Trial(99.0, {"blur": 20.0}),
+        blur: Trial(70.0, {"border": 72.0}),
+        FALLBACK: Trial(90.0, {"border": 10.0, "blur": 10.0}),
+        half: Trial(80.0, {"border": 75.0}),
+    }
+    trials: Any = SimpleNamespace(of=known.__getitem__, margin=2.0)
+    found = compared([border, blur, FALLBACK], trials, OWN)
+    assert list(found) == [border, blur, half, FALLBACK] and found == known
+    assert first_of_the_best(found, 2.0) == half and first_of_the_best(found, 6.0) == blur
+    assert compared([FALLBACK], trials, OWN) == {FALLBACK: known[FALLBACK]}
+    assert variants("blur", OWN) == [blur, half]
+    assert variants("blur", OWN | {"share": 0.3, "loss": "plain"}) == [Way("blur", 0.3, "plain")]
+
+
+def test_what_trials_are_asked_about():
+    """Narrow operators that move the answers: neither what moves little, nor what takes several properties along."""
+    rates = {CONTROL: (0, 100), "border": (90, 5), "amplitude_all": (95, 1), "blur": (39, 30), "noise": (45, 50)}
+    assert asked_about({name: Rates(*rate, None) for name, rate in rates.items()}, 40.0) == ["border"]
+
+
+def test_what_a_network_gets_right_under_an_operator(coloured):
+    """One that follows the brightest channel is right about as often as a donor has the class, one of three times."""
+    ctx: Any = SimpleNamespace(task=coloured, device=torch.device("cpu"), seed=1, stage="transfer")
+    chosen = {name: OPERATORS[name] for name in (CONTROL, "channel_means", "patch_0_0")}
+    # Fewer images of the first class, so that a mean over images would be another.
+    split = coloured.train.subset(torch.nonzero((coloured.train.target != 0) | (torch.arange(1200) < 900)).flatten())
+    found = right_under(chosen, Brightest(), split, ctx)
+    rights = [float((split.bias == split.target)[split.target == c].float().mean()) for c in range(CLASSES)]
+    assert found[CONTROL] == pytest.approx(100 * sum(rights) / 3, abs=1e-3)
+    assert 25 < found["channel_means"] < 42 and found["patch_0_0"] > 90
+    assert right_under({}, Brightest(), split, ctx) == {}
 
 
 def test_settings_leave_one_way(transfer):
@@ -206,10 +247,25 @@ def test_the_shortcut_is_found_and_taken_away(transfer, coloured):
     assert summary["operator/transferred/train"] > 90
     plain, _ = transfer("transfer.operator=nothing", "transfer.share=1", "transfer.loss=plain")
     assert summary["model/conflicting/last"] > 90 > 60 > plain["report"].summary["model/conflicting/last"]
-    tried = {(row["operator"], row["share"], row["loss"]): row["balanced"] for row in report.operator["tried"]}
-    chosen = tuple(report.operator["chosen"][name] for name in ("operator", "share", "loss"))
-    assert tried[chosen] >= max(tried.values()) - report.operator["margin"]
-    assert summary["operator/balanced/held_out"] == tried[chosen]
+    tried = {(row["operator"], row["share"], row["loss"]): row for row in report.operator["tried"]}
+    chosen = tried[tuple(report.operator["chosen"][name] for name in ("operator", "share", "loss"))]
+    assert chosen["least"] >= max(row["least"] for row in tried.values()) - report.operator["margin"]
+    assert chosen["least"] == min(chosen["balanced"], *chosen["moved"].values()) > 80
+    assert summary["operator/balanced/held_out"] == chosen["balanced"]
+    assert summary["operator/least/held_out"] == chosen["least"]
+    # What still has some of the shortcut minds that it moves.
+    assert min(tried[(CONTROL, 0.0, "balanced")]["moved"].values()) < chosen["least"] - 5
+    assert any("the least of that as they are and under channel_means" in line for line in said)
+
+
+def test_images_as_they_are_do_not_hide_a_shortcut_that_stays(transfer, coloured, inputs):
+    """No image conflicts by its pseudo label, so that the shortcut does best of what is left out as it is."""
+    blind = replace(inputs["bias"], label=coloured.train.target.clone())
+    given, _ = transfer(bias=blind)
+    rows = {(row["operator"], row["share"]): row for row in given["report"].operator["tried"]}
+    assert rows[(CONTROL, 0.0)]["balanced"] > 90 and rows[(CONTROL, 0.0)]["least"] < 70
+    assert OPERATORS[given["report"].operator["chosen"]["operator"]].where == "the colours"
+    assert given["report"].summary["model/conflicting/last"] > 85
 
 
 def test_where_nothing_moves_the_answers_the_loss_is_balanced_and_that_is_said(transfer, coloured, shortcut):
@@ -259,7 +315,11 @@ def test_neither_test_images_nor_bias_labels_decide(transfer, coloured):
         Decision(
             Way("noise", 0.5, "balanced"),
             {name: Rates(1.5, 2.5, 3.5) for name in OPERATORS},
-            {Way("noise", 1.0, "plain"): 30.0, Way("noise", 0.5, "balanced"): 40.0, FALLBACK: 10.0},
+            {
+                Way("noise", 1.0, "plain"): Trial(30.0, {"noise": 50.0, "blur": 20.0}),
+                Way("noise", 0.5, "balanced"): Trial(40.0),
+                FALLBACK: Trial(10.0, {"noise": 70.0}),
+            },
             2.5,
         ),
     ],
@@ -270,7 +330,8 @@ def test_a_decision_comes_back_from_a_checkpoint(decision):
 
 
 def test_a_way_gives_place_to_a_later_one_only_beyond_chance():
-    tried = {Way("blur", 1.0, "plain"): 61.0, Way("blur", 0.5, "balanced"): 66.0, FALLBACK: 67.0}
+    scores = {Way("blur", 1.0, "plain"): 61.0, Way("blur", 0.5, "balanced"): 66.0, FALLBACK: 67.0}
+    tried = {way: Trial(score, {"blur": 100.0}) for way, score in scores.items()}
     first, second, third = tried
     assert first_of_the_best(tried, 0.0) == third
     assert first_of_the_best(tried, 2.0) == second

@@ -138,6 +138,33 @@ def rates_of(
     }
 
 
+@torch.inference_mode()
+def right_under(operators: Mapping[str, Operator], model: nn.Module, split: Split, ctx: Context) -> dict[str, float]:
+    """Percent that a network gets right of images under each operator, as a mean over targets. A CPU-GPU sync point.
+
+    Donors are drawn from the same images, whatever the target; every operator gets the same.
+    """
+    generator = generator_for(ctx.device, ctx.seed, ctx.stage, "donors")
+    count, classes = len(split.target), ctx.task.n_targets
+    donor = torch.randint(count, (count,), generator=generator, device=ctx.device)
+    places = torch.arange(count, device=ctx.device)
+    model.eval()
+    scale = normalisation(ctx.task)
+    target = split.target.to(ctx.device)
+    right = {name: torch.zeros(count, device=ctx.device) for name in operators}
+    for one, other in zip(places.split(_PART), donor.split(_PART), strict=True):
+        x, z = _images(split, one), _images(split, other)
+        for name, operator in operators.items():
+            answer = model(scale.done(operator.apply(x, z))).argmax(1)
+            right[name][one] = answer.eq(target[one]).float()
+    of_class = torch.bincount(target, minlength=classes)
+    seen = of_class > 0
+    return {
+        name: float(100 * (torch.bincount(target, found, minlength=classes)[seen] / of_class[seen]).mean())
+        for name, found in right.items()
+    }
+
+
 def _pairs(labels: Tensor, pairs: int, ctx: Context) -> tuple[Tensor, Tensor]:
     """Places of images in pairs whose labels differ, int64 [P] each, P at most `pairs`."""
     generator = generator_for(ctx.device, ctx.seed, ctx.stage, "pairs")

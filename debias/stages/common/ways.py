@@ -1,7 +1,7 @@
 """Ways to train with an operator: those that are worth a trial, and the decision for one of them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -37,15 +37,32 @@ FALLBACK = Way(CONTROL, 0.0, "balanced")
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What a short training gets right, in percent, of training images that it left out.
+
+    balanced : over cells of target and pseudo bias label; moved : by operator, of images that the operator has given a
+    property of others, as a mean over targets
+    """
+
+    balanced: float
+    moved: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def least(self) -> float:
+        """The least of all. A network without the shortcut does not mind what moves it, nor which operator does."""
+        return min(self.balanced, *self.moved.values()) if self.moved else self.balanced
+
+
+@dataclass(frozen=True)
 class Decision:
-    """The way that was chosen, the rates of every operator, and balanced accuracy (%) of every way that was tried.
+    """The way that was chosen, the rates of every operator, and the trial of every way that was tried.
 
     margin : by how much (%) two ways may differ by chance alone
     """
 
     way: Way
     rates: Mapping[str, Rates]
-    tried: Mapping[Way, float]
+    tried: Mapping[Way, Trial]
     margin: float = 0.0
 
     def report(self) -> dict[str, Any]:
@@ -53,7 +70,10 @@ class Decision:
         return {
             "chosen": asdict(self.way),
             "rates": {name: rates._asdict() for name, rates in self.rates.items()},
-            "tried": [{**asdict(way), "balanced": score} for way, score in self.tried.items()],
+            "tried": [
+                {**asdict(way), "balanced": trial.balanced, "moved": dict(trial.moved), "least": trial.least}
+                for way, trial in self.tried.items()
+            ],
             "margin": self.margin,
         }
 
@@ -65,12 +85,39 @@ class Decision:
             known = {name: value for name, value in rates._asdict().items() if value is not None}
             found |= {f"operator/{name}/train": value for name, value in known.items()}
         if self.way in self.tried:
-            found["operator/balanced/held_out"] = self.tried[self.way]
+            found["operator/balanced/held_out"] = self.tried[self.way].balanced
+            found["operator/least/held_out"] = self.tried[self.way].least
         return found
 
 
+def moving(rates: Mapping[str, Rates], least: float) -> dict[str, float]:
+    """What an operator moves and keeps, in percent, of those that move more than they leave and at least `least`."""
+    return {
+        name: rate.transferred * (1 if rate.kept is None else rate.kept / 100)
+        for name, rate in rates.items()
+        if name != CONTROL and rate.transferred >= least and rate.transferred > rate.stays
+    }
+
+
+def asked_about(rates: Mapping[str, Rates], least: float) -> list[str]:
+    """Operators under which trials are compared: those that move the answers and nothing but one property.
+
+    Those that take several along change what is shown too, and would prefer the way that has trained with them.
+    """
+    return [name for name in moving(rates, least) if not OPERATORS[name].general]
+
+
+def variants(operator: str, own: Mapping[str, Any]) -> list[Way]:
+    """The ways to train with one operator, but those that settings rule out."""
+    ways = [
+        Way(operator, own["share"] or share, loss if own["loss"] == "chosen" else own["loss"])
+        for share, loss in VARIANTS
+    ]
+    return list(dict.fromkeys(ways))
+
+
 def ways_to_try(rates: Mapping[str, Rates], own: Mapping[str, Any], named: str = "") -> list[Way]:
-    """The ways among which trials choose: at least one, the last of them the fallback unless settings name an operator.
+    """A way for each operator that is worth a trial, and last the fallback unless settings name an operator.
 
     Operators that move less than they leave, or than `least` percent, are left out. The others come by what they move
     and keep, of each property of images one: of those that do about the same the first in the list of operators, which
@@ -80,47 +127,35 @@ def ways_to_try(rates: Mapping[str, Rates], own: Mapping[str, Any], named: str =
     rates : of every operator, as `rates_of` gives them; named : operator of the property that tells the class, or ""
     """
     if own["operator"] != "chosen":
-        names = [own["operator"]]
-    else:
-        moving = {
-            name: rate.transferred * (1 if rate.kept is None else rate.kept / 100)
-            for name, rate in rates.items()
-            if name != CONTROL and rate.transferred >= own["least"] and rate.transferred > rate.stays
-        }
-        best: dict[str, str] = {}
-        # What takes several properties along comes after a narrower one that moves about as much.
-        for name in sorted(moving, key=lambda name: ALIKE * OPERATORS[name].general - moving[name]):
-            best.setdefault(OPERATORS[name].where, name)
-        names = [
-            next(
-                name
-                for name in OPERATORS
-                if name in moving and OPERATORS[name].where == place and moving[name] >= moving[first] - ALIKE
-            )
-            for place, first in best.items()
-        ]
-        if named:
-            enough = rates[named].transferred + ALIKE if named in rates else 0.0
-            names = [name for name in names if name != named and rates[name].transferred > enough]
-        names = [*([named] if named else []), *names[: own["most"]]]
-    ways = [
-        Way(name, own["share"] or share, loss if own["loss"] == "chosen" else own["loss"])
-        for name in names
-        for share, loss in VARIANTS
+        return variants(own["operator"], own)[:1]
+    moved = moving(rates, own["least"])
+    best: dict[str, str] = {}
+    # What takes several properties along comes after a narrower one that moves about as much.
+    for name in sorted(moved, key=lambda name: ALIKE * OPERATORS[name].general - moved[name]):
+        best.setdefault(OPERATORS[name].where, name)
+    names = [
+        next(
+            name
+            for name in OPERATORS
+            if name in moved and OPERATORS[name].where == place and moved[name] >= moved[first] - ALIKE
+        )
+        for place, first in best.items()
     ]
-    if own["operator"] == "chosen":
-        ways.append(FALLBACK)
-    return list(dict.fromkeys(ways))
+    if named:
+        enough = rates[named].transferred + ALIKE if named in rates else 0.0
+        names = [name for name in names if name != named and rates[name].transferred > enough]
+    names = [*([named] if named else []), *names[: own["most"]]]
+    return [*(variants(name, own)[0] for name in names), FALLBACK]
 
 
-def first_of_the_best(tried: Mapping[Way, float], margin: float) -> Way:
-    """The first way whose score is within a margin of the best one.
+def first_of_the_best(tried: Mapping[Way, Trial], margin: float) -> Way:
+    """The first way whose least accuracy is within a margin of the best one's.
 
     Ways come by what they promise: one that takes the shortcut away gives way to another only where that is better by
     more than chance makes of so few conflicting images.
     """
-    best = max(tried.values())
-    return next(way for way, score in tried.items() if score >= best - margin)
+    best = max(trial.least for trial in tried.values())
+    return next(way for way, trial in tried.items() if trial.least >= best - margin)
 
 
 def margin_of(counts: Tensor) -> float:
@@ -143,10 +178,12 @@ def told(decision: Decision, least: float, named: Predicted | None = None) -> li
     if named is not None:
         lines.append(f"{named.name} alone tells the class of {named.accuracy.value:.0%} of the images")
     if decision.tried:
-        scores = ", ".join(f"{way}: {score:.1f}" for way, score in decision.tried.items())
+        asked = [name for name in OPERATORS if any(name in trial.moved for trial in decision.tried.values())]
+        under = f", the least of that as they are and under {', '.join(asked)}" if asked else ""
+        scores = ", ".join(f"{way}: {trial.least:.1f}" for way, trial in decision.tried.items())
         lines.append(
-            f"trials, balanced accuracy on images they left out, %: {scores}; the first is taken that is within "
-            f"{decision.margin:.1f} of the best"
+            f"trials, balanced accuracy on images they left out{under}, %: {scores}; the first is taken that is "
+            f"within {decision.margin:.1f} of the best"
         )
     if decision.way == FALLBACK:
         why = "nothing that moves it does better than that" if decision.tried else f"none moves {least:g} % of them"
@@ -167,10 +204,16 @@ def packed(decision: Decision) -> dict[str, Tensor]:
         else [nothing] * 3
         for name in names
     ]
-    rows = [[names.index(w.operator), w.share, losses.index(w.loss), decision.tried.get(w, nothing)] for w in ways]
+    trials = [decision.tried.get(way, Trial(nothing)) for way in ways]
+    rows = [
+        [names.index(way.operator), way.share, losses.index(way.loss), trial.balanced]
+        for way, trial in zip(ways, trials, strict=True)
+    ]
+    moved = [[trial.moved.get(name, nothing) for name in names] for trial in trials]
     return {
         "rates": torch.tensor(rates, dtype=torch.float64),
         "ways": torch.tensor(rows, dtype=torch.float64),
+        "moved": torch.tensor(moved, dtype=torch.float64),
         "chosen": torch.tensor(ways.index(decision.way)),
         "margin": torch.tensor(decision.margin, dtype=torch.float64),
     }
@@ -188,6 +231,10 @@ def unpacked(tensors: Mapping[str, Tensor]) -> Decision:
         for name, row in zip(names, tensors["rates"].tolist(), strict=True)
         if row[0] == row[0]
     }
-    ways = [(Way(names[int(i)], share, losses[int(j)]), score) for i, share, j, score in tensors["ways"].tolist()]
-    tried = {way: score for way, score in ways if score == score}
-    return Decision(ways[int(tensors["chosen"])][0], rates, tried, float(tensors["margin"]))
+    ways = [Way(names[int(i)], share, losses[int(j)]) for i, share, j, _ in tensors["ways"].tolist()]
+    tried = {
+        way: Trial(row[3], {name: value for name, value in zip(names, moved, strict=True) if value == value})
+        for way, row, moved in zip(ways, tensors["ways"].tolist(), tensors["moved"].tolist(), strict=True)
+        if row[3] == row[3]
+    }
+    return Decision(ways[int(tensors["chosen"])], rates, tried, float(tensors["margin"]))
