@@ -29,7 +29,7 @@ from benchmarks.photographs import SKEW, marked
 from debias.config import Defaults, resolve
 from debias.data.mapped import in_memory
 from debias.data.preparation import Preparation
-from debias.data.properties.alone import telling_alone
+from debias.data.properties.alone import operator_of, telling_alone
 from debias.data.properties.looked_at import reduced
 from debias.data.sources.cifar import cifar10
 from debias.data.split import Split, Task, hold_out
@@ -39,13 +39,15 @@ from debias.models.embedders import KNOWN
 from debias.randomness import stream
 from debias.stages.recipes import RECIPES
 from debias.study import candidates
-from debias.study.candidates import ELSEWHERE, PLAIN, WHERE_NAMED, agreed_cells, balanced, chosen_of, held_out_labels
+from debias.study.candidates import ELSEWHERE, WHERE_NAMED, held_out_labels, on_moved
+from debias.study.choice import PLAIN, Evidence, agreed_cells, chosen_of, faithful
 from debias.training.machine import device_name, prepare_cpu
 from debias.training.store import Store
 
 NETWORK, SIDE, CLASSES = "efficientnet_lite0", 96, (3, 5)
 HELD_OUT = 0.2
 COLUMNS = ("data", "seed", "images", "method", "chosen", "named", "unbiased", "conflicting", "worst", "held_out",
+           "held_out_moved", "telling",
            "first_50", "average_precision", "suspects", "seconds", "embedding", "device")  # fmt: skip
 
 
@@ -115,8 +117,10 @@ def rows_of(
     target = task.valid.target if task.valid is not None else task.train.target
     known = {name: found[name] for name in order if name in found}
     places, cell = agreed_cells(target, held_out_labels(known), task.n_targets)
-    right = {name: (one.held.argmax(1) == target)[places] for name, one in found.items()}
-    chosen = chosen_of(tuple(known), right, cell) if names else PLAIN
+    real = Evidence({name: (one.held.argmax(1) == target)[places] for name, one in found.items()}, cell)
+    moved = on_moved(found, task, operator_of(names), settings_of(PLAIN), cpu, progress=False) if names else None
+    telling = moved is not None and faithful(real, moved)
+    chosen = chosen_of(tuple(known), real, moved if telling else None) if names else PLAIN
     for method, one in found.items():
         summary = one.outcome.summary
         final = "target" if "target/unbiased/last" in summary else "model"
@@ -125,7 +129,8 @@ def rows_of(
             "data": kind, "seed": seed, "images": images, "method": method, "chosen": int(method == chosen),
             "named": "+".join(names),
             **{name: f"{summary[f'{final}/{name}/last']:.1f}" for name in ("unbiased", "conflicting", "worst")},
-            "held_out": f"{100 * balanced(right[method], cell):.1f}",
+            "held_out": f"{100 * real.balanced(method):.1f}",
+            "held_out_moved": "" if moved is None else f"{100 * moved.balanced(method):.1f}", "telling": int(telling),
             "first_50": "" if mined["first_50"] is None else f"{mined['first_50']:.0f}",
             "average_precision": "" if mined["average_precision"] is None else f"{mined['average_precision']:.1f}",
             "suspects": "" if mined["share"] is None else f"{mined['share']:.1f}",

@@ -97,7 +97,8 @@ class Study(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : the labels, in the order of columns of `predict_proba`
     chosen_ : the method whose model predicts, chosen by held-out images without bias labels
-    held_out_ : by method, the accuracy in percent by which it was chosen, over cells of class and pseudo label
+    held_out_ : by method, the accuracy in percent by which it was chosen, over cells of class and pseudo label: of
+    held-out images that were given the shortcut of others where that is named and moves, of them as they are elsewhere
     run_ : the folder of the record; page_ : the page in it, to be opened in a browser
     """
 
@@ -235,7 +236,10 @@ class Study(ClassifierMixin, BaseEstimator):
         try:
             record = json.loads(read_text(folder / _RECORD, _RECORD))
             about = record["study"]
-            held_out = {name: float(one["held_out"]) for name, one in about["methods"].items()}
+            held_out = {
+                name: float(one["held_out"] if one.get("held_out_moved") is None else one["held_out_moved"])
+                for name, one in about["methods"].items()
+            }
             chosen = str(about["chosen"])
         except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{folder}: not the folder of a finished study") from error

@@ -24,7 +24,8 @@ from debias.errors import UserError
 from debias.features.loading import NONE
 from debias.models.checkpoint import save_weights
 from debias.stages.recipes import RECIPES, stages_of
-from debias.study.candidates import PLAIN, WHERE_NAMED
+from debias.study.candidates import WHERE_NAMED
+from debias.study.choice import PLAIN
 from debias.study.findings import Findings, find, shortcut_properties
 from debias.study.looks import Looks, look_lines, looks_record, where_they_look
 from debias.tracking import pictures as draw
@@ -35,6 +36,7 @@ from debias.tracking.report.study import (
     effect_lines,
     headline,
     labels_line,
+    moving_line,
     pairs_lines,
     pairs_shown,
     words_of,
@@ -100,6 +102,8 @@ def study_data(run: Run) -> None:
     _leave(run, found, looks, commands)
     show(Text(""), Text(f"{task.name}: {headline(found)}.", style="bold"), Text(f"{words_of(found)}."))
     show(*(Text(f"{line}.") for line in effect_lines(found)), Text(f"{choice_line(found)}.", style="bold"))
+    if moving_line(found):
+        show(Text(f"{moving_line(found)}."))
     if found.labels is not None:
         wrong = f"{len(found.labels.order)} labels look wrong" if found.labels.free else labels_line(found.labels)
         show(Text(f"{wrong}; {'; '.join(pairs_lines(found))}."))
@@ -137,6 +141,7 @@ def _as_record(found: Findings, seconds: Mapping[str, float]) -> dict[str, Any]:
         "methods": {
             name: {
                 "held_out": found.held_out(name),
+                "held_out_moved": found.held_out_moved(name) if found.telling else None,
                 "test": 100 * found.accuracy(name).value,
                 "against": None if against is None else 100 * found.accuracy(name, against).value,
                 "seconds": one.seconds,

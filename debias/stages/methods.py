@@ -300,6 +300,7 @@ RECIPES: dict[str, Recipe] = {
     "gce_resample": Recipe(
         ("mine_gce", "resample"),
         "a network biased on purpose gives pseudo labels; images are drawn so that target and label are independent",
+        cost="16 minutes on a busy core; seconds on features",
         on={
             # DCWP's network.
             "colored": On(values={"resample.network": "cnn", "resample.learning_rate": 1e-2}),
@@ -317,10 +318,17 @@ RECIPES: dict[str, Recipe] = {
     "depth_dro": Recipe(
         ("branches", "mine_depth", "group_dro"),
         "DeNetDM's branches give pseudo labels for GroupDRO",
+        cost="20 seconds of training",
+        expected="Colored MNIST, last: 63.2 at 1 %",
         values=_ON_PSEUDO["group_dro"],
         on=_on_pseudo("group_dro"),
     ),
-    "depth_end": Recipe(("branches", "mine_depth", "end"), "DeNetDM's branches give pseudo labels for EnD"),
+    "depth_end": Recipe(
+        ("branches", "mine_depth", "end"),
+        "DeNetDM's branches give pseudo labels for EnD",
+        cost="5 minutes on a busy core",
+        expected="Colored MNIST, last: 58.4 at 1 % (one seed)",
+    ),
     "depth_prune": Recipe(
         ("branches", "mine_depth", "prune", "finetune"),
         "DCWP's pruning of DeNetDM's shallow branch on depth-mined suspects",
@@ -357,11 +365,17 @@ RECIPES: dict[str, Recipe] = {
             ),
         },
     ),
-    "gce_transfer": Recipe(("mine_gce", "transfer"), "the same with a network biased on purpose by GCE"),
+    "gce_transfer": Recipe(
+        ("mine_gce", "transfer"),
+        "the same with a network biased on purpose by GCE",
+        cost="1 to 2 minutes",
+        expected="Colored MNIST, last: 96.8 at 1 % (one seed)",
+    ),
     "property_moved": Recipe(
         ("mine_property", "moved"),
         "train on images that are given, of others, the property that alone tells the class",
         data="own_images data_dir=photos",
+        cost="half a minute on features of 2,000 photographs, which are embedded again with the property of others",
         values={"moved.network": "mlp3"},
         on={
             **dict.fromkeys(("cifar", "photographs"), On(values={"moved.network": "resnet18_imagenet"})),
@@ -372,6 +386,7 @@ RECIPES: dict[str, Recipe] = {
         ("mine_property", "bias_balanced"),
         "the property that alone tells the class gives pseudo labels for bias-balanced training",
         data="own_images data_dir=photos",
+        cost="seconds on features",
     ),
     "erm_operator": Recipe(
         ("augmented",),

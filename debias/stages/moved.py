@@ -1,6 +1,6 @@
 """Train on images, or on features of images, that have the shortcut of others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -83,33 +83,35 @@ def on_moved(ctx: Context, operator: Operator) -> Task:
     if share < 1:
         chosen = stratified_choice(train.target.cpu(), share, stream(ctx.seed, "moved images"))
         train = train.subset(torch.nonzero(chosen).flatten())
-    features = moved_features(
-        task, train, operator, own["copies"], ctx.seed, ctx.settings, ctx.device, progress=ctx.progress
-    ).to(ctx.device)
+    donors = donors_of(len(train), own["copies"], ctx.seed)
+    features = moved_features(task, train, operator, donors, ctx.settings, ctx.device, progress=ctx.progress)
+    features = features.to(ctx.device)
     split = Split(features, train.target, None, train.ids, None, train.shown)
     return replace(task, train=split, augment=VIEWS if own["copies"] > 1 else None)
 
 
+def donors_of(images: int, copies: int, seed: int) -> list[Tensor]:
+    """For each copy of so many images the place of every image's donor, int64 [N]."""
+    return [torch.randint(images, (images,), generator=stream(seed, f"donors {number}")) for number in range(copies)]
+
+
 def moved_features(
     task: Task,
-    train: Split,
+    split: Split,
     operator: Operator,
-    copies: int,
-    seed: int,
+    donors: Sequence[Tensor],
     settings: Mapping[str, Any],
     device: torch.device,
     progress: bool = True,
 ) -> Tensor:
-    """Features float16 [N, copies, D] on the CPU of training images that are given a property of others.
+    """Features float16 [N, copies, D] on the CPU of images that are given a property of others of them.
 
-    task : on features; settings : of the run, among them data_dir, cache_dir, threads
+    task : on features; donors : for each copy the place of every image's donor, int64 [N]; settings : of the run, among
+    them data_dir, cache_dir, threads
     """
     assert task.features is not None
-    images = in_memory(train.shown).cpu()
-    stacks = [
-        moved(operator, images, torch.randint(len(images), (len(images),), generator=stream(seed, f"donors {number}")))
-        for number in range(copies)
-    ]
+    images = in_memory(split.shown).cpu()
+    stacks = [moved(operator, images, given) for given in donors]
     data_dir, cache_dir = settings.get("data_dir"), str(settings["cache_dir"])
     source = source_of(task.features, None, None if data_dir is None else str(data_dir), cache_dir)
     rows = embedded(

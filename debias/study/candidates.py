@@ -1,30 +1,32 @@
-"""The methods that a study trains, and the choice among them without bias labels."""
+"""The methods that a study trains, and what they say of images that were held out."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from debias.data.split import Split, Task
+from debias.data.mapped import in_memory
+from debias.data.operators.base import Operator, moved
+from debias.data.split import Split, Task, stratified_choice
 from debias.errors import UserError
 from debias.models.registry import build_classifier
+from debias.randomness import stream
+from debias.stages.moved import moved_features
 from debias.stages.recipes import stages_of
+from debias.study.choice import PLAIN, Evidence
 from debias.training.artifacts import BiasLabels, TrainedModel, take
 from debias.training.evaluation import map_images
 from debias.training.heldout import HELD_OUT_BIAS
 from debias.training.store import Store
 from debias.training.walk import Outcome, run_stages
 
-PLAIN = "erm"
 # In the order in which they are preferred where they do equally well.
 WHERE_NAMED = ("property_moved", "gce_balanced", "property_balanced", PLAIN)
 ELSEWHERE = (PLAIN, "gce_balanced")
-# By how many standard errors of the difference a method has to be better than one that is preferred to it.
-ENOUGH = 1.0
+MOVED = 2000  # held-out images, at most, that are given the shortcut of others
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,58 +94,6 @@ def answers(model: TrainedModel, task: Task, split: Split, device: torch.device)
     return map_images(lambda images: torch.softmax(network(images), 1), task, on_device).cpu()
 
 
-def recommended(verdict: str, methods: Sequence[str], right: Mapping[str, Tensor], cell: Tensor) -> str:
-    """The method to use by the kind of verdict: `chosen_of`, and the plain one where no shortcut was seen.
-
-    There pseudo labels say which images are hard, and what does better on these is no better elsewhere.
-    """
-    return PLAIN if verdict in ("none", "unlearnt") else chosen_of(methods, right, cell)
-
-
-def chosen_of(methods: Sequence[str], right: Mapping[str, Tensor], cell: Tensor) -> str:
-    """The first method that no other one beats by more than chance, of those that do better than the plain one.
-
-    What is compared is the accuracy on held-out images as a mean over cells of class and pseudo bias label (uLA's
-    rule, `valid_pseudo`). All methods are asked about the same images, so the standard error is that of the difference.
-
-    Parameters
-    ----------
-    methods
-        Those that are preferred first.
-    right
-        By method, which images it gets right, bool [N].
-    cell
-        The cell of each image, int64 [N].
-    """
-    plain = balanced(right[PLAIN], cell) if PLAIN in right else -math.inf
-    methods = [method for method in methods if method == PLAIN or balanced(right[method], cell) > plain]
-
-    def beaten(one: str, by: str) -> bool:
-        mean, error = difference(right[by], right[one], cell)
-        return mean > ENOUGH * error
-
-    for method in methods:
-        if not any(beaten(method, other) for other in methods if other != method):
-            return method
-    return max(methods, key=lambda method: balanced(right[method], cell))
-
-
-def agreed_cells(target: Tensor, labels: Sequence[Tensor], classes: int) -> tuple[Tensor, Tensor]:
-    """Images whose pseudo labels agree, and the cells of these: places int64 [M], cell of class and label int64 [M].
-
-    A miner's mistakes fill the cells of images that go against the shortcut with others, and two miners seldom make the
-    same one. All images are taken where there is one miner.
-
-    target : int64 [N]; labels : of each miner, int64 [N]
-    """
-    same = torch.ones(len(target), dtype=torch.bool)
-    for one in labels[1:]:
-        same &= one == labels[0]
-    places = torch.nonzero(same).flatten()
-    first = labels[0] if labels else torch.zeros_like(target)
-    return places, (target * classes + first)[places]
-
-
 def held_out_labels(candidates: Mapping[str, Candidate]) -> list[Tensor]:
     """Pseudo labels of the held-out images, int64 [N], of every miner that was used, in the order of the methods."""
     found: dict[str, Tensor] = {}
@@ -154,21 +104,32 @@ def held_out_labels(candidates: Mapping[str, Candidate]) -> list[Tensor]:
     return list(found.values())
 
 
-def balanced(right: Tensor, cell: Tensor) -> float:
-    """Mean over cells of the share that is right, in [0, 1]."""
-    values = [float(right[cell == one].float().mean()) for one in cell.unique()]
-    return sum(values) / len(values) if values else math.nan
+def on_moved(
+    candidates: Mapping[str, Candidate],
+    task: Task,
+    operator: Operator,
+    settings: Mapping[str, Any],
+    device: torch.device,
+    progress: bool,
+) -> Evidence:
+    """What the candidates get right of held-out images that are given the shortcut of others, whatever their class.
 
+    Cells are of class and class of the donor, whose shortcut most donors have: so half of the images of two classes go
+    against it, where of those that are held out as they are a handful does.
 
-def difference(first: Tensor, second: Tensor, cell: Tensor) -> tuple[float, float]:
-    """By how much the first is better as a mean over cells, and the standard error of that.
-
-    A cell in which the two differ nowhere has the error of one image that might have: of few images nothing is certain.
+    settings : of the run, among them seed, data_dir, cache_dir, threads
     """
-    means, variances = [], []
-    for one in cell.unique():
-        apart = first[cell == one].double() - second[cell == one].double()
-        count = len(apart)
-        means.append(float(apart.mean()))
-        variances.append(max(float(apart.var(unbiased=False)), 1 / count) / count)
-    return sum(means) / len(means), math.sqrt(sum(variances)) / len(means)
+    assert task.valid is not None
+    seed, split = int(settings["seed"]), task.valid
+    share = MOVED / len(split)
+    if share < 1:
+        chosen = stratified_choice(split.target.cpu(), share, stream(seed, "moved held-out images"))
+        split = split.subset(torch.nonzero(chosen).flatten().to(split.device))
+    donors = torch.randint(len(split), (len(split),), generator=stream(seed, "held-out donors"))
+    if task.features is None:
+        images = moved(operator, in_memory(split.images).cpu(), donors)
+    else:
+        images = moved_features(task, split, operator, [donors], settings, device, progress=progress)
+    given, target = replace(split, images=images.to(split.device)), split.target.cpu()
+    right = {name: answers(one.model, task, given, device).argmax(1) == target for name, one in candidates.items()}
+    return Evidence(right, target * task.n_targets + target[donors])

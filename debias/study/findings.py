@@ -18,18 +18,9 @@ from debias.diagnosis.look import Diagnosis
 from debias.diagnosis.verdict import Verdict
 from debias.models.onfeatures import EARLY
 from debias.stages.common.scores import ranks_for, score_artifact
-from debias.stages.moved import moved_features
-from debias.study.candidates import (
-    ELSEWHERE,
-    WHERE_NAMED,
-    Candidate,
-    agreed_cells,
-    answers,
-    balanced,
-    held_out_labels,
-    recommended,
-    train,
-)
+from debias.stages.moved import donors_of, moved_features
+from debias.study.candidates import ELSEWHERE, WHERE_NAMED, Candidate, answers, held_out_labels, on_moved, train
+from debias.study.choice import PLAIN, Evidence, agreed_cells, faithful, recommended
 from debias.study.clusters import Cluster, clusters_of, set_apart
 from debias.study.labels import Labels, judged, out_of_fold
 from debias.study.similar import Pair, pairs_alike
@@ -47,7 +38,8 @@ class Findings:
     task : what was trained on; diagnosis : of the images
     names : properties of images that the shortcut consists of; none where none was named
     candidates : by method; chosen : the method
-    places, cell : held-out images by which it was chosen, and their cells of class and pseudo label
+    real, moved : what they get right of held-out images, as they are and with the shortcut of others; the latter None
+    where no property is named; telling : whether it says anything, as the shortcut moves as a whole
     along, against : bool [N], which test images have the shortcut of their class, and of another one; neither, where
     miners disagree; None where there is no shortcut
     suspects : of every training image; first : places of those to look at; labels, pairs, clusters : None without
@@ -60,8 +52,9 @@ class Findings:
     names: tuple[str, ...]
     candidates: Mapping[str, Candidate]
     chosen: str
-    places: Tensor
-    cell: Tensor
+    real: Evidence
+    moved: Evidence | None
+    telling: bool
     along: Tensor | None
     against: Tensor | None
     suspects: ConflictScore
@@ -89,9 +82,11 @@ class Findings:
 
     def held_out(self, method: str) -> float:
         """Accuracy on held-out training images, in percent, as a mean over cells of class and pseudo label."""
-        assert self.task.valid is not None
-        right = self.candidates[method].held.argmax(1) == self.task.valid.target.cpu()
-        return 100 * balanced(right[self.places], self.cell)
+        return 100 * self.real.balanced(method)
+
+    def held_out_moved(self, method: str) -> float | None:
+        """The same of held-out images that were given the shortcut of others; None where no property is named."""
+        return None if self.moved is None else 100 * self.moved.balanced(method)
 
 
 def shortcut_properties(found: Diagnosis, small: Split, classes: int, seed: int) -> tuple[str, ...]:
@@ -147,7 +142,11 @@ def find(
     miner = next((one.outcome.artifacts for one in candidates.values() if HELD_OUT_BIAS in one.outcome.artifacts), {})
     places, cell = agreed_cells(task.valid.target.cpu(), held_out_labels(candidates), classes)
     right = {name: (one.held.argmax(1) == task.valid.target.cpu())[places] for name, one in candidates.items()}
-    chosen = recommended(found.verdict.kind, order, right, cell)
+    real, moved = Evidence(right, cell), None
+    if names:
+        moved = on_moved(candidates, task, operator_of(names), settings_of(PLAIN), device, progress)
+    telling = moved is not None and faithful(real, moved)
+    chosen = recommended(found.verdict.kind, order, real, moved if telling else None)
     suspects = _suspects(task, [one.outcome.artifacts for one in candidates.values()])
     known = bool(names) or (found.verdict.kind == "unmoved" and bool(miner))
     along, against = _by_shortcut(task, names, candidates, seed, device) if known else (None, None)
@@ -164,9 +163,9 @@ def find(
             if len(task.train) <= own["moved"]["images"]:
                 # They are in the cache, as the method was trained on them.
                 of_train = targets
-                fitted = moved_features(
-                    task, task.train, operator_of(names), own["moved"]["copies"], seed, own, device, progress=False
-                )[:, :, :-EARLY]
+                donors = donors_of(len(task.train), own["moved"]["copies"], seed)
+                fitted = moved_features(task, task.train, operator_of(names), donors, own, device, progress=False)
+                fitted = fitted[:, :, :-EARLY]
                 # One answer may go by what an image was given; those to several, and to the image as it is, do less.
                 asked = torch.cat([fitted, parts[0][:, :1]], 1)
         said = out_of_fold(fitted, targets, classes, of_train, seed, asked)
@@ -186,8 +185,9 @@ def find(
         names,
         candidates,
         chosen,
-        places,
-        cell,
+        real,
+        moved,
+        telling,
         along,
         against,
         suspects,

@@ -5,6 +5,8 @@ import html
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +91,11 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd, mon
     # No figure of test images that have the shortcut passes for the run's result.
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["result"] is None
     assert found["chosen"] in found["methods"] and f"Use {found['chosen']}" in said
+    # A border moves as a whole: what erm says goes with it, right for every other image.
+    moved = {name: one["held_out_moved"] for name, one in found["methods"].items()}
+    assert 42 < moved["erm"] < 58 and found["methods"]["erm"]["held_out"] > 90
     page = (run / "study.html").read_text(encoding="utf-8")
+    assert "held-out cells, shortcut moved" in page and found["choice"] in html.unescape(page)
     assert "There is a shortcut" in page and "Look at these first" in page and "Near duplicates" in page
     # Where the plain model looks and where the chosen one does, beside the share of heat in what was named.
     heat = found["heat"]
@@ -152,6 +158,29 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd, mon
     again = json.loads((tmp_path / "runs" / "4" / "info.json").read_text(encoding="utf-8"))["study"]
     assert again["chosen"] == found["chosen"] and again["methods"]["erm"]["test"] == found["methods"]["erm"]["test"]
     assert "finished before, reused" in capfd.readouterr().err
+
+
+def test_by_what_a_method_was_chosen_is_said():
+    accuracy = {"property_moved": (71.0, 82.0), "erm": (74.0, 55.0)}
+    found: Any = SimpleNamespace(
+        chosen="property_moved",
+        telling=True,
+        moved=object(),
+        held_out=lambda name: accuracy[name][0],
+        held_out_moved=lambda name: accuracy[name][1],
+    )
+    said = report.choice_line(found)
+    assert (
+        "given the shortcut of others" in said and "gets 82 % right, and erm 55 % (on" in said and "71 and 74 %" in said
+    )
+    assert report.moving_line(found) == ""
+    # Where it does not move as a whole, images as they are have chosen, and why is said.
+    found.telling = False
+    said = report.choice_line(found)
+    assert "gets 71 % right, and erm 74 %" in said and "given" not in said
+    assert "erm gets 55 % right, and 74 % of images as they are" in report.moving_line(found)
+    found.moved = None
+    assert report.moving_line(found) == ""
 
 
 @pytest.mark.recipe

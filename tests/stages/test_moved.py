@@ -13,7 +13,7 @@ from debias.features.loading import with_features
 from debias.features.source import find_source
 from debias.models.resnet import CifarResNet
 from debias.randomness import stream
-from debias.stages.moved import moved_features
+from debias.stages.moved import donors_of, moved_features
 from tests.pipeline import short
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def test_features_are_those_of_moved_images_by_donors_of_any_class(tmp_path):
     task = with_features(task, source, 1, str(tmp_path / "cache"), CPU, progress=False)
     settings = {"data_dir": None, "cache_dir": str(tmp_path / "cache"), "threads": 1}
     operator = OPERATORS["border"]
-    found = moved_features(task, task.train, operator, 2, 7, settings, CPU, progress=False)
+    found = moved_features(task, task.train, operator, donors_of(len(task.train), 2, 7), settings, CPU, progress=False)
     assert found.shape[:2] == (40, 2) and found.shape[2] == task.train.images.shape[2]
     for copy in range(2):
         donors = torch.randint(40, (40,), generator=stream(7, f"donors {copy}"))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from debias.study.candidates import PLAIN, agreed_cells, balanced, chosen_of, difference, recommended
+from debias.study.choice import PLAIN, Evidence, agreed_cells, balanced, chosen_of, difference, faithful, recommended
 
 
 def right(*shares: float, count: int = 100) -> torch.Tensor:
@@ -38,24 +38,24 @@ def test_the_difference_is_paired():
     ],
 )
 def test_what_is_preferred_is_chosen_unless_another_is_better(plain, other, chosen):
-    found = chosen_of(("first", "second"), {"first": right(*plain), "second": right(*other)}, cells(2))
+    found = chosen_of(("first", "second"), Evidence({"first": right(*plain), "second": right(*other)}, cells(2)))
     assert found == chosen
 
 
 def test_where_each_is_beaten_the_best_is_chosen():
     methods = {"first": right(0.2, 0.2), "second": right(0.5, 0.5), "third": right(0.9, 0.9)}
-    assert chosen_of(tuple(methods), methods, cells(2)) == "third"
+    assert chosen_of(tuple(methods), Evidence(methods, cells(2))) == "third"
 
 
 def test_few_images_decide_nothing():
     few = torch.tensor([0, 0, 1])
     kept, other = torch.tensor([True, True, False]), torch.tensor([True, True, True])
-    assert chosen_of(("kept", "other"), {"kept": kept, "other": other}, few) == "kept"
+    assert chosen_of(("kept", "other"), Evidence({"kept": kept, "other": other}, few)) == "kept"
 
 
 def test_what_is_no_better_than_the_plain_method_is_not_chosen():
     methods = {"moved": right(0.5, 0.5), "balanced": right(0.6, 0.55), PLAIN: right(0.9, 0.11)}
-    assert chosen_of(tuple(methods), methods, cells(2)) == "balanced"
+    assert chosen_of(tuple(methods), Evidence(methods, cells(2))) == "balanced"
 
 
 def test_images_on_which_miners_disagree_decide_nothing():
@@ -70,4 +70,36 @@ def test_images_on_which_miners_disagree_decide_nothing():
 )
 def test_where_no_shortcut_was_seen_the_plain_method_is_recommended(verdict, method):
     right_by = {PLAIN: right(0.9, 0.2), "other": right(0.9, 0.9)}
-    assert recommended(verdict, (PLAIN, "other"), right_by, cells(2)) == method
+    assert recommended(verdict, (PLAIN, "other"), Evidence(right_by, cells(2))) == method
+
+
+def test_images_with_the_shortcut_of_others_decide_where_few_images_go_against_it():
+    few = Evidence({"moved": right(0.9, 0.5, count=10), PLAIN: right(0.9, 0.6, count=10)}, cells(2, 10))
+    many = Evidence({"moved": right(0.9, 0.8), PLAIN: right(0.9, 0.5)}, cells(2))
+    assert chosen_of(("moved", PLAIN), few) == PLAIN
+    assert chosen_of(("moved", PLAIN), few, many) == "moved"
+    assert recommended("named", ("moved", PLAIN), few, many) == "moved"
+    # Neither does better with the shortcut of others: the plain one.
+    alike = Evidence({"moved": right(0.9, 0.5), PLAIN: right(0.9, 0.5)}, cells(2))
+    assert chosen_of(("moved", PLAIN), few, alike) == PLAIN
+
+
+def test_what_is_surely_beaten_on_images_as_they_are_is_not_chosen():
+    real = Evidence({"moved": right(0.9, 0.3), "balanced": right(0.9, 0.7), PLAIN: right(0.9, 0.2)}, cells(2))
+    given = Evidence({"moved": right(0.9, 0.9), "balanced": right(0.9, 0.7), PLAIN: right(0.9, 0.2)}, cells(2))
+    assert chosen_of(("moved", "balanced", PLAIN), real, given) == "balanced"
+
+
+@pytest.mark.parametrize(
+    ("real", "moved", "count", "expected"),
+    [
+        (0.2, 0.2, 100, True),
+        (0.4, 0.2, 100, True),  # it minds more than it has to
+        (0.2, 0.8, 100, False),  # what stays of the shortcut still tells it the class
+        (0.2, 0.4, 10, True),  # two of ten more are no sure sign
+        (0.2, 0.4, 400, False),
+    ],
+)
+def test_a_shortcut_that_does_not_move_as_a_whole_is_noticed(real, moved, count, expected):
+    as_they_are, given = (Evidence({PLAIN: right(1.0, share, count=count)}, cells(2, count)) for share in (real, moved))
+    assert faithful(as_they_are, given) is expected

@@ -8,7 +8,7 @@ import torch
 from debias.data.properties.intervals import Share
 from debias.data.split import Task
 from debias.redaction import redact
-from debias.study.candidates import PLAIN
+from debias.study.choice import PLAIN
 from debias.study.findings import Findings
 from debias.study.labels import Labels
 from debias.tracking.report.diagnosis import interval, percent, properties_table, remarks
@@ -111,20 +111,41 @@ def choice_line(found: Findings) -> str:
             else "as no other method is better on held-out images by more than chance"
         )
         return f"Use {PLAIN}, {why}"
+    without = "no bias label and no test image was used to choose"
+    if found.telling:
+        return (
+            f"Use {found.chosen}: on held-out training images that were given the shortcut of others, as a mean over "
+            f"cells of class and shortcut, it gets {found.held_out_moved(found.chosen):.0f} % right, and {PLAIN} "
+            f"{found.held_out_moved(PLAIN):.0f} % (on these as they are, of which few go against the shortcut, "
+            f"{found.held_out(found.chosen):.0f} and {found.held_out(PLAIN):.0f} %); {without}"
+        )
     return (
         f"Use {found.chosen}: on held-out training images, as a mean over cells of class and shortcut, it gets "
-        f"{found.held_out(found.chosen):.0f} % right, and {PLAIN} {found.held_out(PLAIN):.0f} %; no bias label and no "
-        "test image was used to choose"
+        f"{found.held_out(found.chosen):.0f} % right, and {PLAIN} {found.held_out(PLAIN):.0f} %; {without}"
+    )
+
+
+def moving_line(found: Findings) -> str:
+    """Why images that were given the shortcut of others say nothing here; empty where they do or there are none."""
+    if found.moved is None or found.telling:
+        return ""
+    return (
+        f"the shortcut is not taken away by moving it from image to image: of held-out images that were given that of "
+        f"others {PLAIN} gets {found.held_out_moved(PLAIN):.0f} % right, and {found.held_out(PLAIN):.0f} % of images "
+        "as they are, as a mean over cells of class and shortcut; only the latter choose"
     )
 
 
 def candidates_table(found: Findings) -> Table:
     """A row for each method that was trained."""
-    heads = ["method", "held-out cells", "test, as it is"]
+    heads = ["method", "held-out cells"]
+    heads += ["held-out cells, shortcut moved"] if found.telling else []
+    heads += ["test, as it is"]
     heads += [] if found.against is None else ["test, with the shortcut", "test, against it"]
     rows = []
     for name, one in found.candidates.items():
         row = [f"{name} (chosen)" if name == found.chosen else name, f"{found.held_out(name):.1f} %"]
+        row += [f"{found.held_out_moved(name):.1f} %"] if found.telling else []
         row.append(percent(found.accuracy(name).value))
         if found.against is not None and found.along is not None:
             shares = [found.accuracy(name, which) for which in (found.along, found.against)]
@@ -214,6 +235,7 @@ def write_study(
         "<h2>What it does to a model</h2>",
         *(f"<p>{escaped(line)}.</p>" for line in effect_lines(found)),
         f"<p><b>{escaped(choice_line(found))}.</b></p>",
+        *([f"<p>{escaped(moving_line(found))}.</p>"] if moving_line(found) else []),
         write([candidates_table(found)], "html", titles=False),
         *(["<h2>Where the models look</h2>"] if looks else []),
         *(f"<p>{escaped(line)}.</p>" for line in looks),
