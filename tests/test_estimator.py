@@ -31,6 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _few_pairs():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(look, "PAIRS", 100)
+        patched.setattr(look, "_LEAST_STEPS", 150)
         yield
 
 

@@ -24,8 +24,9 @@ EACH, SIDE = 150, 32
 
 @pytest.fixture(autouse=True)
 def _few_pairs(monkeypatch):
-    """A third of the usual number is enough where nearly all of them move, or none."""
+    """A third of the usual number is enough where nearly all of them move, or none; so of steps."""
     monkeypatch.setattr(look, "PAIRS", 100)
+    monkeypatch.setattr(look, "_LEAST_STEPS", 150)
 
 
 @pytest.fixture(scope="module")
