@@ -6,7 +6,8 @@ Data as `python -m benchmarks.diagnosis` has them, 97 of 100 images with the sho
 CIFAR-10's test set, without any. Ways: `erm`; `clean`, which is erm on images without the shortcut (what the data
 allow); `gce_transfer`, which chooses an operator without labels; the same augmentation without anything mined:
 `random`, an operator that the seed draws, and `right`, the one that the shortcut was made of. All train the same
-network for the same number of epochs, the last of which counts. Rows that are in the record are not made again.
+network for the same number of epochs: `accuracy` and `worst` are of the last one, `mean` and `mean_worst` of the mean of
+the weights over the last quarter, which selects nothing either. Rows that are in the record are not made again.
 """
 
 import debias.waiting  # noqa: F401 - before torch
@@ -33,7 +34,7 @@ from debias.training.store import Store
 from debias.training.walk import Walk
 
 WAYS = {"erm": "erm", "clean": "erm", "gce_transfer": "gce_transfer", "random": "erm_operator", "right": "erm_operator"}
-COLUMNS = ("data", "seed", "images", "way", "operator", "accuracy", "worst", "seconds", "device")
+COLUMNS = ("data", "seed", "images", "way", "operator", "accuracy", "worst", "mean", "mean_worst", "seconds", "device")
 NETWORK = "end_cnn_small"
 
 
@@ -48,6 +49,8 @@ def row_of(data: str, way: str, images: int, epochs: int, seed: int, places: tup
         "data": data, "seed": seed, "images": images, "way": way, "operator": last.augmentation or "",
         "accuracy": f"{last.summary['model/balanced/last']:.2f}",
         "worst": f"{last.summary['model/worst_class/last']:.2f}",
+        "mean": f"{last.summary['model/balanced/mean']:.2f}",
+        "mean_worst": f"{last.summary['model/worst_class/mean']:.2f}",
         "seconds": f"{time.monotonic() - started:.0f}", "device": device_name(torch.device("cpu")),
     }  # fmt: skip
 
