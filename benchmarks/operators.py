@@ -6,8 +6,8 @@ Data as `python -m benchmarks.diagnosis` has them, 97 of 100 images with the sho
 CIFAR-10's test set, without any. Ways: `erm`; `clean`, which is erm on images without the shortcut (what the data
 allow); `gce_transfer`, which chooses an operator without labels; the same augmentation without anything mined:
 `random`, an operator that the seed draws, and `right`, the one that the shortcut was made of. All train the same
-network for the same number of epochs: `accuracy` and `worst` are of the last one, `mean` and `mean_worst` of the mean of
-the weights over the last quarter, which selects nothing either. Rows that are in the record are not made again.
+network for the same number of epochs: `accuracy` and `worst` are of the last one, `mean` and `mean_worst` of the mean
+of the weights over the last quarter, which selects nothing either. Rows that are in the record are not made again.
 """
 
 import debias.waiting  # noqa: F401 - before torch
