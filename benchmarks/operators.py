@@ -13,10 +13,12 @@ of the weights over the last quarter, which selects nothing either. Rows that ar
 import debias.waiting  # noqa: F401 - before torch
 
 import argparse
+import csv
 import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +98,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--record", type=Path, default=Path("docs/records/operators.csv"))
+    parser.add_argument("--summary", type=Path, help="CSV file for means over seeds of `mean`")
     parser.add_argument("--data-dir", default=os.environ.get("DATA_DIR"))
     parser.add_argument("--cache-dir", default=".cache")
     options = parser.parse_args(arguments)
@@ -113,7 +116,37 @@ def main(arguments: Sequence[str]) -> int:
                 row = row_of(data, way, options.images, options.epochs, seed, places)
                 print(" ".join(f"{name}={value}" for name, value in row.items() if name != "device"), flush=True)
                 append(options.record, row, COLUMNS)
+    if options.summary is not None:
+        rows = summary_of(options.record)
+        with options.summary.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     return 0
+
+
+def summary_of(record: Path) -> list[dict[str, str]]:
+    """A row for each kind of data: over seeds the mean of `mean` of every way, and what choosing gains over erm."""
+    with record.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    found = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        by_way = {
+            way: {row["seed"]: float(row["mean"]) for row in rows if row["data"] == data and row["way"] == way}
+            for way in WAYS
+        }
+        gains = [by_way["gce_transfer"][seed] - value for seed, value in by_way["erm"].items()]
+        operators = Counter(row["operator"] for row in rows if row["data"] == data and row["way"] == "gce_transfer")
+        found.append(
+            {
+                "data": data,
+                "n": str(len(gains)),
+                **{way: f"{sum(given.values()) / len(given):.1f}" for way, given in by_way.items() if given},
+                "gains": ", ".join(f"{gain:.1f}" for gain in gains),
+                "operators": ", ".join(f"{name or 'none'} {count}" for name, count in operators.most_common()),
+            }
+        )
+    return found
 
 
 if __name__ == "__main__":

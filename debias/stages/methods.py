@@ -38,7 +38,7 @@ _PRUNED = {
 _PRUNED_RESNET = {"pretrain.network": "resnet18_imagenet", "pretrain.learning_rate": 1e-3}
 
 RECIPES: dict[str, Recipe] = {
-    "erm": Recipe(("pretrain",), "plain cross-entropy, the baseline"),
+    "erm": Recipe(("pretrain",), "plain cross-entropy, the baseline", cost="9 minutes on a busy core"),
     "denetdm": Recipe(
         ("branches", "distill"),
         "DeNetDM: depth-modulated branches, then distillation",
@@ -238,6 +238,7 @@ RECIPES: dict[str, Recipe] = {
         paper="Kim et al., CVPR 2019",
         link="https://arxiv.org/abs/1812.10352",
         data="jitter_mnist var020",
+        cost="hours on a CPU, as lntl",
         values={"lntl.learning_rate": 1e-3},
     ),
     "fisher": Recipe(
@@ -246,6 +247,7 @@ RECIPES: dict[str, Recipe] = {
         paper="Gat et al., NeurIPS 2020",
         link="https://arxiv.org/abs/2010.10802",
         data="bimodal_mnist",
+        cost="4 minutes on a busy core",
         values={"fisher.network": "lenet"},
         on={
             "cifar": On(values={"fisher.network": "resnet18_imagenet"}),
@@ -332,6 +334,8 @@ RECIPES: dict[str, Recipe] = {
     "depth_prune": Recipe(
         ("branches", "mine_depth", "prune", "finetune"),
         "DCWP's pruning of DeNetDM's shallow branch on depth-mined suspects",
+        cost="2 minutes on a busy core",
+        expected="Colored MNIST, last: 78.4 at 1 %",
         values=_DEPTH,
     ),
     "depth_transfer": Recipe(
@@ -391,6 +395,8 @@ RECIPES: dict[str, Recipe] = {
     "erm_operator": Recipe(
         ("augmented",),
         "plain cross-entropy with an operator that is named or drawn, not chosen",
+        cost="1 minute on a busy core",
+        expected="Colored MNIST, last: 97.1 at 1 % with channel_means",
         values={"augmented.network": "mlp3", "augmented.epochs": 8},
         on=dict.fromkeys(("cifar", "photographs"), On(values={"augmented.network": "resnet18_imagenet"})),
     ),
