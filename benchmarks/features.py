@@ -118,7 +118,9 @@ def rows_of(
     known = {name: found[name] for name in order if name in found}
     places, cell = agreed_cells(target, held_out_labels(known), task.n_targets)
     real = Evidence({name: (one.held.argmax(1) == target)[places] for name, one in found.items()}, cell)
-    moved = on_moved(found, task, operator_of(names), settings_of(PLAIN), cpu, progress=False) if names else None
+    moved = None
+    if names and task.valid is not None:
+        moved = on_moved(found, task, task.valid, operator_of(names), settings_of(PLAIN), cpu, progress=False)
     telling = moved is not None and faithful(real, moved)
     chosen = chosen_of(tuple(known), real, moved if telling else None) if names else PLAIN
     for method, one in found.items():

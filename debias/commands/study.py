@@ -164,11 +164,12 @@ def _as_record(found: Findings, seconds: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _shares(found: Findings, method: str) -> dict[str, Share | None]:
-    """Of a method on all test images, on those that have the shortcut, and on those that go against it."""
-    return {"all": found.accuracy(method)} | {
+    """Of a method on all test images, those with the shortcut, those against it, and given that of another class."""
+    parts = {
         part: None if which is None else found.accuracy(method, which)
         for part, which in (("along", found.along), ("against", found.against))
     }
+    return {"all": found.accuracy(method), **parts, "others": found.on_others(method)}
 
 
 def next_commands(found: Findings, run: Run) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from debias.training.walk import Outcome, run_stages
 # In the order in which they are preferred where they do equally well.
 WHERE_NAMED = ("property_moved", "gce_balanced", "property_balanced", PLAIN)
 ELSEWHERE = (PLAIN, "gce_balanced")
-MOVED = 2000  # held-out images, at most, that are given the shortcut of others
+MOVED = 2000  # images, at most, that are given the shortcut of others
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,25 +107,26 @@ def held_out_labels(candidates: Mapping[str, Candidate]) -> list[Tensor]:
 def on_moved(
     candidates: Mapping[str, Candidate],
     task: Task,
+    split: Split,
     operator: Operator,
     settings: Mapping[str, Any],
     device: torch.device,
     progress: bool,
 ) -> Evidence:
-    """What the candidates get right of held-out images that are given the shortcut of others, whatever their class.
+    """What the candidates get right of images that are given the shortcut of others of them, whatever their class.
 
     Cells are of class and class of the donor, whose shortcut most donors have: so half of the images of two classes go
-    against it, where of those that are held out as they are a handful does.
+    against it, where of the images as they are a handful does.
 
-    settings : of the run, among them seed, data_dir, cache_dir, threads
+    split : images, or features, that nothing was trained on; settings : of the run, among them seed, data_dir,
+    cache_dir, threads
     """
-    assert task.valid is not None
-    seed, split = int(settings["seed"]), task.valid
+    seed = int(settings["seed"])
     share = MOVED / len(split)
     if share < 1:
-        chosen = stratified_choice(split.target.cpu(), share, stream(seed, "moved held-out images"))
+        chosen = stratified_choice(split.target.cpu(), share, stream(seed, "images to move"))
         split = split.subset(torch.nonzero(chosen).flatten().to(split.device))
-    donors = torch.randint(len(split), (len(split),), generator=stream(seed, "held-out donors"))
+    donors = torch.randint(len(split), (len(split),), generator=stream(seed, "donors of others"))
     if task.features is None:
         images = moved(operator, in_memory(split.images).cpu(), donors)
     else:

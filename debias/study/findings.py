@@ -39,7 +39,8 @@ class Findings:
     names : properties of images that the shortcut consists of; none where none was named
     candidates : by method; chosen : the method
     real, moved : what they get right of held-out images, as they are and with the shortcut of others; the latter None
-    where no property is named; telling : whether it says anything, as the shortcut moves as a whole
+    where no property is named; telling : whether it says anything, as the shortcut moves as a whole; moved_test : the
+    same of test images, which choose nothing; None where it says nothing
     along, against : bool [N], which test images have the shortcut of their class, and of another one; neither, where
     miners disagree; None where there is no shortcut
     suspects : of every training image; first : places of those to look at; labels, pairs, clusters : None without
@@ -55,6 +56,7 @@ class Findings:
     real: Evidence
     moved: Evidence | None
     telling: bool
+    moved_test: Evidence | None
     along: Tensor | None
     against: Tensor | None
     suspects: ConflictScore
@@ -73,6 +75,15 @@ class Findings:
         """Of a method on test images, of those in `which` (bool [N]) where that is given."""
         right = self.candidates[method].test.argmax(1) == self.task.test.target.cpu()
         right = right if which is None else right[which]
+        return Share(float(right.sum()), len(right))
+
+    def on_others(self, method: str) -> Share | None:
+        """Of a method on test images that were given the shortcut of another class; None where that says nothing."""
+        if self.moved_test is None:
+            return None
+        classes = self.task.n_targets
+        other = self.moved_test.cell // classes != self.moved_test.cell % classes
+        right = self.moved_test.right[method][other]
         return Share(float(right.sum()), len(right))
 
     def by_class(self, method: str) -> list[Share]:
@@ -144,8 +155,11 @@ def find(
     right = {name: (one.held.argmax(1) == task.valid.target.cpu())[places] for name, one in candidates.items()}
     real, moved = Evidence(right, cell), None
     if names:
-        moved = on_moved(candidates, task, operator_of(names), settings_of(PLAIN), device, progress)
+        moved = on_moved(candidates, task, task.valid, operator_of(names), settings_of(PLAIN), device, progress)
     telling = moved is not None and faithful(real, moved)
+    moved_test = None
+    if telling:
+        moved_test = on_moved(candidates, task, task.test, operator_of(names), settings_of(PLAIN), device, progress)
     chosen = recommended(found.verdict.kind, order, real, moved if telling else None)
     suspects = _suspects(task, [one.outcome.artifacts for one in candidates.values()])
     known = bool(names) or (found.verdict.kind == "unmoved" and bool(miner))
@@ -188,6 +202,7 @@ def find(
         real,
         moved,
         telling,
+        moved_test,
         along,
         against,
         suspects,

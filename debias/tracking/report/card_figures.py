@@ -160,11 +160,15 @@ def _of_study(classes: Sequence[str], beside: Beside, study: Mapping[str, Any]) 
     """What a study found of the chosen method and of the plain one: its lines, and the shares they are made of."""
     blocks: list[Block] = [Listed([sentence(line) for line in study.get("effects", ())])]
     own = study["methods"][study["chosen"]]
-    names = {"all": "all test images", "along": "those with the shortcut", "against": "those against the shortcut"}
+    names = {
+        "all": "all test images", "along": "those with the shortcut", "against": "those against the shortcut",
+        "others": "given the shortcut of another class",
+    }  # fmt: skip
     doubts = {
         "all": worth(beside),
         "along": "flattered by the shortcut",
         "against": "what it does without the shortcut",
+        "others": "what it does without the shortcut, as far as that moves",
     }
     rows = []
     given = own.get("shares", {})

@@ -91,11 +91,20 @@ def _effect(found: Findings) -> list[str]:
         )
     if rest := plain.n - with_it.n - against.n:
         lines.append(f"of {rest} test images miners do not agree what the shortcut says; they are in neither count")
+    if found.moved_test is not None:
+        lines.append(_moved_line(found))
     if against.n < 30:
         lines.append(
             f"{against.n} images are few: photograph more that go against the shortcut, and use them as test images"
         )
     return lines
+
+
+def _moved_line(found: Findings) -> str:
+    given = {name: found.on_others(name) for name in dict.fromkeys((PLAIN, found.chosen))}
+    said = [f"{name} gets {_of_few(share)} right" for name, share in given.items() if share is not None]
+    count = next(share.n for share in given.values() if share is not None)
+    return f"of {count} test images that were given the shortcut of another class {', and '.join(said)}"
 
 
 def _of_few(share: Share) -> str:
@@ -142,6 +151,7 @@ def candidates_table(found: Findings) -> Table:
     heads += ["held-out cells, shortcut moved"] if found.telling else []
     heads += ["test, as it is"]
     heads += [] if found.against is None else ["test, with the shortcut", "test, against it"]
+    heads += ["test, given another's"] if found.moved_test is not None else []
     rows = []
     for name, one in found.candidates.items():
         row = [f"{name} (chosen)" if name == found.chosen else name, f"{found.held_out(name):.1f} %"]
@@ -150,6 +160,8 @@ def candidates_table(found: Findings) -> Table:
         if found.against is not None and found.along is not None:
             shares = [found.accuracy(name, which) for which in (found.along, found.against)]
             row += [interval(share) if share.n else NOTHING for share in shares]
+        moved = found.on_others(name)
+        row += [] if moved is None else [interval(moved) if moved.n else NOTHING]
         rows.append([*row, f"{one.seconds:.0f}"])
     return Table("", [*heads, "seconds"], rows, text_columns=("method",))
 
