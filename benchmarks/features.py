@@ -37,14 +37,16 @@ from debias.features.loading import with_features
 from debias.features.source import find_source
 from debias.models.embedders import KNOWN
 from debias.randomness import stream
-from debias.stages.recipes import RECIPES
+from debias.stages.recipes import RECIPES, STAGES
 from debias.study import candidates
 from debias.study.candidates import ELSEWHERE, WHERE_NAMED, held_out_labels, on_moved
 from debias.study.choice import PLAIN, Evidence, agreed_cells, chosen_of, faithful
 from debias.training.machine import device_name, prepare_cpu
 from debias.training.store import Store
+from debias.training.walk import run_stages
 
 NETWORK, SIDE, CLASSES = "efficientnet_lite0", 96, (3, 5)
+SCRATCH = "end_cnn_small"
 HELD_OUT = 0.2
 COLUMNS = ("data", "seed", "images", "method", "chosen", "named", "unbiased", "conflicting", "worst", "held_out",
            "held_out_moved", "telling",
@@ -141,6 +143,28 @@ def rows_of(
     return rows
 
 
+def from_scratch(kind: str, images: int, seed: int, data_dir: str | None, cache_dir: str) -> dict[str, Any]:
+    """What the same miner finds with a small network that is trained on the images themselves."""
+    cpu, started = torch.device("cpu"), time.monotonic()
+    task = photographs(kind, images, seed, data_dir, cache_dir)
+    train, valid = hold_out(task.train, HELD_OUT, seed)
+    task = replace(task, train=train, valid=valid, key=f"{task.key} {HELD_OUT}")
+    fixed = {
+        "dataset": "own_images", "method": "[mine_gce]", "features": "none", "seed": seed, "progress": False,
+        "mine_gce": {"network": SCRATCH},
+    }  # fmt: skip
+    settings = resolve(Defaults()(fixed=fixed))
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = run_stages([STAGES["mine_gce"]], task, settings, cpu, Store(Path(folder)), progress=False)
+    mined = {name: outcome.summary[f"mined/{name}/train"] for name in ("first_50", "average_precision", "share")}
+    return {
+        "data": kind, "seed": seed, "images": images, "method": f"mine_gce, {SCRATCH} from scratch",
+        "first_50": f"{mined['first_50']:.0f}", "average_precision": f"{mined['average_precision']:.1f}",
+        "suspects": f"{mined['share']:.1f}", "seconds": f"{time.monotonic() - started:.0f}",
+        "device": device_name(cpu),
+    }  # fmt: skip
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("data", nargs="+", choices=("tint", "border", "watermark", "blur", "jpeg", "clean"))
@@ -149,6 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--methods", nargs="*", default=(), choices=tuple(RECIPES), help="further ones")
     parser.add_argument("--network", default=NETWORK, choices=tuple(KNOWN), help="a record has rows of one")
     parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--scratch", action="store_true", help="only what the miner finds without features")
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--summary", type=Path, help="CSV file for means over seeds")
     parser.add_argument("--data-dir", default=os.environ.get("DATA_DIR"))
@@ -160,13 +185,14 @@ def main(arguments: Sequence[str]) -> int:
         for kind in options.data:
             if (kind, str(seed)) in known(options.record):
                 continue
-            rows = rows_of(
-                kind, options.images, seed, options.views, options.data_dir, options.cache_dir, options.methods,
-                options.network,
-            )  # fmt: skip
+            places = (options.data_dir, options.cache_dir)
+            if options.scratch:
+                rows = [from_scratch(kind, options.images, seed, *places)]
+            else:
+                rows = rows_of(kind, options.images, seed, options.views, *places, options.methods, options.network)
             fresh = not options.record.exists()
             with options.record.open("a", newline="", encoding="utf-8") as handle:
-                writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+                writer = csv.DictWriter(handle, list(rows[0]) if options.scratch else COLUMNS, lineterminator="\n")
                 if fresh:
                     writer.writeheader()
                 writer.writerows(rows)

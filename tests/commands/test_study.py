@@ -96,7 +96,12 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd, mon
     moved = {name: one["held_out_moved"] for name, one in found["methods"].items()}
     assert 42 < moved["erm"] < 58 and found["methods"]["erm"]["held_out"] > 90
     page = (run / "study.html").read_text(encoding="utf-8")
-    assert "held-out cells, shortcut moved" in page and found["choice"] in html.unescape(page)
+    assert "with it moved" in page and found["choice"] in html.unescape(page)
+    # Test images that were given that of the other class: nearly all that erm says of them goes with the border.
+    hits, count = found["methods"]["erm"]["shares"]["others"]
+    assert 15 < count < 45 and hits < 0.2 * count
+    assert f"of {count:.0f} test images that were given the shortcut of another class erm gets" in said
+    assert "given another's" in html.unescape(page)
     assert "There is a shortcut" in page and "Look at these first" in page and "Near duplicates" in page
     # Where the plain model looks and where the chosen one does, beside the share of heat in what was named.
     heat = found["heat"]

@@ -148,10 +148,10 @@ def moving_line(found: Findings) -> str:
 def candidates_table(found: Findings) -> Table:
     """A row for each method that was trained."""
     heads = ["method", "held-out cells"]
-    heads += ["held-out cells, shortcut moved"] if found.telling else []
-    heads += ["test, as it is"]
-    heads += [] if found.against is None else ["test, with the shortcut", "test, against it"]
-    heads += ["test, given another's"] if found.moved_test is not None else []
+    heads += ["with it moved"] if found.telling else []
+    heads += ["test"]
+    heads += [] if found.against is None else ["with the shortcut", "against it"]
+    heads += ["given another's"] if found.moved_test is not None else []
     rows = []
     for name, one in found.candidates.items():
         row = [f"{name} (chosen)" if name == found.chosen else name, f"{found.held_out(name):.1f} %"]
