@@ -96,7 +96,7 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd, mon
     moved = {name: one["held_out_moved"] for name, one in found["methods"].items()}
     assert 42 < moved["erm"] < 58 and found["methods"]["erm"]["held_out"] > 90
     page = (run / "study.html").read_text(encoding="utf-8")
-    assert "with it moved" in page and found["choice"] in html.unescape(page)
+    assert ">moved</th>" in page and found["choice"] in html.unescape(page)
     # Test images that were given that of the other class: nearly all that erm says of them goes with the border.
     hits, count = found["methods"]["erm"]["shares"]["others"]
     assert 15 < count < 45 and hits < 0.2 * count

@@ -147,10 +147,10 @@ def moving_line(found: Findings) -> str:
 
 def candidates_table(found: Findings) -> Table:
     """A row for each method that was trained."""
-    heads = ["method", "held-out cells"]
-    heads += ["with it moved"] if found.telling else []
+    heads = ["method", "held out"]
+    heads += ["moved"] if found.telling else []
     heads += ["test"]
-    heads += [] if found.against is None else ["with the shortcut", "against it"]
+    heads += [] if found.against is None else ["with it", "against it"]
     heads += ["given another's"] if found.moved_test is not None else []
     rows = []
     for name, one in found.candidates.items():
@@ -249,6 +249,9 @@ def write_study(
         f"<p><b>{escaped(choice_line(found))}.</b></p>",
         *([f"<p>{escaped(moving_line(found))}.</p>"] if moving_line(found) else []),
         write([candidates_table(found)], "html", titles=False),
+        '<p class="note">Held out: training images that were not trained on, as a mean over cells of class and '
+        "shortcut, and moved: these with the shortcut of others. Test images: all; where there is a shortcut those that have it, "
+        "those that go against it, and those that were given that of another class.</p>",
         *(["<h2>Where the models look</h2>"] if looks else []),
         *(f"<p>{escaped(line)}.</p>" for line in looks),
         *shown("Where"),
