@@ -250,8 +250,8 @@ def write_study(
         *([f"<p>{escaped(moving_line(found))}.</p>"] if moving_line(found) else []),
         write([candidates_table(found)], "html", titles=False),
         '<p class="note">Held out: training images that were not trained on, as a mean over cells of class and '
-        "shortcut, and moved: these with the shortcut of others. Test images: all; where there is a shortcut those that have it, "
-        "those that go against it, and those that were given that of another class.</p>",
+        "shortcut, and moved: these with the shortcut of others. Test images: all; where there is a shortcut those "
+        "that have it, those that go against it, and those that were given that of another class.</p>",
         *(["<h2>Where the models look</h2>"] if looks else []),
         *(f"<p>{escaped(line)}.</p>" for line in looks),
         *shown("Where"),
