@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.photographs import PHOTOGRAPHS, photographs
+from benchmarks.rows import append
 from debias.config import Defaults, resolve
 from debias.data.loading import load_task
 from debias.data.mapped import in_memory
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str]) -> int:
                 continue
             row = row_of(data, options.images, seed, options.data_dir, options.cache_dir)
             print(" ".join(f"{name}={value}" for name, value in row.items() if name != "device"), flush=True)
-            append(options.record, row)
+            append(options.record, [row], COLUMNS)
     if options.summary is not None:
         summarise(options.record, options.summary)
     return 0
@@ -170,16 +171,6 @@ def known(record: Path, keys: Sequence[str] = ("data", "seed", "images")) -> set
         return set()
     with record.open(newline="", encoding="utf-8") as handle:
         return {tuple(row[key] for key in keys) for row in csv.DictReader(handle)}
-
-
-def append(record: Path, row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> None:
-    """Add a row to a record, and the heads to a new one."""
-    fresh = not record.exists()
-    with record.open("a", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, columns, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

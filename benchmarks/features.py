@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 from benchmarks.photographs import SKEW, marked
+from benchmarks.rows import append, write
 from debias.config import Defaults, resolve
 from debias.data.mapped import in_memory
 from debias.data.preparation import Preparation
@@ -190,18 +191,9 @@ def main(arguments: Sequence[str]) -> int:
                 rows = [from_scratch(kind, options.images, seed, *places)]
             else:
                 rows = rows_of(kind, options.images, seed, options.views, *places, options.methods, options.network)
-            fresh = not options.record.exists()
-            with options.record.open("a", newline="", encoding="utf-8") as handle:
-                writer = csv.DictWriter(handle, list(rows[0]) if options.scratch else COLUMNS, lineterminator="\n")
-                if fresh:
-                    writer.writeheader()
-                writer.writerows(rows)
+            append(options.record, rows, list(rows[0]) if options.scratch else COLUMNS)
     if options.summary is not None:
-        rows = summary_of(options.record)
-        with options.summary.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write(options.summary, summary_of(options.record))
     return 0
 
 

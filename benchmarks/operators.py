@@ -26,8 +26,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.diagnosis import RIGHT, append, known
+from benchmarks.diagnosis import RIGHT, known
 from benchmarks.photographs import PHOTOGRAPHS, photographs
+from benchmarks.rows import append, write
 from debias.config import Defaults, resolve
 from debias.data.split import Task
 from debias.stages.recipes import RECIPES, STAGES
@@ -115,13 +116,9 @@ def main(arguments: Sequence[str]) -> int:
                 places = (options.data_dir, options.cache_dir)
                 row = row_of(data, way, options.images, options.epochs, seed, places)
                 print(" ".join(f"{name}={value}" for name, value in row.items() if name != "device"), flush=True)
-                append(options.record, row, COLUMNS)
+                append(options.record, [row], COLUMNS)
     if options.summary is not None:
-        rows = summary_of(options.record)
-        with options.summary.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write(options.summary, summary_of(options.record))
     return 0
 
 

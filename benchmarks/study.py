@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 from benchmarks.photographs import SKEW, marked
+from benchmarks.rows import append
 from debias import main as program
 from debias.data.sources.cifar import cifar10
 from debias.randomness import stream
@@ -135,12 +136,7 @@ def main(arguments: Sequence[str]) -> int:
         for data in options.data:
             started, row = time.monotonic(), row_of(data, seed, options)
             print(f"{data} {seed}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-            fresh = not options.record.exists()
-            with options.record.open("a", newline="", encoding="utf-8") as handle:
-                writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
-                if fresh:
-                    writer.writeheader()
-                writer.writerow(row)
+            append(options.record, [row], COLUMNS)
     return 0
 
 
