@@ -15,6 +15,7 @@ from debias.losses.reweight import log_prior
 from debias.models.registry import build_classifier
 from debias.stages.common.moving import Mover, Rates, rates_of, right_under
 from debias.stages.common.ways import (
+    ALIKE,
     FALLBACK,
     Decision,
     Trial,
@@ -29,7 +30,7 @@ from debias.stages.common.ways import (
     ways_to_try,
 )
 from debias.stages.recipes import STAGES
-from debias.stages.transfer import Transfer, compared, trial_passes
+from debias.stages.transfer import Transfer, Trials, compared, trial_passes
 from debias.training.artifacts import BiasLabels, TrainedModel
 from debias.training.stage import Context
 from tests.pipeline import short
@@ -364,3 +365,12 @@ def test_an_operator_without_mining(run_tiny, task):
     drawn = {run_tiny(*words, f"seed={seed}", task=task).stages["augmented"].report.augmentation for seed in (1, 2, 3)}
     assert len(drawn) > 1 and drawn <= set(OPERATORS) - {CONTROL}
     assert STAGES["augmented"].needs == ()
+
+
+@pytest.mark.parametrize(("count", "expected"), [(90, 11.79), (30000, ALIKE)])
+def test_small_differences_never_decide(context, coloured, count, expected):
+    """A fifth of three cells is left out: 6 images each, or 2,000, of which chance alone would make .65 %."""
+    target = torch.arange(count) % CLASSES
+    train = Split(torch.zeros(count, 3, 1, 1, dtype=torch.uint8), target, None, torch.arange(count))
+    ctx: Context = context("transfer", task=replace(coloured, train=train))
+    assert Trials(target, [], ctx).margin == pytest.approx(expected, abs=0.01)
