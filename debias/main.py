@@ -17,6 +17,7 @@ python main.py help                                          data sets, methods,
 """
 
 import debias.waiting  # noqa: F401 - before torch
+from debias.starting import loaded
 
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from debias.commands.experiment import build, check_words, run_words
 from debias.commands.review import review_run
 from debias.endings import status_of
 from debias.errors import UserError
+
+loaded()
 
 
 def main(arguments: Sequence[str]) -> int:

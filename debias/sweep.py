@@ -22,6 +22,7 @@ python sweep.py FILE --engine slurm --slurm timeout_min=600        one Slurm job
 """
 
 import debias.waiting  # noqa: F401 - before torch
+from debias.starting import loaded
 
 import argparse
 import contextlib
@@ -50,6 +51,8 @@ from debias.sweeps.together import add_together, spelled_out, with_groups
 from debias.tracking.results.published import beside
 from debias.tracking.results.summary import tables_of
 from debias.tracking.results.tables import write
+
+loaded()
 
 
 def main(arguments: Sequence[str]) -> int:

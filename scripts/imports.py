@@ -101,6 +101,7 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
             "randomness.py",
             "redaction.py",
             "waiting.py",
+            "starting.py",
             "digests.py",
             "downloads.py",
             "endings.py",

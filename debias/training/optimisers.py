@@ -1,6 +1,7 @@
 """Optimisers by name, in their fastest implementation for the device."""
 
 from collections.abc import Callable, Iterable
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -8,7 +9,24 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 
-class _KeptLists(Adam):
+class _WithoutCompiler(Optimizer):
+    """An optimiser that does not load torch's compiler, which takes longer than a small training: 1.4 s.
+
+    torch wraps these methods to keep them out of compiled code, and loads the compiler to do so. Here networks are
+    compiled, never what moves their weights.
+    """
+
+    add_param_group = unwrap(Optimizer.add_param_group)
+    zero_grad = unwrap(Optimizer.zero_grad)
+    state_dict = unwrap(Optimizer.state_dict)
+    load_state_dict = unwrap(Optimizer.load_state_dict)
+
+
+class _Sgd(_WithoutCompiler, SGD):
+    step = torch.no_grad()(unwrap(SGD.step))
+
+
+class _KeptLists(_WithoutCompiler, Adam):
     """Adam whose fused step is two calls, with the numbers and the state of torch's own, bit for bit.
 
     torch gathers the weights, their moments and counters into lists again in every step and adds one to each counter by
@@ -22,9 +40,9 @@ class _KeptLists(Adam):
     def step(self, closure: Any = None) -> Any:
         """One update of all weights; torch's own where there is a closure, a weight without gradient, or no state."""
         if closure is not None or any(p.grad is None for group in self.param_groups for p in group["params"]):
-            return super().step(closure)
+            return self._by_torch(closure)
         if self._kept is None and not self._keep():
-            return super().step()
+            return self._by_torch()
         for group, weights, first, second, counters, count in self._kept or ():
             count.add_(1)
             update = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
@@ -44,6 +62,8 @@ class _KeptLists(Adam):
                 maximize=False,
             )
         return None
+
+    _by_torch = unwrap(Adam.step)
 
     def _keep(self) -> bool:
         """Gather the lists once, when torch's first step has made the state. Whether they can be used."""
@@ -83,7 +103,7 @@ class _AdamW(_KeptLists, AdamW):
 OPTIMISERS: dict[str, Callable[..., Optimizer]] = {
     "adam": _KeptLists,
     "adamw": _AdamW,
-    "sgd": SGD,
+    "sgd": _Sgd,
 }
 
 
