@@ -1,9 +1,15 @@
 """What all tests share: one thread, and a pipeline on 600 embedded digits, which need no download."""
 
 import contextlib
+import gc
+import inspect
+import itertools
 import json
 import multiprocessing
+import os
 import signal
+import sys
+import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -11,6 +17,7 @@ from itertools import count
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -34,6 +41,8 @@ from tests.pipeline import TINY, empty_pictures
 PRELOADED = [
     "tests.warm", "tests.pipeline", "tests.killing", "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet"
 ]  # fmt: skip
+# Frames that are told of where a call comes from.
+INNERMOST = 4
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -53,6 +62,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             forkserver.ensure_running()
 
 
+def pytest_collection_finish() -> None:
+    """What is loaded stays: no collection of garbage goes through torch's modules again, a third of a second each."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5000, 20, 20)
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
         scheduling.longest_first(items)
@@ -64,6 +84,49 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shallow_stacks() -> Iterator[None]:
+    """Sacred and torch's tracing ask where they are called from, with the source of each frame: a twelfth of all time.
+
+    Below pytest that is a hundred frames; here the innermost few.
+    """
+
+    def stack(context: int = 1) -> list[inspect.FrameInfo]:
+        frames = [frame for frame, _ in itertools.islice(traceback.walk_stack(sys._getframe(1)), INNERMOST)]
+        infos = [inspect.getframeinfo(frame, context=0) for frame in frames]
+        return [inspect.FrameInfo(frame, *info) for frame, info in zip(frames, infos, strict=True)]
+
+    def extract_stack(f: FrameType | None = None, limit: int | None = None) -> traceback.StackSummary:
+        frames = itertools.islice(traceback.walk_stack(sys._getframe(1) if f is None else f), INNERMOST)
+        return traceback.StackSummary.from_list(
+            [traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, lookup_line=False)
+             for frame, line in frames][::-1]
+        )  # fmt: skip
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspect, "stack", stack)
+        patch.setattr(traceback, "extract_stack", extract_stack)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_host_info() -> Iterator[None]:
+    """Sacred does not ask the machine's programs about its CPU and GPU: a third of what a configuration takes."""
+    info = sacred.SETTINGS.HOST_INFO
+    before = info.INCLUDE_CPU_INFO, info.INCLUDE_GPU_INFO
+    info.INCLUDE_CPU_INFO = info.INCLUDE_GPU_INFO = False
+    yield
+    info.INCLUDE_CPU_INFO, info.INCLUDE_GPU_INFO = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cuts() -> Iterator[None]:
+    """Files are not forced onto the disk: what that is for, the loss of power, no test can cause."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -85,26 +148,13 @@ def experiment() -> DebiasExperiment:
     return build_experiment()
 
 
-@contextlib.contextmanager
-def quiet_host_info() -> Iterator[None]:
-    """Sacred does not ask the machine's programs about its CPU and GPU: a third of what a configuration takes."""
-    info = sacred.SETTINGS.HOST_INFO
-    before = info.INCLUDE_CPU_INFO, info.INCLUDE_GPU_INFO
-    info.INCLUDE_CPU_INFO = info.INCLUDE_GPU_INFO = False
-    try:
-        yield
-    finally:
-        info.INCLUDE_CPU_INFO, info.INCLUDE_GPU_INFO = before
-
-
 @pytest.fixture(scope="session")
 def configured(experiment: DebiasExperiment) -> Callable[..., dict[str, Any]]:
     """Words as after `with` -> the configuration that a run of them would have; nothing is run."""
 
     def configure(*words: str) -> dict[str, Any]:
         updates, named = get_config_updates(list(words))
-        with quiet_host_info():
-            run = experiment._create_run("print_config", updates, named, None, None, {"--unobserved": True})
+        run = experiment._create_run("print_config", updates, named, None, None, {"--unobserved": True})
         return dict(run.config)
 
     return configure

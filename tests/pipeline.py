@@ -20,7 +20,9 @@ from debias.data.batches import Batch, Batches
 from debias.stages.recipes import RECIPES, STAGES, stages_of
 from debias.training.store import StageFolder
 
-TINY = ("dataset=colored_digits", "limit=600", "skew=0.2", "device=cpu", "threads=1", "progress=False")
+TINY = (
+    "dataset=colored_digits", "limit=600", "skew=0.2", "device=cpu", "threads=1", "progress=False", "pictures=False"
+)  # fmt: skip
 
 
 def short(method: str, epochs: int = 2) -> list[str]:

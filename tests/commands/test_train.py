@@ -40,6 +40,7 @@ def runs(tmp_path_factory):
 def finished(runs, cache_dir):
     """The folder of a complete run of DeNetDM, pictures and all; its standard output is whatever it was."""
     words = [*TINY, f"cache_dir={cache_dir}", f"store={runs}", *short("denetdm"), "valid_fraction=0.2", "progress=True"]
+    words.append("pictures=True")
     assert main.main(["with", *words]) == 0
     return runs / "1"
 
@@ -55,7 +56,7 @@ def test_the_result_is_the_unbiased_accuracy_at_the_last_epoch(finished):
 
 def test_without_pictures_numbers_and_tables_are_the_same(command, tmp_path):
     words = short("jtt", 1)
-    assert command(*words) == 0 and command(*words, "pictures=False") == 0
+    assert command(*words, "pictures=True") == 0 and command(*words, "pictures=False") == 0
     full, bare = (tmp_path / "runs" / number for number in "12")
     left = {path.name for path in full.iterdir()}
     assert {path.name for path in bare.iterdir()} == {name for name in left if not name.endswith(".png")}
@@ -293,14 +294,14 @@ def test_the_result_is_of_the_model_that_is_saved_whatever_its_read_out_is_calle
 
 def test_a_run_with_a_biased_and_a_final_network_shows_where_they_look(command, tmp_path):
     words = [*short("gce_balanced", 1), "mine_gce.network=end_cnn_small", "bias_balanced.network=resnet20"]
-    assert command(*words) == 0
+    assert command(*words, "pictures=True") == 0
     folder = tmp_path / "runs" / "1"
     lines = read(folder, "info.json")["heat"]["lines"]
     assert "(biased: Grad-CAM, final: class activation map)" in lines[1]
     assert lines[:1] == ["no shortcut with a place is named, so no share of heat is given"]
     assert (folder / "heat.png").is_file()
     # Without maps, a line of each network and no picture; without pictures, nothing is looked at.
-    assert command(*short("gce_balanced", 1)) == 0 and command(*words, "pictures=False") == 0
+    assert command(*short("gce_balanced", 1), "pictures=True") == 0 and command(*words, "pictures=False") == 0
     lines = read(tmp_path / "runs" / "2", "info.json")["heat"]["lines"]
     assert lines == [f"nothing is drawn of {one}: its network (mlp3) has no maps" for one in ("biased", "final")]
     assert not (tmp_path / "runs" / "2" / "heat.png").exists()

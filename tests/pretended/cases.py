@@ -14,7 +14,7 @@ from tests.pretended.device import pretended
 from tests.pretended.marks import WrongDevice
 from tests.pretended.seen import Seen
 
-BASE = ("limit=200", "skew=0.2", "device=cuda", "threads=1", "progress=False")
+BASE = ("limit=200", "skew=0.2", "device=cuda", "threads=1", "progress=False", "pictures=False")
 DATA = {"lntl": "jitter_digits", "lntl_pretrained": "jitter_digits", "fisher": "bimodal_digits"}
 
 
@@ -42,7 +42,8 @@ def training(method: str, *words: str, epochs: int = 1, name: str = "", **also: 
 
 
 def _recipes() -> list[Case]:
-    return [training(method) for method in RECIPES]
+    """With the pictures of a run for one in six."""
+    return [training(method, f"pictures={number % 6 == 0}") for number, method in enumerate(RECIPES)]
 
 
 def _miners() -> list[Case]:
@@ -112,11 +113,11 @@ def _commands() -> list[Case]:
     data = ("dataset=colored_digits", "limit=600")
     return [
         Case("commands", (
-            training("denetdm", *data, "csv_metrics=True").commands[0],
+            training("denetdm", *data, "csv_metrics=True", "pictures=True").commands[0],
             ("evaluate", "with", *data, weights),
-            ("probe", "with", *data, weights),
+            ("probe", "with", *data, weights, "pictures=True"),
             ("probe", "with", *data, weights, "probe_on=train"),
-            ("samples", "with", *data),
+            ("samples", "with", *data, "pictures=True"),
         ), starts_anew=True),
     ]  # fmt: skip
 

@@ -18,7 +18,7 @@ def everything_written(folder):
 
 def test_a_run_of_the_program(command, address, database, tmp_path, capfd, monkeypatch):
     """Given as a setting and recorded; what results.py reads there is what it reads in files."""
-    assert command(*short("denetdm"), f"mongo_url={address.url}") == 0
+    assert command(*short("denetdm"), f"mongo_url={address.url}", "pictures=True") == 0
     assert f"MongoDB: run 1 in {address}" in capfd.readouterr().err
     (record,) = database.runs.find()
     assert record["status"] == "COMPLETED" and record["config"]["mongo_url"] == str(address)
