@@ -38,8 +38,10 @@ from debias.training.walk import Outcome, Walk
 from tests import scheduling
 from tests.pipeline import TINY, empty_pictures
 
+# In the order in which they are loaded.
 PRELOADED = [
-    "tests.warm", "tests.pipeline", "tests.killing", "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet"
+    "debias.main", "tests.warm", "tests.pipeline", "tests.killing",
+    "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet",
 ]  # fmt: skip
 # Frames that are told of where a call comes from.
 INNERMOST = 4

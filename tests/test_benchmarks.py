@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks import figures, sweep, throughput
+from benchmarks import as_folder, figures, sweep, throughput
+from debias.data.loading import load_task
+from debias.data.mapped import in_memory
 
 TINY = ("--samples", "140", "--epochs", "2", "--batch", "64", "--product", "32")
 
@@ -151,3 +153,25 @@ def test_weights_that_are_written_twice_have_one_digest(tmp_path):
     assert len({digest(a=one, b=zero) for _ in range(5)}) == 1
     others = [{"a": one * 2, "b": zero}, {"a": one.double(), "b": zero}, {"a": one.view(3, 2), "b": zero}, {"c": one}]
     assert len({digest(a=one, b=zero), *(digest(**other) for other in others)}) == 1 + len(others)
+
+
+def test_a_data_set_written_as_a_folder_is_the_same_as_own_images(tiny, tmp_path, capsys):
+    """Pixel by pixel, with targets, biases and splits, in any order; what is there is not written over."""
+
+    def rows(task, name):
+        split = getattr(task, name)
+        classes = [task.target_names[target] for target in split.target]
+        images = in_memory(split.images).flatten(1).tolist()
+        return sorted(zip(classes, split.bias.tolist(), images, strict=True))
+
+    settings = tiny("image_size=28", "valid_fraction=0.2")
+    folder = tmp_path / "digits"
+    as_folder.write_task(folder, load_task(settings))
+    labels = folder / "labels.csv"
+    own = ("dataset=own_images", f"data_dir={folder}", f"labels={labels}", "image_size=28", "skew=0", "limit=None")
+    read = load_task(tiny(*own))
+    wanted = load_task(settings)
+    for name in ("train", "valid", "test"):
+        assert rows(read, name) == rows(wanted, name)
+    assert as_folder.main([str(folder), "with", "colored_digits"]) == 2
+    assert "is there already" in capsys.readouterr().err

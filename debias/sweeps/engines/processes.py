@@ -81,9 +81,7 @@ class Processes:
     def _start(self) -> _Worker:
         # Workers come from a process that has only imported what they need, which takes longer than a small run.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(
-            ["debias.waiting", "torch", "debias.main", "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet"]
-        )
+        context.set_forkserver_preload(["debias.main", "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet"])
         ours, theirs = context.Pipe()
         threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // self.slots))
         for attempt in range(STARTS):
