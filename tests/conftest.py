@@ -1,5 +1,7 @@
 """What all tests share: one thread, and a pipeline on 600 embedded digits, which need no download."""
 
+from debias.starting import loaded
+
 import contextlib
 import gc
 import inspect
@@ -66,8 +68,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_finish() -> None:
     """What is loaded stays: no collection of garbage goes through torch's modules again, a third of a second each."""
-    gc.collect()
-    gc.freeze()
+    loaded()
     gc.set_threshold(5000, 20, 20)
 
 

@@ -36,8 +36,10 @@ def short(method: str, epochs: int = 2) -> list[str]:
             words.append("pretrain.network=convnet")
         if stage.name == "lntl":
             # That network takes twenty times as long as the others.
-            words.append("limit=240")
-            sizes["batch_size"] = 48
+            words.append("limit=120")
+            sizes["batch_size"] = 24
+        if stage.name == "transfer":
+            words.append("transfer.most=2")
         words += [f"{stage.name}.{name}={value}" for name, value in sizes.items() if name in stage.settings]
     return words
 

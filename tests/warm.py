@@ -20,5 +20,4 @@ with contextlib.suppress(ImportError):
 
 for _stage in STAGES.values():
     code_digest(type(_stage).__module__, type(_stage).__qualname__, frozenset())
-gc.collect()
 gc.freeze()

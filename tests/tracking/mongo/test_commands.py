@@ -6,7 +6,6 @@ import io
 import pytest
 
 from debias import main, results
-from debias.tracking.mongo.observer import MongoMirror
 from tests.pipeline import short
 
 SECRET = "s3cret-w0rd"
@@ -47,9 +46,8 @@ def test_a_run_of_the_program(command, address, database, tmp_path, capfd, monke
 
 
 @pytest.mark.parametrize("how", ["setting", "variable", "refused"])
-def test_a_password_shows_nowhere(how, command, server_url, database, tmp_path, capfd, monkeypatch):
+def test_a_password_shows_nowhere(how, impatient, command, server_url, database, tmp_path, capfd, monkeypatch):
     """Whether the server is absent or refuses the password; in files, in what is printed, in the database."""
-    monkeypatch.setattr(MongoMirror, "impatience", 0.2)
     host = server_url.partition("://")[2].partition("/")[0].rpartition("@")[2] if how == "refused" else "127.0.0.1:9"
     url = f"mongodb://someone:{SECRET}@{host}/{database.name}?authSource=admin"
     words = [*short("erm", 1)]

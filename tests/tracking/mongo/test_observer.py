@@ -221,7 +221,7 @@ def test_events_do_not_wait_for_the_server(small_run, address, monkeypatch):
     assert small_run(body, address).status == "COMPLETED"
 
 
-def test_a_server_that_is_absent_at_the_start(small_run, tmp_path, capfd):
+def test_a_server_that_is_absent_at_the_start(small_run, impatient, tmp_path, capfd):
     address = parse_address("mongodb://someone:secret@127.0.0.1:9/x")
     assert small_run(train, address).status == "COMPLETED"
     err = capfd.readouterr().err
@@ -230,7 +230,7 @@ def test_a_server_that_is_absent_at_the_start(small_run, tmp_path, capfd):
     assert [run.status for run in read_runs(tmp_path / "runs")] == ["COMPLETED"]
 
 
-def test_a_required_server_that_is_absent(small_run, tmp_path):
+def test_a_required_server_that_is_absent(small_run, impatient, tmp_path):
     with pytest.raises(UserError, match="no answer; start it, or set mongo_required=False"):
         small_run(train, parse_address("mongodb://127.0.0.1:9/x"), mongo_required=True)
     assert not list((tmp_path / "runs").glob("[0-9]*"))
