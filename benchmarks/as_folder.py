@@ -1,4 +1,6 @@
-"""A data set as a folder of image files with labels.csv: what is for photographs can then be run on it.
+"""A data set of images as a folder of files with labels.csv: what is for photographs can then be run on it.
+
+Aligned and conflicting are what the training images say, as in any folder of one's own.
 
 python -m benchmarks.as_folder FOLDER with corrupted_cifar10 severity4 skewed1 limit=10000 seed=1
 python main.py with own_images data_dir=FOLDER labels=FOLDER/labels.csv features=efficientnet_lite0 erm
@@ -26,12 +28,13 @@ from debias.sweeps.plan import configured
 
 def write_task(folder: Path, task: Task) -> None:
     """PNG files of every split, and the CSV file that names them, their targets and their biases."""
+    if task.train.bias is None or task.train.vector is not None:
+        raise UserError(f"{task.name}: only images with bias labels, and nothing beside them, can be written")
     lines = [("path", "target", "bias", "split")]
     for name, split in (("train", task.train), ("valid", task.valid), ("test", task.test)):
         if split is None:
             continue
-        if split.bias is None:
-            raise UserError(f"{task.name}: its images have no bias labels to write")
+        assert split.bias is not None
         (folder / name).mkdir(parents=True)
         images = in_memory(split.images).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
         for number, (image, target, bias) in enumerate(zip(images, split.target, split.bias, strict=True)):
@@ -57,6 +60,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         raise UserError(f"{options.folder} is there already; give another folder, or remove it")
     task = load_task(resolve(configured(build(), [word for word in options.words if word != "with"])))
     write_task(options.folder, task)
+    for name in task.extra_tests:
+        print(f"the further test set {name} has no place in labels.csv and is left out")
     return 0
 
 

@@ -5,10 +5,12 @@ To be imported before torch, by a program that calls `loaded` after its last imp
 
 import gc
 
+_BEFORE = gc.isenabled()
 gc.disable()
 
 
 def loaded() -> None:
-    """From now on garbage is collected, but not looked for among what has been loaded, which stays."""
+    """From now on garbage is collected, if it was before, but not looked for among what has been loaded: that stays."""
     gc.freeze()
-    gc.enable()
+    if _BEFORE:
+        gc.enable()

@@ -102,7 +102,8 @@ def _shallow_stacks() -> Iterator[None]:
         return [inspect.FrameInfo(frame, *info) for frame, info in zip(frames, infos, strict=True)]
 
     def extract_stack(f: FrameType | None = None, limit: int | None = None) -> traceback.StackSummary:
-        frames = itertools.islice(traceback.walk_stack(sys._getframe(1) if f is None else f), INNERMOST)
+        innermost = traceback.walk_stack(sys._getframe(1) if f is None else f)
+        frames = itertools.islice(innermost, min(INNERMOST, limit or INNERMOST))
         return traceback.StackSummary.from_list(
             [traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, lookup_line=False)
              for frame, line in frames][::-1]

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from benchmarks import as_folder, figures, sweep, throughput
 from debias.data.loading import load_task
 from debias.data.mapped import in_memory
+from debias.errors import UserError
 
 TINY = ("--samples", "140", "--epochs", "2", "--batch", "64", "--product", "32")
 
@@ -175,3 +176,6 @@ def test_a_data_set_written_as_a_folder_is_the_same_as_own_images(tiny, tmp_path
         assert rows(read, name) == rows(wanted, name)
     assert as_folder.main([str(folder), "with", "colored_digits"]) == 2
     assert "is there already" in capsys.readouterr().err
+    with pytest.raises(UserError, match="nothing beside them"):
+        as_folder.write_task(tmp_path / "other", load_task(tiny("dataset=bimodal_digits")))
+    assert not (tmp_path / "other").exists()

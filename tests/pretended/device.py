@@ -11,7 +11,6 @@ kernel launches are counted, and CUDA graphs are captured and replayed.
 """
 
 import contextlib
-import gc
 import os
 import threading
 import time
@@ -56,9 +55,6 @@ def pretended(strict: bool = True) -> Iterator[Seen]:
             if hasattr(torch.cuda, name):
                 patch(torch.cuda, name, value)
         _patch_optimisers(seen, patch)
-        # Before a step is recorded garbage is collected, which takes half a second with all that tests have loaded.
-        gc.freeze()
-        undone.callback(gc.unfreeze)
         _keep_algorithms(undone)
         watch(seen, patch)
         with Operations(seen), Functions(seen):

@@ -81,7 +81,10 @@ class Processes:
     def _start(self) -> _Worker:
         # Workers come from a process that has only imported what they need, which takes longer than a small run.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["debias.main", "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet"])
+        # The second is for a program that was started from another folder: there, that process finds no module of ours.
+        context.set_forkserver_preload(
+            ["debias.main", "torch", "debias.sweeps.engines.worker", "debias.sweeps.engines.quiet"]
+        )
         ours, theirs = context.Pipe()
         threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // self.slots))
         for attempt in range(STARTS):

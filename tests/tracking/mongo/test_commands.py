@@ -46,8 +46,11 @@ def test_a_run_of_the_program(command, address, database, tmp_path, capfd, monke
 
 
 @pytest.mark.parametrize("how", ["setting", "variable", "refused"])
-def test_a_password_shows_nowhere(how, impatient, command, server_url, database, tmp_path, capfd, monkeypatch):
+def test_a_password_shows_nowhere(how, request, command, server_url, database, tmp_path, capfd, monkeypatch):
     """Whether the server is absent or refuses the password; in files, in what is printed, in the database."""
+    monkeypatch.setattr(MongoMirror, "impatience", 0.2)
+    if how != "refused":
+        request.getfixturevalue("impatient")
     host = server_url.partition("://")[2].partition("/")[0].rpartition("@")[2] if how == "refused" else "127.0.0.1:9"
     url = f"mongodb://someone:{SECRET}@{host}/{database.name}?authSource=admin"
     words = [*short("erm", 1)]
