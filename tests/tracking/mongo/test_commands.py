@@ -6,6 +6,7 @@ import io
 import pytest
 
 from debias import main, results
+from debias.tracking.mongo.observer import MongoMirror
 from tests.pipeline import short
 
 SECRET = "s3cret-w0rd"
