@@ -53,6 +53,25 @@ def test_each_gives_torchs_numbers_bit_for_bit(name, plain):
         assert all(torch.equal(states[0][number][key], value) for key, value in state.items())
 
 
+@pytest.mark.parametrize(("name", "plain"), [("adam", Adam), ("adamw", AdamW), ("sgd", partial(SGD, momentum=0.9))])
+def test_weights_that_no_fused_step_takes_are_moved_as_by_torch(name, plain):
+    """Steps made of single operations are refused by autograd where it is not switched off around them."""
+    ours = nn.Linear(6, 5, dtype=torch.float64)
+    theirs = copy.deepcopy(ours)
+    optimisers = [
+        make_optimiser(name, ours.parameters(), learning_rate=1e-2, weight_decay=1e-2),
+        plain(theirs.parameters(), lr=1e-2, weight_decay=1e-2),
+    ]
+    for _ in range(3):
+        for network, optimiser in zip((ours, theirs), optimisers, strict=True):
+            optimiser.zero_grad()
+            network(torch.ones(4, 6, dtype=torch.float64)).square().sum().backward()
+            optimiser.step()
+    assert not optimisers[0].param_groups[0]["fused"]
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_a_state_is_laid_out_as_its_weight_and_keeps_its_values(name):
     """A fused step on a GPU refuses any other: weights may be laid out again after the optimiser was made."""
