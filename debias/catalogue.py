@@ -1,5 +1,6 @@
 """Every setting by name: those of a run, and those of the stages."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -92,7 +93,8 @@ def known_settings() -> dict[str, Setting]:
     return known
 
 
-def documentation() -> dict[str, str]:
+@functools.cache
+def documentation() -> Mapping[str, str]:
     """One line of help for every setting and group."""
     lines = {path: f"{setting.help} [{setting.accepted()}]" for path, setting in known_settings().items()}
     lines["method"] = RUN_SETTINGS["method"].help + f" [{', '.join(RECIPES)}]"
@@ -164,11 +166,22 @@ _OWNED = {
 } | {"skew", "rho"}  # fmt: skip
 
 
+def concerned(method: str | Sequence[str], dataset: str) -> list[str]:
+    """The settings, by dotted name, that have a meaning under a method and on a data set."""
+    groups = {stage.name for stage in stages_of(method, dataset=dataset)}
+    return [path for path in _KNOWN if (path.rpartition(".")[0] in groups if "." in path else _is_of(path, dataset))]
+
+
 def concerns(path: str, method: str | Sequence[str], dataset: str) -> bool:
     """Whether a setting, by dotted name, has a meaning under a method and on a data set."""
-    group, _, name = path.rpartition(".")
+    group = path.rpartition(".")[0]
     if group:
         return any(stage.name == group for stage in stages_of(method, dataset=dataset))
+    return _is_of(path, dataset)
+
+
+def _is_of(name: str, dataset: str) -> bool:
+    """Whether a run's setting has a meaning on a data set."""
     return name not in _OWNED or dataset not in DATASETS or DATASETS[dataset].has(name)
 
 

@@ -1,7 +1,7 @@
 """The Sacred experiment: its settings, defaults and named configs, and the checks that run before any work."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from sacred.config.config_summary import ConfigSummary
 from sacred.run import Run
 from sacred.utils import iterate_flattened
 
-from debias.catalogue import RUN_SETTINGS, concerns, default_for, documentation, known_settings
+from debias.catalogue import RUN_SETTINGS, concerned, concerns, default_for, documentation, known_settings
 from debias.data.registry import DATASETS
 from debias.data.settings import complete
 from debias.errors import UserError
@@ -101,24 +101,21 @@ class Defaults:
         # What is given is there to be recorded, also where it is without meaning.
         said = {path for source in (preset, fixed) for path, _ in iterate_flattened(dict(source or {}))}
         defaults: dict[str, Any] = {}
-        for path in known_settings():
-            if path in said or chosen[3] is True or method is None or concerns(path, method, dataset):
+        known, network = known_settings(), last_block_of(features)
+        shown = set(known) if chosen[3] is True or method is None else said | set(concerned(method, dataset))
+        for path in known:
+            if path in shown:
                 group, _, name = path.rpartition(".")
                 own = defaults.setdefault(group, {}) if group else defaults
                 own[name] = default_for(
-                    path,
-                    chosen[0] if method is None else method,
-                    dataset,
-                    quick,
-                    features != NONE,
-                    last_block_of(features),
+                    path, chosen[0] if method is None else method, dataset, quick, features != NONE, network
                 )
                 if path == "features" and own[name] == AUTO:
                     own[name] = features
         for stage in STAGES.values() if chosen[3] is True or method is None else stages_of(method, dataset=dataset):
             defaults.setdefault(stage.name, {})
         summary = ConfigDict(defaults)(fixed=fixed, preset=preset, fallback=fallback)
-        summary.docs = documentation()
+        summary.docs = dict(documentation())
         return summary
 
 
@@ -231,11 +228,12 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     method, dataset = parse_method(given.get("method", known["method"].default)), given.get("dataset")
     stages_of(method, dataset=dataset or known["dataset"].default)
     given["features"] = features_of(given)
+    default = _defaults(method, given)
     checked: dict[str, Any] = {name: {} for name in STAGES}
     for path in known:
         group, _, name = path.rpartition(".")
         own = checked[group] if group else checked
-        own[name] = given[path] if path in given else _default(path, method, given)
+        own[name] = given[path] if path in given else default(path)
     checked["method"] = method
     checked["skew"] = _one_share(checked)
     if checked["seed"] + checked["replicas"] > 2**32:
@@ -243,10 +241,11 @@ def check_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _default(path: str, method: str | list[str], given: Mapping[str, Any]) -> Any:
-    known = RUN_SETTINGS["dataset"].default
-    quick, features = given.get("quick") is True, given["features"]
-    return default_for(path, method, given.get("dataset", known), quick, features != NONE, last_block_of(features))
+def _defaults(method: str | list[str], given: Mapping[str, Any]) -> Callable[[str], Any]:
+    """The default of a setting, by dotted name, beside those that are given."""
+    dataset, quick = given.get("dataset", RUN_SETTINGS["dataset"].default), given.get("quick") is True
+    features, network = given["features"] != NONE, last_block_of(given["features"])
+    return lambda path: default_for(path, method, dataset, quick, features, network)
 
 
 def _method_or_none(method: Any) -> str | list[str] | None:

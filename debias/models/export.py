@@ -16,7 +16,7 @@ from debias.models.branches import Branches
 from debias.models.checkpoint import load_read_outs, read_description, write_tensors
 from debias.models.description import NETWORKS, check_spec, read_json
 from debias.models.embedders import Embedding, fresh
-from debias.models.onnxfile import PACKAGES, Unsupported, missing, run_onnx, write_onnx
+from debias.models.onnxfile import PACKAGES, Unsupported, missing, run_onnx, without_traces, write_onnx
 from debias.models.registry import Classifier, build_classifier
 from debias.rawfiles import check_regular, read_regular
 
@@ -211,7 +211,11 @@ _FILES = {
 
 def _program(model: Deployed) -> torch.export.ExportedProgram:
     """The model as a program that takes any number of images."""
-    with torch.no_grad():
+    for module in model.modules():
+        # ONNX has no operations in place: each is first taken apart, which takes longer than all the rest.
+        if isinstance(module, nn.ReLU | nn.Hardtanh):
+            module.inplace = False
+    with torch.no_grad(), without_traces():
         program = torch.export.export(
             model, (_random(model, 2),), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
         )

@@ -38,7 +38,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
         The file cannot be written.
     """
     try:
-        with _quiet():
+        with _quiet(), without_traces():
             made = torch.onnx.export(
                 program, (), dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False
             )  # fmt: skip
@@ -83,6 +83,20 @@ def _bare(message: Any, renamed: Callable[[str], str]) -> None:
         elif field.message_type is not None:
             for one in [value] if hasattr(value, "ListFields") else value:
                 _bare(one, renamed)
+
+
+@contextlib.contextmanager
+def without_traces() -> Iterator[None]:
+    """While tracing, torch does not look up which lines of code each operation comes from: up to half of the time."""
+    config, name = torch.fx.config, "do_not_emit_stack_traces"
+    before = getattr(config, name, None)
+    if before is not None:  # older versions of torch do not have it
+        setattr(config, name, True)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(config, name, before)
 
 
 @contextlib.contextmanager
