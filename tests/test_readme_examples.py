@@ -91,4 +91,6 @@ def test_the_tests_over_all_names_pass_with_them(copy: Path) -> None:
         "tests/test_architecture.py",
         "tests/readme_method.py",
     )
-    run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen, "-k", "not current")
+    # The networks that were there have been through theirs.
+    new = "not current and (not every_backbone or tiny)"
+    run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen, "-k", new)
