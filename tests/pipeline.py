@@ -25,12 +25,12 @@ TINY = (
 )  # fmt: skip
 
 
-def short(method: str, epochs: int = 2) -> list[str]:
+def short(method: str, epochs: int = 2, batch_size: int = 128) -> list[str]:
     """Words that choose a method (its name or `[a, b]`) and make each stage a few passes of a small network."""
     names = RECIPES[method].stages if method in RECIPES else method.strip("[]").split(",")
     words = [f"method={method}"]
     for stage in (STAGES[name.strip()] for name in names):
-        sizes = {"epochs": epochs, "steps": 0, "network": "mlp3", "batch_size": 128}
+        sizes = {"epochs": epochs, "steps": 0, "network": "mlp3", "batch_size": batch_size}
         if method == "lntl_pretrained":
             del sizes["network"]  # its second stage goes on with the network of its papers alone
             words.append("pretrain.network=convnet")
