@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold before a commit: style, types, tests.
 #
-#     scripts/test.sh [PYTEST ARGUMENT...]    e.g. scripts/test.sh -k losses, or -n 0 for one process of tests, not two
+#     scripts/test.sh [PYTEST ARGUMENT...]    e.g. scripts/test.sh -k losses, or -n 0 for one process of tests, not three
 #
 # DATA_DIR  folder of the real MNIST files, for the tests that need them
 # PYTHON    the interpreter that .venv is made with (3.11 or newer)
@@ -26,5 +26,6 @@ say "ruff format --check"
 python -m ruff format --check --quiet .
 say "mypy ${typed[*]}"
 python -m mypy --no-error-summary --explicit-package-bases "${typed[@]}"
-say "pytest -n 2 $*"
-python -m pytest -n 2 "$@"
+# One process more than two cores: some tests wait for others they have started, or for the clock.
+say "pytest -n 3 $*"
+python -m pytest -n 3 "$@"

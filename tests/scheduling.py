@@ -1,4 +1,4 @@
-"""Which tests share a process, and in which order they begin, when pytest has several (`-n 2`)."""
+"""Which tests share a process, and in which order they begin, when pytest has several (`-n 3`)."""
 
 from collections import Counter
 from typing import Any
