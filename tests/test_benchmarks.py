@@ -1,10 +1,13 @@
 """The benchmark prints what it should; times are never compared with anything."""
 
+import errno
+import itertools
 import json
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks import as_folder, figures, sweep, throughput
@@ -179,3 +182,25 @@ def test_a_data_set_written_as_a_folder_is_the_same_as_own_images(tiny, tmp_path
     with pytest.raises(UserError, match="nothing beside them"):
         as_folder.write_task(tmp_path / "other", load_task(tiny("dataset=bimodal_digits")))
     assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_cut_short_does_not_have_its_name(tmp_path, tiny, monkeypatch):
+    """What is there halfway would be read as images without labels; the next try begins anew."""
+    task, folder = load_task(tiny("valid_fraction=0")), tmp_path / "digits"
+    written = itertools.count(1)
+    save = Image.Image.save
+
+    def full(image, path):
+        if next(written) == len(task.train) + 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(image, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            as_folder.write_task(folder, task)
+    assert not folder.exists()
+    as_folder.write_task(folder, task)
+    names = {line.split(",")[0] for line in (folder / "labels.csv").read_text().splitlines()[1:]}
+    assert names == {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
