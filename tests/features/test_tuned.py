@@ -13,6 +13,7 @@ from debias.data.kinds import LAST_BLOCK
 from debias.features.source import find_source
 from debias.models.onfeatures import EARLY
 from debias.models.resnet import ResNet18
+from debias.stages.recipes import RECIPES, STAGES
 from tests.photos import class_folders
 
 SIZE = 64
@@ -70,7 +71,9 @@ def test_it_starts_from_the_file_and_is_trained_evaluated_and_used(place: Path, 
 @pytest.mark.recipe
 @pytest.mark.parametrize("method", ["gce_balanced", "jtt", "property_moved", "lff", "afr"])
 def test_other_methods_run_on_it(place: Path, method: str) -> None:
-    assert main.main(["with", *words(place, method)]) == 0
+    stages = [STAGES[name] for name in RECIPES[method].stages]
+    budgets = [f"{stage.name}.epochs=2" for stage in stages if "epochs" in stage.settings]
+    assert main.main(["with", *words(place, method, *budgets)]) == 0
 
 
 def settings_of(place: Path, method: str, **more) -> dict:

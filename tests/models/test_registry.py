@@ -16,7 +16,7 @@ def shape_for(name: str) -> tuple[int, int, int]:
     return SHAPE if name not in PARTS else (4 * PARTS[name].channels + EARLY, 1, 1)
 
 
-def images(n: int = 8, shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
+def images(n: int = 3, shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
     return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1))
 
 
@@ -24,7 +24,7 @@ def images(n: int = 8, shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
 def test_every_backbone_gives_the_features_it_states(name: str) -> None:
     backbone = seeded(lambda: build_backbone(name, shape_for(name)), 0)
     features = backbone(images(shape=shape_for(name)))
-    assert features.shape == (8, backbone.features)
+    assert features.shape == (3, backbone.features)
     if name in ("linear", "linear_early"):
         assert torch.equal(features, images().flatten(1)) and not list(backbone.parameters())
         return
@@ -40,7 +40,7 @@ def test_every_backbone_is_rebuilt_from_its_spec(name: str) -> None:
     again = build_classifier(json.loads(json.dumps(spec))).eval()
     again.load_state_dict(first.state_dict())
     assert torch.equal(again(given), first(given))
-    assert first(given).shape == (8, 7)
+    assert first(given).shape == (3, 7)
 
 
 def test_an_unknown_network_is_named_with_the_nearest() -> None:
@@ -70,7 +70,7 @@ def test_a_seed_decides_the_weights_alone() -> None:
 
 def test_a_second_modality_joins_the_features_in_front_of_the_head() -> None:
     spec = {"backbone": "mlp3", "shape": list(SHAPE), "classes": 10, "vector": 3}
-    network, vector = build_classifier(spec), torch.rand(8, 3)
+    network, vector = build_classifier(spec), torch.rand(3, 3)
     features = network.features((images(), vector))
     assert torch.equal(features, torch.cat([network.backbone(images()), vector], dim=1))
     assert torch.equal(network((images(), vector)), network.head(features))

@@ -89,8 +89,7 @@ def test_the_numbers_of_a_single_run(several, tmp_path, stage):
 
 
 @pytest.mark.recipe
-@pytest.mark.parametrize("layout", ["off", "on"])
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize(("optimiser", "layout"), [("sgd", "on"), ("adamw", "off")])
 def test_every_optimiser_and_convolutions(several, tmp_path, optimiser, layout):
     """LeNet on grey images with a colour beside them; the last batch of an epoch is a short one."""
     words = ["dataset=bimodal_digits", "valid_fraction=0", "method=erm", "pretrain.network=lenet", "pretrain.epochs=2"]
