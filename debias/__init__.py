@@ -1,4 +1,4 @@
-"""Find the shortcut that a classifier has learned, and train one that does without.
+"""Find the shortcut that a classifier has learned, and train one that does not rely on it.
 
 `Study` is the whole way from Python; `debias`, `debias-sweep` and `debias-results` are the command lines.
 """

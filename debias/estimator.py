@@ -76,7 +76,7 @@ class Finding:
 
 
 class Study(ClassifierMixin, BaseEstimator):
-    """Name the shortcut in images, train what does without, and predict with it.
+    """Name the shortcut in images, train a model that does not rely on it, and predict with that model.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
     ),
     (_room("config.py", "the Sacred experiment: defaults, named configs, checks before any work"),),
     (_room("tracking", "what is kept of a run and how it is shown: observers, mongo, results, report, pictures"),),
-    (_room("study", "from images to a named shortcut, the method that does without, and what to look at"),),
+    (_room("study", "from images to a named shortcut, the method that does not rely on it, and what to look at"),),
     (
         _room("catalogue.py", "every setting by its dotted name"),
         _room("diagnosis", "whether unlabelled images have a shortcut, and which"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from debias.data.mapped import MappedImages
 
 PIXELS = "coarse pixels"
-# The grid of the coarse pixels, images that are read at once, and directions that the map and UMAP start from.
+# The grid of the coarse pixels, images that are read together, and directions that the map and UMAP start from.
 _GRID, _BATCH, _DIRECTIONS = 8, 512, 32
 
 Embed = Callable[[], Tensor]

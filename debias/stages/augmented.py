@@ -1,4 +1,4 @@
-"""What an operator does without anything mined: cross-entropy on images that are given a property of others."""
+"""An operator by itself, with nothing mined: cross-entropy on images that are given a property of others."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -35,8 +35,8 @@ from debias.training.stage import Artifact, Context, Stage
 class Moved(Stage):
     """Cross-entropy on images x with the shortcut of others z, which are drawn whatever the class of x.
 
-    The operators move the properties that `mine_property` has found. Networks that are given images get such an image
-    each time anew. On features of a pretrained network every image is moved and embedded a few times beforehand. Where
+    The operators move the properties that `mine_property` has found. Networks that are given images get a new one
+    each time. On features of a pretrained network every image is moved and embedded a few times beforehand. Where
     no property tells the class, this is plain cross-entropy on the images as they are.
     """
 

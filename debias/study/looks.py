@@ -201,8 +201,8 @@ def look_lines(looks: Looks) -> list[str]:
     how = [f"{name}: {'class activation map' if name in looks.exact else 'Grad-CAM'}" for name in looks.heat]
     lines.append(
         f"bright is what speaks most for the class that a model answers, by maps of {' and '.join(sizes)} places "
-        f"({', '.join(how)}); a map is coarse and no proof: what a model does without the shortcut is seen in its "
-        "accuracy on images that go against it"
+        f"({', '.join(how)}); a map is coarse and proves nothing: whether a model relies on the shortcut is seen "
+        "in its accuracy on images that go against it"
     )
     return lines
 

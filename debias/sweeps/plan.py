@@ -45,7 +45,7 @@ class Trial:
     device: str = "auto"
 
     def with_seeds(self, count: int) -> "Trial":
-        """The trial as one run of a command that trains so many seeds simultaneously, from its own on."""
+        """The trial as one run of a command that trains `count` seeds simultaneously, its own and those after it."""
         label = self.label if count == 1 else f"{self.label} and {count - 1} more seeds"
         return replace(self, words=(*self.words, f"replicas={count}"), label=label)
 

@@ -82,7 +82,7 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd, mon
     assert study(tmp_path, photographs(tmp_path / "photos", True), weights) == 0
     said = " ".join(capfd.readouterr().out.split())
     assert "There is a shortcut: border" in said
-    assert "which have the same shortcut, so this figure is no measure of what it would do without" in said
+    assert "which have the same shortcut, so this figure says nothing about images without it" in said
     run = tmp_path / "runs" / "1"
     found = json.loads((run / "info.json").read_text(encoding="utf-8"))["study"]
     assert found["verdict"] == "named" and found["properties"][0].startswith("border")
@@ -154,8 +154,8 @@ def test_a_border_is_named_and_what_to_do_about_it(tmp_path, weights, capfd, mon
     }
     assert rows["| those against the shortcut"].split(" | ")[2] == str(found["test_images_against"])
     assert own["shares"]["all"][1] == 2 * (EACH // 5)
-    assert "no measure of what it would do without" in rows["| all test images"]
-    assert "no measure of what it would do without" in rows["| class left"] and "| class right" in rows
+    assert "says nothing about images without it" in rows["| all test images"]
+    assert "says nothing about images without it" in rows["| class left"] and "| class right" in rows
     assert "| left | 96 | 24 | 30 |" in text and f"| image\\_size | {SIDE} | 128 |" in text
     assert "model.onnx" in text and str(tmp_path) not in text
 

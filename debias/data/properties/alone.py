@@ -99,7 +99,7 @@ def _operator(one: Predicted) -> str:
 
 
 def operator_of(names: Sequence[str]) -> Operator:
-    """What moves properties of these names, all at once; nothing for none of them."""
+    """What moves properties of these names, all together; nothing for none of them."""
     return combined([OPERATORS[DESCRIPTORS[name].operator] for name in names] or [OPERATORS[CONTROL]])
 
 

@@ -19,7 +19,7 @@ _OF_STEPS = ("optimiser", "learning_rate", "weight_decay", "beta2")
 
 
 def last_layer_settings(**changes: Setting) -> dict[str, Setting]:
-    """Settings of a stage that trains a last layer on all held-out images at once; `changes` replace or add some."""
+    """Settings of a stage that trains a last layer on all held-out images in one batch, with `changes`."""
     common = {name: setting for name, setting in training_settings().items() if name in _OF_STEPS}
     common["epochs"] = Setting(10, "rounds of steps, with an evaluation after each", low=1, quick=4)
     common["round_steps"] = Setting(50, "steps of a round, each on all of the images", low=1)

@@ -76,7 +76,7 @@ def worth(beside: Beside) -> str:
     if found is None:
         return "test images may have a shortcut in common with the training images, which was not looked for"
     if found["verdict"] == "named":
-        return "test images have the same shortcut, so this is no measure of what it would do without"
+        return "test images have the same shortcut, so this says nothing about images without it"
     if found["verdict"] == "unmoved":
         return "if test images have a shortcut in common with the training images, this says little"
     return "no shortcut was seen, but one that was not seen would flatter this"
@@ -167,8 +167,8 @@ def _of_study(classes: Sequence[str], beside: Beside, study: Mapping[str, Any]) 
     doubts = {
         "all": worth(beside),
         "along": "flattered by the shortcut",
-        "against": "what it does without the shortcut",
-        "others": "what it does without the shortcut, as far as that moves",
+        "against": "accuracy where the shortcut misleads",
+        "others": "accuracy where the shortcut misleads, as far as it can be moved",
     }
     rows = []
     given = own.get("shares", {})

@@ -19,7 +19,7 @@ def use(description: Mapping[str, Any]) -> list[Block]:
     )
     if ONNX in files:
         blocks += [
-            Paragraph("ONNX, any number of images at once; it normalises them itself.", bold=f"{ONNX}."),
+            Paragraph("ONNX, with batches of any size; it normalises them itself.", bold=f"{ONNX}."),
             Code(
                 "import onnxruntime\n\n"
                 f'logits = onnxruntime.InferenceSession("{ONNX}").run(["logits"], {{"images": images}})[0]',
@@ -29,7 +29,7 @@ def use(description: Mapping[str, Any]) -> list[Block]:
     if PROGRAM in files:
         blocks += [
             Paragraph(
-                "A program of torch.export, any number of images at once; it normalises them itself, and needs torch "
+                "A program of torch.export, with batches of any size; it normalises them itself, and needs torch "
                 "and nothing of this program.",
                 bold=f"{PROGRAM}.",
             ),

@@ -78,7 +78,7 @@ def _effect(found: Findings) -> list[str]:
     with_it, against = (found.accuracy(PLAIN, which) for which in (found.along, found.against))
     lines = [
         f"{PLAIN} gets {interval(plain)} of {plain.n} test images right, which have the same shortcut, so this figure "
-        "is no measure of what it would do without",
+        "says nothing about images without it",
         f"of the {with_it.n} test images that go with the shortcut it gets {interval(with_it)} right, and of the "
         f"{against.n} that go against it {_of_few(against)}",
     ]
@@ -257,7 +257,7 @@ def write_study(
         *shown("Where"),
         "<h2>Look at these first</h2>",
         '<p class="note">Training images that go against what most images of their class have in common: where there '
-        "is a shortcut, the ones from which a model can learn to do without.</p>",
+        "is a shortcut, the ones from which a model can learn not to rely on it.</p>",
         *shown("Look"),
     ]
     if found.labels is not None:
