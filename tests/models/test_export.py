@@ -18,7 +18,7 @@ from debias.models.branches import build_branches
 from debias.models.checkpoint import load_read_outs, save_weights
 from debias.models.embedders import Embedding
 from debias.models.export import Deployed, final_model, load_model, write_model
-from debias.models.onnxfile import run_onnx
+from debias.models.onnxfile import run_onnx, without_traces
 from debias.models.registry import BACKBONES, build_classifier, seeded
 from debias.training.artifacts import TrainedBranches, TrainedModel
 
@@ -251,6 +251,15 @@ def test_a_model_on_features_has_the_pretrained_network_inside(tmp_path):
     told = json.loads((tmp_path / "model.json").read_text())
     assert told["features"]["normalise"]["mean"] == pytest.approx(channels[0])
     assert all(name.startswith(tuple(told["tensors"])) for name in load_file(tmp_path / "model.safetensors"))
+
+
+def test_torch_looks_up_where_operations_come_from_again():
+    config, name = torch.fx.config, "do_not_emit_stack_traces"
+    before = getattr(config, name)
+    with pytest.raises(RuntimeError, match="cut short"), without_traces():
+        assert getattr(config, name) is True
+        raise RuntimeError("cut short")
+    assert getattr(config, name) is before is False
 
 
 def test_checkpoints_that_do_not_say_enough(tmp_path):
