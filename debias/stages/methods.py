@@ -265,6 +265,7 @@ RECIPES: dict[str, Recipe] = {
         ("true_bias", "bias_balanced"),
         "bias-balanced training on true bias labels",
         paper="Hong and Yang, NeurIPS 2021",
+        cost="1 minute on a busy core",
     ),
     "end": Recipe(
         ("true_bias", "end"),
