@@ -41,7 +41,7 @@ COLOURS = ("channel_means", "channel_stats", "histogram")
 # What names the shortcut of a kind of data rightly; nothing on clean data.
 RIGHT: dict[str, tuple[str, ...]] = {
     "colored_mnist": COLOURS,
-    "biased_mnist": (*COLOURS, "background"),
+    "biased_mnist": (*COLOURS, "backdrop", "background"),
     "jitter_mnist": COLOURS,
     "clean_mnist": (),
     "grey_mnist": (),
