@@ -111,7 +111,7 @@ def moved_features(
     """
     assert task.features is not None
     images = in_memory(split.shown).cpu()
-    stacks = [moved(operator, images, given) for given in donors]
+    stacks = [moved(operator.taking_away, images, given) for given in donors]
     data_dir, cache_dir = settings.get("data_dir"), str(settings["cache_dir"])
     source = source_of(task.features, None, None if data_dir is None else str(data_dir), cache_dir)
     rows = embedded(

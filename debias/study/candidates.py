@@ -128,7 +128,7 @@ def on_moved(
         split = split.subset(torch.nonzero(chosen).flatten().to(split.device))
     donors = torch.randint(len(split), (len(split),), generator=stream(seed, "donors of others"))
     if task.features is None:
-        images = moved(operator, in_memory(split.images).cpu(), donors)
+        images = moved(operator.apply, in_memory(split.images).cpu(), donors)
     else:
         images = moved_features(task, split, operator, [donors], settings, device, progress=progress)
     given, target = replace(split, images=images.to(split.device)), split.target.cpu()

@@ -92,11 +92,15 @@ def test_several_operators_take_the_properties_of_one_donor():
     torch.testing.assert_close(both.apply(x, z), wanted)
     torch.testing.assert_close(both.apply(x, x), x, atol=1e-5, rtol=0)
     assert combined([OPERATORS["border"]]) is OPERATORS["border"]
+    thorough = combined([OPERATORS["blur"], OPERATORS["patch_2_2"]])
+    wanted = OPERATORS["patch_2_2"].apply(OPERATORS["blur"].taking_away(x, z), z)
+    torch.testing.assert_close(thorough.taking_away(x, z), wanted)
+    assert not torch.allclose(thorough.apply(x, z), wanted, atol=1e-2)
     assert operator_of([]) is OPERATORS["nothing"]
 
 
 def test_images_get_the_property_of_the_donors_that_are_named():
     images = torch.stack([torch.full((3, 8, 8), value, dtype=torch.uint8) for value in (10, 200, 90)])
-    given = moved(OPERATORS["brightness"], images, torch.tensor([1, 2, 2]))
+    given = moved(OPERATORS["brightness"].apply, images, torch.tensor([1, 2, 2]))
     assert given.flatten(1).float().mean(1).tolist() == [200, 90, 90]
     assert given.dtype == torch.uint8

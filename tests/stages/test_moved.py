@@ -59,7 +59,13 @@ def test_features_are_those_of_moved_images_by_donors_of_any_class(tmp_path):
         # Of both classes, and not their own images.
         assert 0.2 < float((target[donors] != target).float().mean()) < 0.8
         wanted = embedded(
-            [moved(operator, images, donors)], source, 1, str(tmp_path / "other"), CPU, workers=1, progress=False
+            [moved(operator.taking_away, images, donors)],
+            source,
+            1,
+            str(tmp_path / "other"),
+            CPU,
+            workers=1,
+            progress=False,
         )[0][:, 0]
         assert torch.equal(found[:, copy], wanted)
     assert not torch.equal(found[:, 0], found[:, 1]) and not torch.equal(found[:, 0], task.train.images[:, 0])

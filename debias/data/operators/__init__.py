@@ -61,8 +61,20 @@ OPERATORS: dict[str, Operator] = {
             general=True,
         ),
         Operator("detail", "what is finer than a small blur", "the fine detail", spectrum.detail, general=True),
-        Operator("blur", "how the spectrum falls off", "the sharpness", spectrum.sharpness),
-        Operator("noise", "what is finer and weaker than edges", "the noise", spectrum.noise),
+        Operator(
+            "blur",
+            "how the spectrum falls off",
+            "the sharpness",
+            spectrum.sharpness,
+            thorough=spectrum.sharpness_and_detail,
+        ),
+        Operator(
+            "noise",
+            "what is finer and weaker than edges",
+            "the noise",
+            spectrum.noise,
+            thorough=spectrum.noise_and_detail,
+        ),
         Operator(
             "compression",
             "the frequencies of JPEG's blocks, by rank",

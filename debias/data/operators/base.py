@@ -31,6 +31,9 @@ class Operator:
         Whether it is about colours, so that on grey images another operator does the same under a better name.
     general
         Whether it takes several properties along, so that a narrower operator that moves as much says more.
+    thorough
+        What leaves nothing of the property in x where `apply` leaves traces of it, and takes other properties along:
+        for training, not for measuring what moves a network. T(x, x) = x holds of it too. None: `apply` itself.
     area
         Of one that is about a place: where that is in images [B, C, H, W], bool [H, W]. None: everywhere, as a tint.
     """
@@ -42,6 +45,12 @@ class Operator:
     colour: bool = False
     general: bool = False
     area: Area | None = None
+    thorough: Apply | None = None
+
+    @property
+    def taking_away(self) -> Apply:
+        """What training images are changed by, so that nothing in x tells what x had."""
+        return self.thorough or self.apply
 
 
 def combined(operators: Sequence[Operator]) -> Operator:
@@ -52,6 +61,9 @@ def combined(operators: Sequence[Operator]) -> Operator:
     def apply(x: Tensor, z: Tensor) -> Tensor:
         return functools.reduce(lambda images, one: one.apply(images, z), operators, x)
 
+    def thorough(x: Tensor, z: Tensor) -> Tensor:
+        return functools.reduce(lambda images, one: one.taking_away(images, z), operators, x)
+
     return Operator(
         "+".join(one.name for one in operators),
         ", ".join(one.summary for one in operators),
@@ -59,13 +71,17 @@ def combined(operators: Sequence[Operator]) -> Operator:
         apply,
         any(one.colour for one in operators),
         any(one.general for one in operators),
+        thorough=thorough,
     )
 
 
-def moved(operator: Operator, images: Tensor, donors: Tensor) -> Tensor:
-    """uint8 images [N, C, H, W] with a property of others of them: image i with that of image `donors[i]`."""
+def moved(apply: Apply, images: Tensor, donors: Tensor) -> Tensor:
+    """uint8 images [N, C, H, W] with a property of others of them: image i with that of image `donors[i]`.
+
+    apply : of an operator, its `apply` or what it is `taking_away` by
+    """
     parts = []
     for rows in torch.arange(len(images)).split(_PART):
         x, z = (images[which].float() / 255 for which in (rows, donors[rows]))
-        parts.append((operator.apply(x, z) * 255).round().to(torch.uint8))
+        parts.append((apply(x, z) * 255).round().to(torch.uint8))
     return torch.cat(parts)

@@ -51,6 +51,14 @@ def sharpness(x: Tensor, z: Tensor) -> Tensor:
     return torch.fft.irfft2(own * ratio[:, ring][:, None], s=x.shape[2:]).clamp(0, 1)
 
 
+def sharpness_and_detail(x: Tensor, z: Tensor) -> Tensor:
+    """`sharpness`, and then the fine detail of z.
+
+    A blurred x that is only sharpened shows that it was blurred: its finest frequencies are amplified rounding errors.
+    """
+    return detail(sharpness(x, z), z)
+
+
 def noise(x: Tensor, z: Tensor) -> Tensor:
     """x without its noise and with that of z.
 
@@ -58,6 +66,11 @@ def noise(x: Tensor, z: Tensor) -> Tensor:
     (Immerkaer 1996): above it are edges.
     """
     return (x - small(x) + small(z)).clamp(0, 1)
+
+
+def noise_and_detail(x: Tensor, z: Tensor) -> Tensor:
+    """`noise`, and then the fine detail of z: what smoothing leaves of the noise of x goes with it."""
+    return detail(noise(x, z), z)
 
 
 def compression(x: Tensor, z: Tensor) -> Tensor:
@@ -98,10 +111,14 @@ def _smooth(x: Tensor) -> Tensor:
 
 def small(x: Tensor) -> Tensor:
     """What is finer and weaker than edges, float [B, C, H, W] about 0: what `noise` moves."""
-    rough = _filtered(x, _laplacian).abs()
-    level = rough.flatten(2).median(2).values[..., None, None] / (0.6745 * 6)
+    level = rough(x).abs().flatten(2).median(2).values[..., None, None] / (0.6745 * 6)
     residual = x - _filtered(x, _binomial)
     return torch.maximum(torch.minimum(residual, 3 * level), -3 * level)
+
+
+def rough(x: Tensor) -> Tensor:
+    """Second differences down of those across, in which smooth content is about 0; [B, C, H, W]."""
+    return _filtered(x, _laplacian)
 
 
 def _filtered(x: Tensor, make: Callable[[], Tensor]) -> Tensor:

@@ -61,7 +61,7 @@ def telling_alone(
             break
         found.append(Alone(one))
         donors = torch.randperm(len(images), generator=stream(seed, f"donors of {one.name}"))
-        images = moved(found[-1].operator, images, donors)
+        images = moved(found[-1].operator.taking_away, images, donors)
     return found
 
 

@@ -49,7 +49,7 @@ class Mover:
         donor = torch.randint(count, (count,), generator=generator, device=device)
         # Rounding leaves values a little outside.
         plain = self._scale.undone(images).clamp(0, 1)
-        changed = self._scale.done(self.operator.apply(plain, plain.index_select(0, donor)))
+        changed = self._scale.done(self.operator.taking_away(plain, plain.index_select(0, donor)))
         if self.share >= 1:
             return MovedBatch(changed, donor, torch.ones(count, dtype=torch.bool, device=device))
         moved = torch.rand(count, generator=generator, device=device) < self.share

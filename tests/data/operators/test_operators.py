@@ -1,6 +1,7 @@
 """Operators: what holds for each of them, and what each does to images made by hand."""
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from debias.data.operators import CONTROL, OPERATORS
+from debias.data.operators.base import moved as moved_images
+from debias.data.properties.descriptors import image_properties
+from debias.data.properties.prediction import predicted
 
+Way = Callable[[str, Tensor, Tensor], Tensor]
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 17, 23), (1, 5, 4), (3, 40, 9)]
 
 
@@ -22,27 +27,36 @@ def moved(name: str, x: Tensor, z: Tensor) -> Tensor:
     return OPERATORS[name].apply(x, z)
 
 
+def moved_thoroughly(name: str, x: Tensor, z: Tensor) -> Tensor:
+    return OPERATORS[name].taking_away(x, z)
+
+
+WAYS = [(moved, name) for name in OPERATORS] + [
+    (moved_thoroughly, name) for name, one in OPERATORS.items() if one.thorough is not None
+]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", OPERATORS)
-def test_an_image_onto_itself_stays_what_it_is(name: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("way", "name"), WAYS)
+def test_an_image_onto_itself_stays_what_it_is(way: Way, name: str, shape: tuple[int, ...]) -> None:
     x = images(4, shape)
     x[1] = 0
     x[2] = 1
     x[3, :, : shape[1] // 2] = 0.25
-    assert torch.allclose(moved(name, x, x), x, atol=1e-4)
+    assert torch.allclose(way(name, x, x), x, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", OPERATORS)
-def test_shape_range_and_pairs_are_kept_apart(name: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("way", "name"), WAYS)
+def test_shape_range_and_pairs_are_kept_apart(way: Way, name: str, shape: tuple[int, ...]) -> None:
     x, z = images(5, shape, 1), images(5, shape, 2)
     x[0], z[1] = 0, 0
     before = x.clone(), z.clone()
-    given = moved(name, x, z)
+    given = way(name, x, z)
     assert given.shape == x.shape
     assert bool(torch.isfinite(given).all()) and float(given.min()) >= 0 and float(given.max()) <= 1
     assert torch.equal(x, before[0]) and torch.equal(z, before[1])
-    alone = torch.cat([moved(name, x[i : i + 1], z[i : i + 1]) for i in range(5)])
+    alone = torch.cat([way(name, x[i : i + 1], z[i : i + 1]) for i in range(5)])
     assert torch.allclose(given, alone, atol=1e-5)
 
 
@@ -129,6 +143,37 @@ def test_sharpness_detail_and_noise() -> None:
     assert torch.allclose(moved("noise", edge, flat), edge)  # edges are not noise
     assert torch.allclose(moved("detail", flat, edge)[..., :8], flat[..., :8], atol=1e-3)
     assert float((moved("detail", flat, edge) - flat).abs().max()) > 0.2
+
+
+def photographs(count: int, seed: int) -> Tensor:
+    """Noise whose amplitude falls with the frequency, as that of photographs does, [N, 1, 32, 32]."""
+    white = torch.randn(count, 1, 32, 32, generator=torch.Generator().manual_seed(seed))
+    down, across = torch.fft.fftfreq(32), torch.fft.rfftfreq(32)
+    falling = 1 / torch.hypot(down[:, None], across[None]).clamp(min=1 / 32)
+    shaped = torch.fft.irfft2(torch.fft.rfft2(white) * falling, s=(32, 32))
+    return (0.5 + 0.15 * shaped / shaped.std((2, 3), keepdim=True)).clamp(0, 1)
+
+
+@pytest.mark.parametrize("name", ["blur", "noise"])
+def test_nothing_tells_what_an_image_was_once_it_is_moved_thoroughly(name: str) -> None:
+    x = photographs(800, 1)
+    target = torch.arange(800) % 2
+    if name == "blur":
+        kernel = torch.tensor([1.0, 4, 6, 4, 1]) / 16
+        padded = torch.nn.functional.pad(x, (2, 2, 2, 2), mode="reflect")
+        other = torch.nn.functional.conv2d(padded, (kernel[:, None] * kernel)[None, None])
+    else:
+        other = (x + 0.06 * torch.randn(x.shape, generator=torch.Generator().manual_seed(2))).clamp(0, 1)
+    images = (torch.where(target[:, None, None, None] == 1, other, x) * 255).round().to(torch.uint8)
+    donors = torch.randperm(800, generator=torch.Generator().manual_seed(3))
+
+    def most_told(given: Tensor) -> float:
+        return max(one.beyond for one in predicted(image_properties(given), target, 2, seed=1))
+
+    assert most_told(images) > 0.9
+    measured = most_told(moved_images(OPERATORS[name].apply, images, donors))
+    taken_away = most_told(moved_images(OPERATORS[name].taking_away, images, donors))
+    assert taken_away < 0.6 * measured
 
 
 def compressed(x: Tensor, quality: int) -> Tensor:
