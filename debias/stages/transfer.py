@@ -63,9 +63,10 @@ class Transfer(Stage):
     network that has learnt the shortcut answers on T(x, z): where its answers move along with z the shortcut is in that
     property. Of those that move it, and of training with nothing moved by the bias-balanced loss, short trials on a
     part of the training images choose: by what they get right of the other part, over cells of target and pseudo bias
-    label, and under every operator that moves the shortcut and nothing else. The least of these counts, as a network
-    without the shortcut does not mind what moves it; and only where one is better by more than chance. No bias label
-    and no test image is read. Where nothing moved does better, that is what is done.
+    label, and under every operator that moves the shortcut and nothing else, the one that one property has named among
+    them. The least of these counts, as a network without the shortcut does not mind what moves it; and only where one
+    is better by more than chance. No bias label and no test image is read. Where nothing moved does better, that is
+    what is done.
     """
 
     name = "transfer"
@@ -120,11 +121,12 @@ class Transfer(Stage):
             reader = lambda images: branches.head(branches.shallow(images))  # noqa: E731
         rates = rates_of(OPERATORS, shortcut, reader, labels, own["pairs"], ctx)
         named = telling(ctx, rates)
-        ways = ways_to_try(rates, own, "" if named is None else DESCRIPTORS[named.name].operator)
+        alone = "" if named is None else DESCRIPTORS[named.name].operator
+        ways = ways_to_try(rates, own, alone)
         if ways == [FALLBACK] or len(ways) == 1 == len(variants(ways[0].operator, own)):
             decision = Decision(ways[0], rates, {})
         else:
-            trials = Trials(labels, asked_about(rates, own["least"]), ctx)
+            trials = Trials(labels, asked_about(rates, own["least"], alone), ctx)
             tried = compared(ways, trials, own)
             decision = Decision(first_of_the_best(tried, trials.margin), rates, tried, trials.margin)
         for line in told(decision, own["least"], named):

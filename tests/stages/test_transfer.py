@@ -212,7 +212,12 @@ def test_of_the_best_operator_half_of_the_images_is_tried_too():
 def test_what_trials_are_asked_about():
     """Narrow operators that move the answers: neither what moves little, nor what takes several properties along."""
     rates = {CONTROL: (0, 100), "border": (90, 5), "amplitude_all": (95, 1), "blur": (39, 30), "noise": (45, 50)}
-    assert asked_about({name: Rates(*rate, None) for name, rate in rates.items()}, 40.0) == ["border"]
+    found = {name: Rates(*rate, None) for name, rate in rates.items()}
+    assert asked_about(found, 40.0) == ["border"]
+    # What a property alone has named is asked about, however little moves with it, and once.
+    assert asked_about(found, 40.0, "blur") == ["blur", "border"]
+    assert asked_about(found, 40.0, "border") == ["border"]
+    assert asked_about(found, 40.0, "amplitude_all") == ["border"]
 
 
 def test_what_a_network_gets_right_under_an_operator(coloured):

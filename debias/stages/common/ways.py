@@ -99,12 +99,17 @@ def moving(rates: Mapping[str, Rates], least: float) -> dict[str, float]:
     }
 
 
-def asked_about(rates: Mapping[str, Rates], least: float) -> list[str]:
+def asked_about(rates: Mapping[str, Rates], least: float, named: str = "") -> list[str]:
     """Operators under which trials are compared: those that move the answers and nothing but one property.
 
-    Those that take several along change what is shown too, and would prefer the way that has trained with them.
+    Those that take several along change what is shown too, and would prefer the way that has trained with them. The
+    operator of a property that alone tells the class is always among them: where no training image goes against the
+    shortcut, nothing else tells a network that reads it from one that does not.
+
+    named : the operator of the property that alone tells the class, or ""
     """
-    return [name for name in moving(rates, least) if not OPERATORS[name].general]
+    names = [*moving(rates, least), named]
+    return [name for name in OPERATORS if name in names and not OPERATORS[name].general]
 
 
 def variants(operator: str, own: Mapping[str, Any]) -> list[Way]:
