@@ -4,9 +4,9 @@
     python -m benchmarks.diagnosis --list
 
 Data: `KIND-SHARE` of MNIST with so many % of conflicting images, `clean_mnist` (any colour on any digit), `grey_mnist`,
-and `KIND-CLASSES` of CIFAR-10: photographs of so many classes, each class with its own tint, border, watermark, blur or
-JPEG quality in 97 of 100 images, or `clean`. What a row says is right when it names one of `RIGHT`; on clean data
-nothing is to be named. Rows that are in the record are not made again.
+and `KIND-CLASSES` of CIFAR-10: photographs of so many classes, each class with its own tint, border, watermark, blur,
+JPEG quality or noise in 97 of 100 images, or `clean`. What a row says is right when it names one of `RIGHT`; on clean
+data nothing is to be named. Rows that are in the record are not made again.
 """
 
 import debias.waiting  # noqa: F401 - before torch
@@ -51,6 +51,7 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "watermark": ("patch_2_2",),
     "blur": ("blur", "detail", "amplitude_high"),
     "jpeg": ("compression",),
+    "noise": ("noise",),
 }
 COLUMNS = ("data", "seed", "images", "verdict", "operator", "right", "property", "beyond", "beyond_low", "effect",
            "effect_low", "tells_low", "accuracy", "seconds", "device")  # fmt: skip
@@ -97,16 +98,22 @@ def row_of(data: str, images: int, seed: int, data_dir: str | None, cache_dir: s
         found = look(walk, small, seed)
     kind, verdict = data.partition("-")[0], found.verdict
     tops = [one for one in found.moved if one.operator.name != "mix"]
-    first = next((one for one in tops if one.operator.name == verdict.operator), tops[0])
+    first = next((one for one in tops if one.operator.name == verdict.operator), next(iter(tops), None))
+    asked = {"operator": verdict.operator}  # all that is known where a network says the same of all images
+    if first is not None:
+        asked = {
+            "operator": first.operator.name, "effect": f"{first.effect:.2f}", "effect_low": f"{first.effect_low:.2f}",
+            "tells_low": f"{first.tells_low:.2f}",
+        }  # fmt: skip
     told = [one for one in found.properties if one.name in DESCRIPTORS]
     named = (one for one in told if verdict.operator and DESCRIPTORS[one.name].operator == verdict.operator)
     property_ = next(named, told[0])
     right = verdict.operator in RIGHT[kind] if RIGHT[kind] else verdict.kind in ("none", "unlearnt")
     return {
-        "data": data, "seed": seed, "images": images, "verdict": verdict.kind, "operator": first.operator.name,
+        "data": data, "seed": seed, "images": images, "verdict": verdict.kind,
+        **asked,
         "right": int(right), "property": property_.name, "beyond": f"{property_.beyond:.2f}",
-        "beyond_low": f"{property_.beyond_low:.2f}", "effect": f"{first.effect:.2f}",
-        "effect_low": f"{first.effect_low:.2f}", "tells_low": f"{first.tells_low:.2f}",
+        "beyond_low": f"{property_.beyond_low:.2f}",
         "accuracy": f"{100 * found.accuracy.value:.1f}", "seconds": f"{time.monotonic() - started:.0f}",
         "device": device_name(torch.device("cpu")),
     }  # fmt: skip

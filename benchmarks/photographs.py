@@ -12,12 +12,13 @@ from debias.data.sources.cifar import cifar10
 from debias.data.split import Split, Task
 from debias.randomness import stream
 
-PHOTOGRAPHS = ("clean", "tint", "border", "watermark", "blur", "jpeg")
+PHOTOGRAPHS = ("clean", "tint", "border", "watermark", "blur", "jpeg", "noise")
 SKEW = 0.03  # share that goes against the shortcut
 _TINTS = ((1.25, 1.0, 0.75), (0.75, 1.0, 1.25), (0.8, 1.2, 0.8), (1.2, 0.8, 1.2))
 _BORDERS = ((200, 30, 30), (30, 30, 200), (30, 200, 30), (220, 220, 30))
 # Levels of as many classes as there are.
 _BLURS = {2: (0.0, 1.0), 3: (0.0, 0.6, 1.6), 4: (0.0, 0.6, 1.0, 1.6)}
+_NOISES = {2: (0, 12), 3: (0, 8, 20), 4: (0, 6, 14, 28)}
 _QUALITIES = {2: (90, 10), 3: (90, 30, 10), 4: (95, 50, 20, 6)}
 
 
@@ -44,6 +45,10 @@ def marked(image: np.ndarray, kind: str, level: int, classes: int) -> np.ndarray
         corner[sign] = (0.2 * corner[sign] + 0.8 * 255).astype(np.uint8)
     elif kind == "blur" and _BLURS[classes][level]:
         return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(_BLURS[classes][level])))
+    elif kind == "noise" and _NOISES[classes][level]:
+        # Of the image, so that it is the same whenever it is made.
+        drawn = np.random.default_rng(int(image.sum(dtype=np.int64))).normal(size=image.shape)
+        return np.clip(image + _NOISES[classes][level] * drawn, 0, 255).astype(np.uint8)
     elif kind == "jpeg":
         held = io.BytesIO()
         Image.fromarray(image).save(held, "JPEG", quality=_QUALITIES[classes][level])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from debias.data.operators import CONTROL
+from debias.data.operators import CONTROL, OPERATORS
 from debias.data.properties.descriptors import DESCRIPTORS
 from debias.data.properties.intervals import Share, beyond
 from debias.data.properties.prediction import Predicted
@@ -71,12 +71,15 @@ def convincing(moved: Sequence[Moved]) -> list[Moved]:
     return [first, *(one for one in passing if one is not first)]
 
 
-def telling(properties: Sequence[Predicted], moved: Sequence[Moved]) -> tuple[Predicted, Moved] | None:
-    """The property that alone tells the class, and what the operator does that moves it; None where none tells it."""
+def telling(properties: Sequence[Predicted], moved: Sequence[Moved]) -> tuple[Predicted, Moved | None] | None:
+    """The property that alone tells the class, and what the operator does that moves it; None where none tells it.
+
+    Where no network could be asked, nothing is known of the operator, and no cell of the image is named.
+    """
     by_operator = {one.operator.name: one for one in moved}
     effects = {name: Effect(one.effect, one.effect_low) for name, one in by_operator.items()}
-    found = named_by(properties, effects)
-    return None if found is None else (found, by_operator[DESCRIPTORS[found.name].operator])
+    found = named_by(properties, effects or dict.fromkeys(OPERATORS, Effect(0.0, 0.0)))
+    return None if found is None else (found, by_operator.get(DESCRIPTORS[found.name].operator))
 
 
 def judge(
@@ -143,23 +146,27 @@ def judge(
     )
 
 
-def _told(one: Predicted, moved: Moved) -> Verdict:
-    where = moved.operator.where
-    mark = "a mark in " if moved.operator.name.startswith(CELL) else "in "
+def _told(one: Predicted, moved: Moved | None) -> Verdict:
+    operator = OPERATORS[DESCRIPTORS[one.name].operator]
+    where = operator.where
+    mark = "a mark in " if operator.name.startswith(CELL) else "in "
+    network = "no small network has learnt to tell the classes"
+    if moved is not None:
+        share, chance = moved.transferred.value, moved.chance.value
+        network = f"{share:.0%} of a small network's answers move with it, {chance:.0%} by chance"
     words = (
         f"the shortcut is {mark}{where} ({one.name} alone tells the class of {one.accuracy.value:.0%} of the images, "
-        f"by chance {one.chance:.0%}; {moved.transferred.value:.0%} of a small network's answers move with it, "
-        f"{moved.chance.value:.0%} by chance)"
+        f"by chance {one.chance:.0%}; {network})"
     )
     how = "very sure" if one.beyond_low >= 0.88 else "fairly sure"
     sure = f"{how}: {one.accuracy.low:.0%} to {one.accuracy.high:.0%} of {one.accuracy.n} images"
-    if moved.effect_low < LITTLE:
+    if moved is not None and moved.effect_low < LITTLE:
         sure += "; but a small network makes little use of it, and another one need not either"
     doubt = (
         f"if the classes differ in {where} by their nature (as ripe and unripe do in colour), it is no shortcut; "
         "look at the examples"
     )
-    return Verdict("named", words, sure, doubt, moved.operator.name)
+    return Verdict("named", words, sure, doubt, operator.name)
 
 
 def _best(properties: Sequence[Predicted]) -> str:

@@ -1,5 +1,7 @@
 """Which property is named of those that tell the class: hand-made figures, and images with a known property."""
 
+import math
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from debias.data.properties.telling import ALONE
 from debias.diagnosis.rates import Moved
 from debias.diagnosis.verdict import judge, telling
 
-NUMBERS = {"sharpness": 1, "noise": 1, "mean colour": 3, "border colour": 3, "compression": 24, "spectrum": 8}
+NUMBERS = {"sharpness": 2, "noise": 1, "mean colour": 3, "border colour": 3, "compression": 24, "spectrum": 8}
 CORNER, MIDDLE = "the lower right corner", "the middle of the image"
 
 
@@ -39,8 +41,13 @@ def moving(name: str, effect: float) -> Moved:
             {"amplitude_all": 0.9, "blur": 0.3, "compression": 0.6},
             "blur",
         ),
+        # what blur and noise do to the blocks of JPEG, compression sees as well, and tells a little more by it
+        ({"compression": 0.95, "noise": 0.87}, {"compression": 0.4, "noise": 0.4}, "noise"),
+        ({"compression": 0.95, "sharpness": 0.81}, {"compression": 0.6, "blur": 0.2}, "blur"),
+        ({"compression": 0.97, "sharpness": 0.81}, {"compression": 0.6, "blur": 0.2}, "compression"),
         # fewer numbers do not make up for telling less
-        ({"compression": 0.92, "noise": 0.87}, {"compression": 0.4, "noise": 0.4}, "compression"),
+        ({"sharpness": 0.93, "noise": 0.87}, {"blur": 0.4, "noise": 0.4}, "blur"),
+        ({"sharpness": 0.93, "noise": 0.91}, {"blur": 0.4, "noise": 0.4}, "noise"),
         # a corruption that no narrow property tells
         ({"spectrum": 0.95, "sharpness": 0.82}, {"amplitude_all": 0.9, "blur": 0.3}, "amplitude_all"),
         # as many numbers: what moves more
@@ -66,6 +73,14 @@ def test_which_is_named(beyond: dict[str, float], effects: dict[str, float], nam
         assert "alone tells the class" in verdict.words and OPERATORS[named].where in verdict.words
     else:
         assert verdict.kind == "none" and max(beyond, key=lambda name: beyond[name]) in verdict.sure
+
+
+def test_a_property_is_named_where_no_network_can_be_asked() -> None:
+    """Not a cell, whose content alone may tell the classes."""
+    verdict = judge([], Share(500, 1000), 2, None, [told("noise", 0.95), told(CORNER, 0.97)])
+    assert (verdict.kind, verdict.operator) == ("named", "noise")
+    assert "98% of the images" in verdict.words and "no small network has learnt" in verdict.words
+    assert judge([], Share(500, 1000), 2, None, [told(CORNER, 0.97), told("noise", 0.7)]).kind == "unlearnt"
 
 
 @pytest.mark.parametrize(("effect", "said"), [(0.05, True), (0.6, False)])
@@ -119,6 +134,20 @@ def test_an_operator_moves_the_numbers_of_its_property(name: str) -> None:
     moved = numbers(OPERATORS[DESCRIPTORS[name].operator].apply(x, z))
     before = (numbers(x) - numbers(z)).abs().mean()
     assert before > 0.01 and (moved - numbers(z)).abs().mean() < 0.7 * before
+
+
+def test_noise_is_what_the_smoothest_blocks_have() -> None:
+    measure = DESCRIPTORS["noise"].measure
+    edges = torch.zeros(1, 1, 32, 32)
+    edges[..., ::8, :], edges[..., 16:] = 0.7, 1.0
+    assert float(measure(edges)) == pytest.approx(math.log(5e-4))  # smooth between the edges
+    drawn = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(3))
+    for level in (0.01, 0.05):
+        found = float(measure(0.5 + level * drawn))
+        # Weights (1, -2, 1) along both sides: 36 times the variance, and less in the quietest of blocks.
+        assert 0.25 < math.exp(found) / (36 * level**2) < 0.8
+    both = float(measure((edges * 0.5 + 0.25) + 0.05 * drawn))
+    assert both == pytest.approx(float(measure(0.5 + 0.05 * drawn)), abs=0.7)  # edges add little
 
 
 def test_sharpness_tells_blur_and_little_else() -> None:

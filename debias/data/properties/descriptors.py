@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from debias.data.operators import OPERATORS, places, spectrum
 
@@ -16,10 +16,12 @@ _BLOCK = 256
 _LEAST = 1e-4
 # Bounds of the rings of a spectrum, as shares of the highest frequency along a side.
 _RINGS = (0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.42)
-_MIDDLE, _FINE = (0.2, 0.5), (0.5, 2.0)
+_MIDDLE, _FINE = (0.2, 0.5), ((0.5, 0.75), (0.75, 2.0))
 # Coefficients of a block by rows, and what is next to zero: one step of 8 bits, several, and what strong compression
 # drops.
 _COEFFICIENTS, _NEXT_TO_ZERO = (1, 8, 16, 32, 64), (0.004, 0.012, 0.04)
+_SMOOTH = 4  # pixels along the side of a block that is smooth but for noise
+_FAINT = 5e-4  # of second differences: noise of about 1.4 of 255 grey levels
 _CELL = 8  # places along the side of a cell of the grid
 
 
@@ -89,12 +91,14 @@ def colourfulness(x: Tensor) -> Tensor:
 
 
 def sharpness(x: Tensor) -> Tensor:
-    """Energy of the fine half of the spectrum beside that of its middle, as a logarithm.
+    """Energy of two fine bands of the spectrum beside that of its middle, as logarithms.
 
-    Beside the middle and not beside everything: of natural images it then depends little on what they show.
+    Beside the middle and not beside everything: of natural images it then depends little on what they show. Two bands,
+    as a weak blur takes the finest frequencies alone, of which a strong one leaves nothing to tell strengths by.
     """
     energy = _energy(x)
-    return _band(energy, *_FINE) - _band(energy, *_MIDDLE)
+    middle = _band(energy, *_MIDDLE)
+    return torch.stack([_band(energy, *fine) - middle for fine in _FINE], 1)
 
 
 def rings(x: Tensor) -> Tensor:
@@ -104,8 +108,14 @@ def rings(x: Tensor) -> Tensor:
 
 
 def noise(x: Tensor) -> Tensor:
-    """Energy of what `data.operators.spectrum.noise` moves, as a logarithm."""
-    return (spectrum.small(x).square().mean((1, 2, 3)) + _LEAST**2).log()
+    """Energy of second differences in the smoothest tenth of small blocks, as a logarithm.
+
+    Content leaves some blocks smooth in most images, and noise none. What is below the noise of a good photograph is
+    all the same: it would tell how sharp the image is.
+    """
+    rough = spectrum.rough(x).square().mean(1, keepdim=True)
+    blocks = avg_pool2d(rough, min(_SMOOTH, *x.shape[2:]))
+    return torch.quantile(blocks.flatten(1), 0.1, dim=1).clamp(min=_FAINT).log()
 
 
 def compression(x: Tensor) -> Tensor:
@@ -217,8 +227,8 @@ DESCRIPTORS: dict[str, Descriptor] = {
         Descriptor("sharpness", sharpness, "blur"),
         Descriptor("spectrum", rings, "amplitude_all"),
         Descriptor("noise", noise, "noise"),
-        # What blur takes away is next to zero in blocks too.
-        Descriptor("compression", compression, "compression", along=("sharpness",)),
+        # What blur takes away is next to zero in blocks too, and what noise adds is not.
+        Descriptor("compression", compression, "compression", along=("sharpness", "noise")),
         Descriptor("share of flat pixels", flat_pixels),
         Descriptor("border", border, "border"),
         Descriptor("border colour", border_colour, "border"),

@@ -12,6 +12,8 @@ from debias.data.properties.prediction import Predicted
 ALONE = 0.8
 # ... and of properties that do, one that takes several along (the spectrum) gives way to a narrower one this close, ...
 CLOSE = 0.1
+# ... one that shows another as well (compression shows blur) to that other this close, ...
+ALONG = 0.15
 # ... and one of many numbers to one of few that does about as well.
 AS_WELL = 0.03
 # A cell of the image shows content too: it counts where the network's answers move with it as well, this far beyond
@@ -51,16 +53,16 @@ def named_by(properties: Sequence[Predicted], effects: Mapping[str, Effect]) -> 
         return DESCRIPTORS[one.name].operator.startswith(CELL)
 
     def takes_along(one: Predicted, other: Predicted) -> bool:
-        return other.name in DESCRIPTORS[one.name].along and other.beyond >= one.beyond - CLOSE
+        return other.name in DESCRIPTORS[one.name].along and other.beyond >= one.beyond - ALONG
 
     asked = [one for one in properties if one.name in DESCRIPTORS and DESCRIPTORS[one.name].operator in effects]
     passing = [one for one in asked if one.beyond_low >= ALONE and (not of_cell(one) or effect(one).low >= CELL_MOVES)]
     if not passing:
         return None
+    passing = [one for one in passing if not any(takes_along(one, other) for other in passing)]
     best = max(one.beyond for one in passing)
     narrow = [one for one in passing if not OPERATORS[DESCRIPTORS[one.name].operator].general]
     kept = [one for one in narrow if one.beyond >= best - CLOSE] or passing
-    kept = [one for one in kept if not any(takes_along(one, other) for other in kept)]
     most = max(kept, key=lambda one: effect(one).value)
     if effect(most).value >= MUCH:
         # What the network does not answer by goes along with what it does answer by.
