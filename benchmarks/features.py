@@ -41,7 +41,7 @@ from debias.randomness import stream
 from debias.stages.recipes import RECIPES, STAGES
 from debias.study import candidates
 from debias.study.candidates import ELSEWHERE, WHERE_NAMED, held_out_labels, on_moved
-from debias.study.choice import PLAIN, Evidence, agreed_cells, chosen_of, faithful
+from debias.study.choice import PLAIN, Evidence, agreed_cells, chosen_of, faithful, preferred
 from debias.training.machine import device_name, prepare_cpu
 from debias.training.store import Store
 from debias.training.walk import run_stages
@@ -125,7 +125,7 @@ def rows_of(
     if names and task.valid is not None:
         moved = on_moved(found, task, task.valid, operator_of(names), settings_of(PLAIN), cpu, progress=False)
     telling = moved is not None and faithful(real, moved)
-    chosen = chosen_of(tuple(known), real, moved if telling else None) if names else PLAIN
+    chosen = chosen_of(preferred(tuple(known), telling), real, moved if telling else None) if names else PLAIN
     for method, one in found.items():
         summary = one.outcome.summary
         final = "target" if "target/unbiased/last" in summary else "model"

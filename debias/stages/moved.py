@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from debias.data.augment import VIEWS
 from debias.data.batches import Batch
 from debias.data.mapped import in_memory
-from debias.data.operators.base import Operator, moved
+from debias.data.operators.base import Apply, Operator, moved
 from debias.data.photos.decode import cores
 from debias.data.properties.alone import operator_of
 from debias.data.split import Split, Task, stratified_choice
@@ -84,7 +84,9 @@ def on_moved(ctx: Context, operator: Operator) -> Task:
         chosen = stratified_choice(train.target.cpu(), share, stream(ctx.seed, "moved images"))
         train = train.subset(torch.nonzero(chosen).flatten())
     donors = donors_of(len(train), own["copies"], ctx.seed)
-    features = moved_features(task, train, operator, donors, ctx.settings, ctx.device, progress=ctx.progress)
+    features = moved_features(
+        task, train, operator.taking_away, operator.where, donors, ctx.settings, ctx.device, progress=ctx.progress
+    )
     features = features.to(ctx.device)
     split = Split(features, train.target, None, train.ids, None, train.shown)
     return replace(task, train=split, augment=VIEWS if own["copies"] > 1 else None)
@@ -98,7 +100,8 @@ def donors_of(images: int, copies: int, seed: int) -> list[Tensor]:
 def moved_features(
     task: Task,
     split: Split,
-    operator: Operator,
+    apply: Apply,
+    where: str,
     donors: Sequence[Tensor],
     settings: Mapping[str, Any],
     device: torch.device,
@@ -106,16 +109,16 @@ def moved_features(
 ) -> Tensor:
     """Features float16 [N, copies, D] on the CPU of images that are given a property of others of them.
 
-    task : on features; donors : for each copy the place of every image's donor, int64 [N]; settings : of the run, among
-    them data_dir, cache_dir, threads
+    task : on features; apply, where : of an operator, as it takes a property away or as it measures; donors : for each
+    copy the place of every image's donor, int64 [N]; settings : of the run, among them data_dir, cache_dir, threads
     """
     assert task.features is not None
     images = in_memory(split.shown).cpu()
-    stacks = [moved(operator.taking_away, images, given) for given in donors]
+    stacks = [moved(apply, images, given) for given in donors]
     data_dir, cache_dir = settings.get("data_dir"), str(settings["cache_dir"])
     source = source_of(task.features, None, None if data_dir is None else str(data_dir), cache_dir)
     rows = embedded(
         stacks, source, 1, cache_dir, device,
-        workers=settings.get("threads") or cores(), title=f"moved: {operator.where}", progress=progress,
+        workers=settings.get("threads") or cores(), title=f"moved: {where}", progress=progress,
     )  # fmt: skip
     return torch.cat(rows, dim=1)

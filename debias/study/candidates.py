@@ -130,7 +130,9 @@ def on_moved(
     if task.features is None:
         images = moved(operator.apply, in_memory(split.images).cpu(), donors)
     else:
-        images = moved_features(task, split, operator, [donors], settings, device, progress=progress)
+        images = moved_features(
+            task, split, operator.apply, operator.where, [donors], settings, device, progress=progress
+        )
     given, target = replace(split, images=images.to(split.device)), split.target.cpu()
     right = {name: answers(one.model, task, given, device).argmax(1) == target for name, one in candidates.items()}
     return Evidence(right, target * task.n_targets + target[donors])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 PLAIN = "erm"
+MOVING = "property_moved"
 # By how many standard errors of the difference a method has to be better than one that is preferred to it.
 ENOUGH = 1.0
 # And by how many what held-out images say as they are goes before what they say with the shortcut of others.
@@ -40,6 +41,17 @@ def recommended(verdict: str, methods: Sequence[str], real: Evidence, moved: Evi
     There pseudo labels say which images are hard, and what does better on these is no better elsewhere.
     """
     return PLAIN if verdict in ("none", "unlearnt") else chosen_of(methods, real, moved)
+
+
+def preferred(methods: Sequence[str], telling: bool) -> tuple[str, ...]:
+    """The methods, those that are preferred first, by whether images with the shortcut of others can be told from them.
+
+    Where they cannot (`faithful`), to move the shortcut leaves something of it, and whether training on such images
+    takes it away cannot be seen: then that is preferred to the plain method alone.
+    """
+    if telling or MOVING not in methods:
+        return tuple(methods)
+    return tuple(sorted(methods, key=lambda method: (method == PLAIN, method == MOVING)))
 
 
 def chosen_of(methods: Sequence[str], real: Evidence, moved: Evidence | None = None) -> str:

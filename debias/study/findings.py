@@ -20,7 +20,7 @@ from debias.models.onfeatures import EARLY
 from debias.stages.common.scores import ranks_for, score_artifact
 from debias.stages.moved import donors_of, moved_features
 from debias.study.candidates import ELSEWHERE, WHERE_NAMED, Candidate, answers, held_out_labels, on_moved, train
-from debias.study.choice import PLAIN, Evidence, agreed_cells, faithful, recommended
+from debias.study.choice import PLAIN, Evidence, agreed_cells, faithful, preferred, recommended
 from debias.study.clusters import Cluster, clusters_of, set_apart
 from debias.study.labels import Labels, judged, out_of_fold
 from debias.study.similar import Pair, pairs_alike
@@ -160,7 +160,7 @@ def find(
     moved_test = None
     if telling:
         moved_test = on_moved(candidates, task, task.test, operator_of(names), settings_of(PLAIN), device, progress)
-    chosen = recommended(found.verdict.kind, order, real, moved if telling else None)
+    chosen = recommended(found.verdict.kind, preferred(order, telling), real, moved if telling else None)
     suspects = _suspects(task, [one.outcome.artifacts for one in candidates.values()])
     known = bool(names) or (found.verdict.kind == "unmoved" and bool(miner))
     along, against = _by_shortcut(task, names, candidates, seed, device) if known else (None, None)
@@ -178,7 +178,10 @@ def find(
                 # They are in the cache, as the method was trained on them.
                 of_train = targets
                 donors = donors_of(len(task.train), own["moved"]["copies"], seed)
-                fitted = moved_features(task, task.train, operator_of(names), donors, own, device, progress=False)
+                operator = operator_of(names)
+                fitted = moved_features(
+                    task, task.train, operator.taking_away, operator.where, donors, own, device, progress=False
+                )
                 fitted = fitted[:, :, :-EARLY]
                 # One answer may go by what an image was given; those to several, and to the image as it is, do less.
                 asked = torch.cat([fitted, parts[0][:, :1]], 1)

@@ -51,15 +51,16 @@ def test_features_are_those_of_moved_images_by_donors_of_any_class(tmp_path):
     task = Task("made", split, split, None, ("a", "b"), None, "key", preparation=Preparation(32))
     task = with_features(task, source, 1, str(tmp_path / "cache"), CPU, progress=False)
     settings = {"data_dir": None, "cache_dir": str(tmp_path / "cache"), "threads": 1}
-    operator = OPERATORS["border"]
-    found = moved_features(task, task.train, operator, donors_of(len(task.train), 2, 7), settings, CPU, progress=False)
+    apply = OPERATORS["border"].apply
+    donors = donors_of(len(task.train), 2, 7)
+    found = moved_features(task, task.train, apply, "the border", donors, settings, CPU, progress=False)
     assert found.shape[:2] == (40, 2) and found.shape[2] == task.train.images.shape[2]
     for copy in range(2):
         donors = torch.randint(40, (40,), generator=stream(7, f"donors {copy}"))
         # Of both classes, and not their own images.
         assert 0.2 < float((target[donors] != target).float().mean()) < 0.8
         wanted = embedded(
-            [moved(operator.taking_away, images, donors)],
+            [moved(apply, images, donors)],
             source,
             1,
             str(tmp_path / "other"),

@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from debias.study.choice import PLAIN, Evidence, agreed_cells, balanced, chosen_of, difference, faithful, recommended
+from debias.study.choice import (
+    PLAIN,
+    Evidence,
+    agreed_cells,
+    balanced,
+    chosen_of,
+    difference,
+    faithful,
+    preferred,
+    recommended,
+)
 
 
 def right(*shares: float, count: int = 100) -> torch.Tensor:
@@ -103,3 +113,10 @@ def test_what_is_surely_beaten_on_images_as_they_are_is_not_chosen():
 def test_a_shortcut_that_does_not_move_as_a_whole_is_noticed(real, moved, count, expected):
     as_they_are, given = (Evidence({PLAIN: right(1.0, share, count=count)}, cells(2, count)) for share in (real, moved))
     assert faithful(as_they_are, given) is expected
+
+
+def test_what_moves_the_shortcut_is_preferred_only_where_that_can_be_seen_to_take_it_away():
+    order = ("property_moved", "gce_balanced", "property_balanced", PLAIN)
+    assert preferred(order, telling=True) == order
+    assert preferred(order, telling=False) == ("gce_balanced", "property_balanced", "property_moved", PLAIN)
+    assert preferred((PLAIN, "gce_balanced"), telling=False) == (PLAIN, "gce_balanced")
