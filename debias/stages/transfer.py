@@ -14,7 +14,7 @@ from debias.data.operators import CONTROL, OPERATORS
 from debias.data.properties.descriptors import DESCRIPTORS, image_properties
 from debias.data.properties.looked_at import is_grey, reduced
 from debias.data.properties.prediction import Predicted, predicted
-from debias.data.properties.telling import Effect, named_by
+from debias.data.properties.telling import ALONE, Effect, named_by
 from debias.data.split import Split, stratified_choice
 from debias.losses.reweight import bias_balanced, log_prior
 from debias.models.branches import build_branches
@@ -120,13 +120,15 @@ class Transfer(Stage):
             branches.to(ctx.device).eval()
             reader = lambda images: branches.head(branches.shallow(images))  # noqa: E731
         rates = rates_of(OPERATORS, shortcut, reader, labels, own["pairs"], ctx)
-        named = telling(ctx, rates)
+        properties = told_alone(ctx)
+        named = telling(properties, rates)
         alone = "" if named is None else DESCRIPTORS[named.name].operator
-        ways = ways_to_try(rates, own, alone)
+        known = rates if named is None else without_content(rates, properties)
+        ways = ways_to_try(known, own, alone)
         if ways == [FALLBACK] or len(ways) == 1 == len(variants(ways[0].operator, own)):
             decision = Decision(ways[0], rates, {})
         else:
-            trials = Trials(labels, asked_about(rates, own["least"], alone), ctx)
+            trials = Trials(labels, asked_about(known, own["least"], alone), ctx)
             tried = compared(ways, trials, own)
             decision = Decision(first_of_the_best(tried, trials.margin), rates, tried, trials.margin)
         for line in told(decision, own["least"], named):
@@ -134,10 +136,10 @@ class Transfer(Stage):
         return decision
 
 
-def telling(ctx: Context, rates: Mapping[str, Rates]) -> Predicted | None:
-    """The property that alone tells the targets of training images, where an operator moves it; None if none does.
+def told_alone(ctx: Context) -> list[Predicted]:
+    """How well each property alone tells the targets, in up to `LOOKED_AT` training images of all classes, on the CPU.
 
-    It is looked for in up to `LOOKED_AT` images of all classes, and on the CPU. A CPU-GPU sync point.
+    A CPU-GPU sync point.
     """
     train, classes = ctx.train, ctx.task.n_targets
     target = train.target.cpu()
@@ -146,7 +148,11 @@ def telling(ctx: Context, rates: Mapping[str, Rates]) -> Predicted | None:
         train = train.subset(torch.nonzero(stratified_choice(target, share, stream(ctx.seed, "properties"))).flatten())
         target = train.target.cpu()
     images = reduced(in_memory(train.images)).cpu()
-    told = predicted(image_properties(images, is_grey(images)), target, classes, ctx.seed)
+    return predicted(image_properties(images, is_grey(images)), target, classes, ctx.seed)
+
+
+def telling(properties: Sequence[Predicted], rates: Mapping[str, Rates]) -> Predicted | None:
+    """The property that alone tells the targets, where an operator moves it; None if none does."""
     # What moves nothing of a network that has learnt the shortcut is not the shortcut, however well it tells the class.
     nothing = rates[CONTROL].transferred if CONTROL in rates else 0.0
     effects = {
@@ -154,7 +160,20 @@ def telling(ctx: Context, rates: Mapping[str, Rates]) -> Predicted | None:
         for name, rate in rates.items()
         if rate.transferred > nothing + SOME
     }
-    return named_by(told, effects)
+    return named_by(properties, effects)
+
+
+def without_content(rates: Mapping[str, Rates], properties: Sequence[Predicted]) -> dict[str, Rates]:
+    """Rates without those of operators whose property does not tell the targets alone, where another one does.
+
+    That they move answers says that a network sees what is shown by it, as frogs and aeroplanes by their colours.
+    Operators without a property of their own are kept.
+    """
+    tells: dict[str, bool] = {}
+    for one in properties:
+        operator = DESCRIPTORS[one.name].operator
+        tells[operator] = tells.get(operator, False) or one.beyond_low >= ALONE
+    return {name: rate for name, rate in rates.items() if tells.get(name, True)}
 
 
 def trial_passes(own: Mapping[str, Any]) -> int:

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from debias.data.operators import CONTROL, OPERATORS, Operator
+from debias.data.properties.intervals import Share
+from debias.data.properties.prediction import Predicted
 from debias.data.split import Split, Task
 from debias.losses.reweight import log_prior
 from debias.models.registry import build_classifier
@@ -30,7 +32,7 @@ from debias.stages.common.ways import (
     ways_to_try,
 )
 from debias.stages.recipes import STAGES
-from debias.stages.transfer import Transfer, Trials, compared, trial_passes
+from debias.stages.transfer import Transfer, Trials, compared, trial_passes, without_content
 from debias.training.artifacts import BiasLabels, TrainedModel
 from debias.training.stage import Context
 from tests.pipeline import short
@@ -113,6 +115,13 @@ def test_a_mover_gives_a_share_of_the_images_a_property_of_others(coloured):
     donor = Mover(OPERATORS[CONTROL], 1.0, coloured)(big, torch.Generator().manual_seed(2)).donor
     same = float((target[donor] == target).float().mean())
     assert 0.28 < same < 0.39
+
+
+def test_training_takes_away_what_measuring_only_moves(coloured):
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    half = replace(OPERATORS["mix"], thorough=lambda x, z: z)
+    given = Mover(half, 1.0, coloured)(images, torch.Generator().manual_seed(1))
+    assert torch.equal(given.images, images[given.donor])
 
 
 def test_operators_see_images_as_they_are_before_normalisation(coloured):
@@ -207,6 +216,20 @@ def test_of_the_best_operator_half_of_the_images_is_tried_too():
     assert compared([FALLBACK], trials, OWN) == {FALLBACK: known[FALLBACK]}
     assert variants("blur", OWN) == [blur, half]
     assert variants("blur", OWN | {"share": 0.3, "loss": "plain"}) == [Way("blur", 0.3, "plain")]
+
+
+def test_what_shows_the_content_is_neither_tried_nor_asked_about_where_another_property_tells_the_class():
+    """Classes that differ in their colours a little, and all of whose images differ in sharpness."""
+    rates = {name: Rates(60.0, 30.0, None) for name in (CONTROL, "histogram", "channel_stats", "blur", "backdrop")}
+    n = 1_000_000
+
+    def told(name: str, beyond: float) -> Predicted:
+        return Predicted(name, Share((0.5 + beyond / 2) * n, n), 0.5, 1)
+
+    properties = [told("sharpness", 0.94), told("colour histogram", 0.5), told("mean and spread of colours", 0.79)]
+    assert list(without_content(rates, properties)) == [CONTROL, "blur", "backdrop"]
+    both = [told("sharpness", 0.94), told("mean and spread of colours", 0.81)]
+    assert list(without_content(rates, both)) == list(rates)
 
 
 def test_what_trials_are_asked_about():
