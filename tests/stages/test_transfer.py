@@ -287,6 +287,16 @@ def test_the_shortcut_is_found_and_taken_away(transfer, coloured):
     assert any("the least of that as they are and under channel_means" in line for line in said)
 
 
+def test_what_is_tried_and_asked_about_has_no_content_in_it(transfer, monkeypatch):
+    monkeypatch.setattr(
+        "debias.stages.transfer.without_content",
+        lambda rates, properties: {name: rates[name] for name in (CONTROL, "channel_means")},
+    )
+    rows = transfer("transfer.trial_epochs=1", "transfer.epochs=1")[0]["report"].operator["tried"]
+    assert {row["operator"] for row in rows} == {"channel_means", CONTROL}
+    assert all(set(row["moved"]) == {"channel_means"} for row in rows)
+
+
 def test_images_as_they_are_do_not_hide_a_shortcut_that_stays(transfer, coloured, inputs):
     """No image conflicts by its pseudo label, so that the shortcut does best of what is left out as it is."""
     blind = replace(inputs["bias"], label=coloured.train.target.clone())

@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 
+from debias.data.operators import OPERATORS
+from debias.data.split import Split, Task
+from debias.study import candidates
 from debias.study.choice import (
     PLAIN,
     Evidence,
@@ -120,3 +123,18 @@ def test_what_moves_the_shortcut_is_preferred_only_where_that_can_be_seen_to_tak
     assert preferred(order, telling=True) == order
     assert preferred(order, telling=False) == ("gce_balanced", "property_balanced", "property_moved", PLAIN)
     assert preferred((PLAIN, "gce_balanced"), telling=False) == (PLAIN, "gce_balanced")
+
+
+def test_methods_are_compared_on_features_of_images_that_are_moved_narrowly(monkeypatch):
+    """The thorough way would prefer the method that has trained with it."""
+    asked = []
+
+    def moved_features(task, split, apply, where, donors, *rest, **words):
+        asked.append((apply, where))
+        return split.images
+
+    monkeypatch.setattr(candidates, "moved_features", moved_features)
+    split = Split(torch.zeros(6, 1, 4, dtype=torch.float16), torch.arange(6) % 2, None, torch.arange(6))
+    task = Task("made", split, split, None, ("a", "b"), None, "key", features="some")
+    found = candidates.on_moved({}, task, split, OPERATORS["blur"], {"seed": 1}, torch.device("cpu"), False)
+    assert asked == [(OPERATORS["blur"].apply, "the sharpness")] and found.right == {}
